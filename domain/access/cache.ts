@@ -1,0 +1,109 @@
+// Grants and live sessions in memory, never stale: the database announces every change.
+import { type Context, type Database, type Listener, sql, systemScope } from '../kernel/index.ts'
+import { Type } from 'typebox'
+import { type Decision, evaluate } from './evaluate.ts'
+import { type Grants, loadGrants } from './grants.ts'
+
+const MAX_TENANTS = 5_000
+const MAX_DECISIONS = 2_000
+/** Assignments and overrides expire by the clock; a remembered decision is at most this old. */
+const DECISION_MS = 1_000
+
+interface UserEntry {
+  grants: Grants
+  decisions: Map<string, { decision: Decision; at: number }>
+}
+interface TenantEntry {
+  users: Map<string, UserEntry>
+  sessions: Map<string, boolean>
+}
+
+const Live = Type.Object({ live: Type.Boolean() })
+
+/**
+ * What is known of users and sessions, by tenant. A tenant's entry is dropped when the database announces a change of
+ * its access epoch (by trigger, in the changing transaction). While the listener is down every question goes to the
+ * database. An answer that was read while a change was announced is used once and not kept.
+ */
+export class AccessCache {
+  readonly #control: Database
+  readonly #listener: Listener
+  readonly #tenants = new Map<string, TenantEntry>()
+  #generation = 0
+
+  constructor(control: Database, listener: Listener) {
+    this.#control = control
+    this.#listener = listener
+    listener.on('tenantry_access', (tenantId) => this.forget(tenantId))
+    listener.onReconnect(() => {
+      this.#generation++
+      this.#tenants.clear()
+    })
+  }
+
+  /** Drops what is known of a tenant; called at once by the process that made a change, by announcement in the others. */
+  forget(tenantId: string): void {
+    this.#generation++
+    this.#tenants.delete(tenantId)
+  }
+
+  async grants(tenantId: string, userId: string): Promise<Grants | null> {
+    return (await this.#user(tenantId, userId))?.grants ?? null
+  }
+
+  /** Whether a session is neither revoked nor expired. */
+  async sessionLives(tenantId: string, sessionId: string): Promise<boolean> {
+    const known = this.#listener.up ? this.#tenants.get(tenantId)?.sessions.get(sessionId) : undefined
+    if (known !== undefined) return known
+    const generation = this.#generation
+    const found = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) => tx.maybeOne(sql.prepared(Live)`
+      select revoked_at is null and expires_at > now() as live from res_sessions where tenant_id = ${tenantId} and id = ${sessionId}`))
+    const live = found?.live ?? false
+    if (generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, live)
+    return live
+  }
+
+  /** The warm path: two look-ups in maps. */
+  async decide(tenantId: string, userId: string, permission: string, context: Context, now: number): Promise<Decision> {
+    const user = await this.#user(tenantId, userId)
+    if (!user) return { allowed: false, decided_by: { kind: 'none' } }
+    return decideWarm(user, permission, context, now)
+  }
+
+  /** Like `decide`, without waiting, when the answer is in memory. */
+  decideNow(tenantId: string, userId: string, permission: string, context: Context, now: number): Decision | undefined {
+    const user = this.#listener.up ? this.#tenants.get(tenantId)?.users.get(userId) : undefined
+    return user && decideWarm(user, permission, context, now)
+  }
+
+  async #user(tenantId: string, userId: string): Promise<UserEntry | null> {
+    const known = this.#listener.up ? this.#tenants.get(tenantId)?.users.get(userId) : undefined
+    if (known) return known
+    const generation = this.#generation
+    const grants = await loadGrants(this.#control, tenantId, userId)
+    if (!grants) return null
+    const entry: UserEntry = { grants, decisions: new Map() }
+    if (generation === this.#generation && this.#listener.up) this.#tenant(tenantId).users.set(userId, entry)
+    return entry
+  }
+
+  #tenant(tenantId: string): TenantEntry {
+    let entry = this.#tenants.get(tenantId)
+    if (!entry) {
+      if (this.#tenants.size >= MAX_TENANTS) this.#tenants.clear()
+      entry = { users: new Map(), sessions: new Map() }
+      this.#tenants.set(tenantId, entry)
+    }
+    return entry
+  }
+}
+
+function decideWarm(user: UserEntry, permission: string, context: Context, now: number): Decision {
+  const key = `${permission} ${context.organizationId} ${context.workspaceId}`
+  const known = user.decisions.get(key)
+  if (known && now - known.at < DECISION_MS) return known.decision
+  const decision = evaluate(user.grants, permission, context, now)
+  if (user.decisions.size >= MAX_DECISIONS) user.decisions.clear()
+  user.decisions.set(key, { decision, at: now })
+  return decision
+}

@@ -1,0 +1,5 @@
+export { AccessCache } from './cache.ts'
+export { approvalLimit, checkContext, type Decision, defaultContext, evaluate, matches } from './evaluate.ts'
+export { explain } from './explain.ts'
+export type { Grants } from './grants.ts'
+export * from './manage.ts'

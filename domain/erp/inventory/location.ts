@@ -1,0 +1,47 @@
+import { Type } from 'typebox'
+import { Code, type Tx, failure, Name, nullable, oneOf, resource, row, sql, Uuid } from '../../kernel/index.ts'
+
+export const LOCATION_KINDS = ['internal', 'supplier', 'client', 'production', 'loss', 'transit'] as const
+
+/** Where things are. internal and transit hold stock; the other kinds are the far side of a double entry. */
+export const Location = row('erp_location', {
+  code: Code,
+  name: Name,
+  kind: oneOf(LOCATION_KINDS, { default: 'internal' }),
+  level: oneOf(['site', 'area', 'bin'], { default: 'area' }),
+  parent_id: nullable(Uuid),
+  allow_negative: Type.Boolean({ default: false }),
+})
+
+export const locations = resource(Location, {
+  module: 'erp.inventory',
+  permission: 'erp.location',
+  filter: ['code', 'kind', 'parent_id', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+  references: { parent_id: () => Location },
+})
+
+const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS) }, { additionalProperties: false })
+
+/** The organization's location of a virtual kind, made at first need. The unique code makes a race harmless. */
+export async function virtualLocation(tx: Tx, kind: 'supplier' | 'client' | 'production' | 'loss'): Promise<string> {
+  const code = `VIRTUAL-${kind.toUpperCase()}`
+  const find = () => tx.maybeOne(sql.prepared(Found)`
+    select id, kind from erp_location
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and code = ${code} and deleted_at is null`)
+  const known = await find()
+  if (known) return known.id
+  await tx.query(sql.run`
+    insert into erp_location (id, tenant_id, organization_id, code, name, kind, level)
+    values (gen_random_uuid(), ${tx.tenantId}, ${tx.context.organizationId}, ${code}, ${`Virtual ${kind} location`}, ${kind}, 'site')
+    on conflict do nothing`)
+  return (await find())!.id
+}
+
+/** Refuses with `invalid_reference` a location that cannot hold stock. */
+export async function requireStockLocation(tx: Tx, id: string, path: string): Promise<void> {
+  const found = await tx.maybeOne(sql.prepared(Found)`
+    select id, kind from erp_location
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} and deleted_at is null`)
+  if (!found || (found.kind !== 'internal' && found.kind !== 'transit')) throw failure('invalid_reference', { path, ids: [id] })
+}

@@ -1,0 +1,1 @@
+export { parties, Party } from './party.ts'

@@ -1,0 +1,139 @@
+// Goods receipts: what came for an order becomes lots, moves and stock, in one transaction.
+import { type Static, Type } from 'typebox'
+import { columns, DateOnly, decimal, failure, money, newId, nextNumber, nullable, oneOf, PositiveQuantity, Quantity, quantity as format, row, type RowOf, scopeOf, sql, Text, Timestamp, type Tx, Uuid, Version, type ListSpec } from '../../kernel/index.ts'
+import { ensureLots, postMoves, requireStockLocation, virtualLocation } from '../inventory/index.ts'
+import { movePurchaseOrder, purchaseOrderLifecycle } from './purchase-order.ts'
+
+export const GoodsReceipt = row('erp_goods_receipt', {
+  code: Type.String(),
+  status: oneOf(['posted', 'reversed']),
+  order_id: Uuid,
+  location_id: Uuid,
+  received_at: Timestamp,
+  received_by: nullable(Uuid),
+  notes: nullable(Text),
+})
+export type GoodsReceipt = RowOf<typeof GoodsReceipt>
+
+const ReceiptLine = Type.Object(
+  { id: Uuid, order_line_id: Uuid, product_id: Uuid, lot_id: nullable(Uuid), quantity: Quantity, base_quantity: Quantity, move_id: nullable(Uuid) },
+  { additionalProperties: false },
+)
+export const GoodsReceiptDocument = Type.Object({ ...GoodsReceipt.schema.properties, lines: Type.Array(ReceiptLine) }, { additionalProperties: false })
+
+export const goodsReceiptList: ListSpec = { row: GoodsReceipt as never, filter: ['code', 'order_id', 'created_at'], sort: ['created_at', 'code'] }
+
+export const NewGoodsReceipt = Type.Object(
+  {
+    order_id: Uuid,
+    location_id: Uuid,
+    received_at: Type.Optional(Timestamp),
+    notes: Type.Optional(nullable(Text)),
+    order_version: Type.Optional(Version),
+    lines: Type.Array(
+      Type.Object({
+        order_line_id: Uuid,
+        quantity: PositiveQuantity,
+        lot: Type.Optional(Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }), expires_on: Type.Optional(nullable(DateOnly)) }, { additionalProperties: false })),
+      }, { additionalProperties: false }),
+      { minItems: 1, maxItems: 500 },
+    ),
+  },
+  { additionalProperties: false },
+)
+
+const OpenLine = Type.Object(
+  { id: Uuid, product_id: Uuid, quantity: Quantity, base_quantity: Quantity, received_quantity: Quantity, unit_price: Type.String(), lot_tracked: Type.Boolean(), stocked: Type.Boolean() },
+  { additionalProperties: false },
+)
+
+/**
+ * Receives goods for a sent order. Quantities are in the order line's unit; lot-tracked products need a lot.
+ * Throws `invalid_transition`, `over_receipt`, `invalid_reference`, `invalid_value`.
+ *
+ * Two receipts of one order happen one after the other: the order's row is locked first, and received quantities are read
+ * and written only under that lock.
+ *
+ * `tolerance` is the share of a line that may come on top of what was ordered.
+ */
+export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>, tolerance: string) {
+  const order = await purchaseOrderLifecycle.lock(tx, input.order_id).catch((error) => {
+    throw error.detail === 'not_found' ? failure('invalid_reference', { path: 'order_id', ids: [input.order_id] }) : error
+  })
+  if (order.status !== 'sent' && order.status !== 'partially_received') {
+    throw failure('invalid_transition', { status: order.status, transition: 'receive', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) }, 'Only an order that was sent can be received.')
+  }
+  if (input.order_version && input.order_version !== order.version) throw failure('version_conflict', { current: order })
+  if (input.received_at && Date.parse(input.received_at) > tx.now.getTime()) throw failure('invalid_value', { path: 'received_at', rule: 'not_in_future' })
+  await requireStockLocation(tx, input.location_id, 'location_id')
+  const open = await tx.any(sql.prepared(OpenLine)`
+    select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.kind = 'stocked' as stocked
+    from erp_purchase_order_line l join erp_product p on p.tenant_id = l.tenant_id and p.id = l.product_id
+    where l.tenant_id = ${tx.tenantId} and l.order_id = ${order.id} order by l.position`)
+  const lines = checkLines(input.lines, open, tolerance)
+
+  const lots = await ensureLots(tx, lines.filter((l) => l.lot).map((l) => ({ product_id: l.ordered.product_id, code: l.lot!.code, expires_on: l.lot!.expires_on ?? null })))
+  const lotOf = (l: (typeof lines)[number]) => (l.lot ? lots.get(`${l.ordered.product_id} ${l.lot.code}`)! : null)
+  const from = await virtualLocation(tx, 'supplier')
+  const receivedAt = input.received_at ?? tx.now.toISOString()
+  const id = newId()
+  const now = tx.now.toISOString()
+  const stocked = lines.filter((l) => l.ordered.stocked)
+  const moves = stocked.length === 0 ? [] : await postMoves(tx, stocked.map((l) => ({
+    product_id: l.ordered.product_id, lot_id: lotOf(l), from_location_id: from, to_location_id: input.location_id, quantity: l.base, unit_cost: l.unitCost, currency: order.currency,
+  })), { source_type: 'goods_receipt', source_id: id, effective_at: receivedAt })
+
+  const receipt = await tx.one(sql.prepared(GoodsReceipt.schema)`
+    insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, notes, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${input.notes ?? null}, ${now}, ${now})
+    returning ${columns(GoodsReceipt as never)}`)
+  const moveOf = new Map(stocked.map((line, at) => [line, moves[at]!.id]))
+  const written = await tx.any(sql.prepared(ReceiptLine)`
+    insert into erp_goods_receipt_line (id, tenant_id, organization_id, receipt_id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id, created_at)
+    select l.id, ${tx.tenantId}, ${tx.context.organizationId}, ${id}, l.order_line_id, l.product_id, l.lot_id, l.quantity, l.base_quantity, l.move_id, ${now}
+    from ${sql.unnest(lines.map((l) => [newId(), l.ordered.id, l.ordered.product_id, lotOf(l), l.quantity, l.base, moveOf.get(l) ?? null]), ['uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'uuid'])}
+      as l (id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id)
+    returning id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id`)
+  await tx.query(sql.run`
+    update erp_purchase_order_line l set received_quantity = l.received_quantity + r.quantity, version = l.version + 1, updated_at = ${now}
+    from (select order_line_id, sum(quantity) as quantity from erp_goods_receipt_line where tenant_id = ${tx.tenantId} and receipt_id = ${id} group by 1) as r
+    where l.tenant_id = ${tx.tenantId} and l.id = r.order_line_id`)
+  const stillOpen = await tx.exists(sql.run`
+    select 1 from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${order.id} and received_quantity < quantity`)
+  await movePurchaseOrder(tx, stillOpen ? 'receive_part' : 'receive_all', order.id, null)
+  const document = { ...(receipt as GoodsReceipt), lines: written }
+  tx.emit({ type: 'erp.goods_receipt.posted', entity_id: id, version: 1, data: document })
+  return document
+}
+
+type Wanted = Static<typeof NewGoodsReceipt>['lines'][number]
+
+/** Holds what came against what is open. A line may come in several parts, as it must with several lots. */
+function checkLines(wanted: readonly Wanted[], open: readonly Static<typeof OpenLine>[], tolerance: string) {
+  const byId = new Map(open.map((line) => [line.id, line]))
+  const arrived = new Map(open.map((line) => [line.id, decimal(line.received_quantity)]))
+  return wanted.map((line, index) => {
+    const path = `lines/${index}`
+    const ordered = byId.get(line.order_line_id)
+    if (!ordered) throw failure('invalid_reference', { path: `${path}/order_line_id`, ids: [line.order_line_id] })
+    if (ordered.lot_tracked && !line.lot) throw failure('invalid_value', { path: `${path}/lot`, rule: 'required' }, 'This product is tracked by lot: say which lot came.')
+    if (!ordered.lot_tracked && line.lot) throw failure('invalid_value', { path: `${path}/lot`, rule: 'not_tracked' }, 'This product is not tracked by lot.')
+    const sum = arrived.get(ordered.id)!.plus(line.quantity)
+    arrived.set(ordered.id, sum)
+    const most = decimal(ordered.quantity).mul(decimal(1).plus(tolerance))
+    if (sum.gt(most)) throw failure('over_receipt', { path: `${path}/quantity`, ordered: ordered.quantity, received: ordered.received_quantity, at_most: format(most) })
+    const perUnit = decimal(ordered.base_quantity).div(ordered.quantity)
+    return { ...line, ordered, base: format(perUnit.mul(line.quantity)), unitCost: money(decimal(ordered.unit_price).div(perUnit)) }
+  })
+}
+
+/** A receipt with its lines. Throws `not_found`. */
+export async function getGoodsReceipt(tx: Tx, id: string) {
+  const receipt = await tx.maybeOne(sql.prepared(GoodsReceipt.schema)`
+    select ${columns(GoodsReceipt as never)} from erp_goods_receipt where ${sql.and(scopeOf(tx, GoodsReceipt as never))} and id = ${id} and deleted_at is null`)
+  if (!receipt) throw failure('not_found')
+  const lines = await tx.any(sql.prepared(ReceiptLine)`
+    select id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id
+    from erp_goods_receipt_line where tenant_id = ${tx.tenantId} and receipt_id = ${id} order by id`)
+  return { ...(receipt as GoodsReceipt), lines }
+}

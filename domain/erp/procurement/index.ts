@@ -1,0 +1,2 @@
+export * from './goods-receipt.ts'
+export * from './purchase-order.ts'

@@ -1,0 +1,207 @@
+// Purchase orders: the document, its lines, its lifecycle.
+import { type Static, Type } from 'typebox'
+import {
+  columns, Currency, DateOnly, decimal, failure, lifecycle, listRows, type ListQuery, type ListSpec, money, newId, nextNumber, nullable, oneOf, type Page,
+  Price, PositiveQuantity, Quantity, quantity as format, row, type RowOf, scopeOf, sql, Text, Timestamp, type Tx, Uuid, Version,
+} from '../../kernel/index.ts'
+import { Party } from '../parties/index.ts'
+import { toBase, unitsOf } from '../products/index.ts'
+
+const STATES = ['draft', 'submitted', 'approved', 'sent', 'partially_received', 'received', 'closed', 'cancelled'] as const
+
+export const PurchaseOrder = row('erp_purchase_order', {
+  code: Type.String(),
+  status: oneOf(STATES),
+  supplier_id: Uuid,
+  currency: Currency,
+  total: Price,
+  expected_on: nullable(DateOnly),
+  notes: nullable(Text),
+  requested_by: Uuid,
+  submitted_at: nullable(Timestamp),
+  approved_by: nullable(Uuid),
+  approved_at: nullable(Timestamp),
+  sent_at: nullable(Timestamp),
+  cancelled_reason: nullable(Text),
+}, { derived: ['code', 'status', 'total', 'requested_by', 'submitted_at', 'approved_by', 'approved_at', 'sent_at', 'cancelled_reason'] })
+export type PurchaseOrder = RowOf<typeof PurchaseOrder>
+
+export const PurchaseOrderLine = Type.Object(
+  { id: Uuid, position: Type.Integer(), product_id: Uuid, uom_id: Uuid, quantity: Quantity, base_quantity: Quantity, unit_price: Price, amount: Price, received_quantity: Quantity },
+  { additionalProperties: false },
+)
+export type PurchaseOrderLine = Static<typeof PurchaseOrderLine>
+
+/** An order as it is sent: with its lines and the moves that its state allows. */
+export const PurchaseOrderDocument = Type.Object(
+  { ...PurchaseOrder.schema.properties, lines: Type.Array(PurchaseOrderLine), allowed_transitions: Type.Array(Type.String()) },
+  { additionalProperties: false },
+)
+export type PurchaseOrderDocument = PurchaseOrder & { lines: readonly PurchaseOrderLine[]; allowed_transitions: string[] }
+
+const NewLine = Type.Object({ product_id: Uuid, uom_id: Type.Optional(Uuid), quantity: PositiveQuantity, unit_price: Price }, { additionalProperties: false })
+export const NewPurchaseOrder = Type.Object(
+  {
+    supplier_id: Uuid,
+    currency: Currency,
+    expected_on: Type.Optional(nullable(DateOnly)),
+    notes: Type.Optional(nullable(Text)),
+    lines: Type.Array(NewLine, { minItems: 1, maxItems: 500 }),
+  },
+  { additionalProperties: false },
+)
+export const PurchaseOrderPatch = Type.Object({ ...Type.Partial(NewPurchaseOrder).properties, version: Type.Optional(Version) }, { additionalProperties: false })
+
+export const purchaseOrderList: ListSpec = {
+  row: PurchaseOrder as never,
+  filter: ['code', 'status', 'supplier_id', 'total', 'created_at'],
+  sort: ['created_at', 'code', 'total'],
+  search: ['code'],
+}
+
+const linesOf = (tx: Tx, orderId: string) => tx.any(sql.prepared(PurchaseOrderLine)`
+  select id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, received_quantity
+  from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${orderId} order by position`)
+
+/** An order with its lines. Throws `not_found`. */
+export async function getPurchaseOrder(tx: Tx, id: string): Promise<PurchaseOrderDocument> {
+  const order = await tx.maybeOne(sql.prepared(PurchaseOrder.schema)`
+    select ${columns(PurchaseOrder as never)} from erp_purchase_order where ${sql.and(scopeOf(tx, PurchaseOrder as never))} and id = ${id} and deleted_at is null`)
+  if (!order) throw failure('not_found')
+  return documentOf(order as PurchaseOrder, await linesOf(tx, id))
+}
+
+const documentOf = (order: PurchaseOrder, lines: readonly PurchaseOrderLine[]): PurchaseOrderDocument =>
+  ({ ...order, lines, allowed_transitions: purchaseOrderLifecycle.allowed(order.status) })
+
+export const listPurchaseOrders = (tx: Tx, query: ListQuery): Promise<Page<PurchaseOrder>> => listRows(tx, purchaseOrderList, query)
+
+type Lines = Static<typeof NewPurchaseOrder>['lines']
+
+/** The lines priced and converted, and their sum: each is rounded by itself, so that the document adds up as printed. */
+async function priced(tx: Tx, lines: Lines) {
+  const units = await unitsOf(tx, lines)
+  const rows = lines.map((line, index) => {
+    const unit = units[index]!
+    const amount = money(decimal(line.quantity).mul(line.unit_price))
+    return { unit, line, position: index + 1, base: format(toBase(line.quantity, unit)), amount }
+  })
+  return { rows, total: money(rows.reduce((sum, r) => sum.plus(r.amount), decimal(0))) }
+}
+
+/** All lines in one statement. */
+async function writeLines(tx: Tx, orderId: string, { rows }: Awaited<ReturnType<typeof priced>>): Promise<readonly PurchaseOrderLine[]> {
+  const values = rows.map(({ unit, line, position, base, amount }) => [newId(), position, unit.product_id, unit.uom_id, line.quantity, base, line.unit_price, amount])
+  const written = await tx.any(sql.prepared(PurchaseOrderLine)`
+    insert into erp_purchase_order_line (id, tenant_id, organization_id, order_id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, created_at, updated_at)
+    select l.id, ${tx.tenantId}, ${tx.context.organizationId}, ${orderId}, l.position, l.product_id, l.uom_id, l.quantity, l.base_quantity, l.unit_price, l.amount, ${tx.now.toISOString()}, ${tx.now.toISOString()}
+    from ${sql.unnest(values, ['uuid', 'int4', 'uuid', 'uuid', 'numeric', 'numeric', 'numeric', 'numeric'])} as l (id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount)
+    returning id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, received_quantity`)
+  return [...written].sort((a, b) => a.position - b.position)
+}
+
+const Supplier = Type.Object({ id: Uuid, supplies: Type.Boolean() }, { additionalProperties: false })
+
+async function requireSupplier(tx: Tx, id: string): Promise<void> {
+  const found = await tx.maybeOne(sql.prepared(Supplier)`
+    select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party as never))} and id = ${id} and deleted_at is null`)
+  if (!found?.supplies) throw failure('invalid_reference', { path: 'supplier_id', ids: [id] }, found ? 'This party is not a supplier.' : undefined)
+}
+
+/** A draft order. Throws `invalid_reference` for a supplier, product or unit that is not there. */
+export async function createPurchaseOrder(tx: Tx, input: Static<typeof NewPurchaseOrder>): Promise<PurchaseOrderDocument> {
+  if (!tx.context.organizationId) throw failure('context_required')
+  await requireSupplier(tx, input.supplier_id)
+  const id = newId()
+  const now = tx.now.toISOString()
+  const lines = await priced(tx, input.lines)
+  const order = await tx.one(sql.prepared(PurchaseOrder.schema)`
+    insert into erp_purchase_order (id, tenant_id, organization_id, workspace_id, code, status, supplier_id, currency, total, expected_on, notes, requested_by, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'PO')}, 'draft', ${input.supplier_id}, ${input.currency}, ${lines.total},
+      ${input.expected_on ?? null}, ${input.notes ?? null}, ${tx.actor.userId}, ${now}, ${now})
+    returning ${columns(PurchaseOrder as never)}`)
+  const written = await writeLines(tx, id, lines)
+  tx.emit({ type: 'erp.purchase_order.created', entity_id: id, version: 1, data: { ...(order as object), lines: written } })
+  return documentOf(order as PurchaseOrder, written)
+}
+
+/** Changes a draft; `lines`, where given, replace all lines. Throws `invalid_transition` once it was submitted. */
+export async function updatePurchaseOrder(tx: Tx, id: string, version: number, patch: Static<typeof PurchaseOrderPatch>): Promise<PurchaseOrderDocument> {
+  const order = await purchaseOrderLifecycle.lock(tx, id)
+  if (order.version !== version) throw failure('version_conflict', { current: await getPurchaseOrder(tx, id) })
+  if (order.status !== 'draft') throw failure('invalid_transition', { status: order.status, transition: 'update', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) }, 'Only a draft can be changed.')
+  if (patch.supplier_id) await requireSupplier(tx, patch.supplier_id)
+  let total = order.total
+  if (patch.lines) {
+    await tx.query(sql.run`delete from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${id}`)
+    const lines = await priced(tx, patch.lines)
+    await writeLines(tx, id, lines)
+    total = lines.total
+  }
+  const { expected_on = order.expected_on, notes = order.notes, supplier_id = order.supplier_id, currency = order.currency } = patch
+  await tx.query(sql.run`
+    update erp_purchase_order set supplier_id = ${supplier_id}, currency = ${currency}, expected_on = ${expected_on}, notes = ${notes}, total = ${total},
+      version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id}`)
+  const changed = await getPurchaseOrder(tx, id)
+  tx.emit({ type: 'erp.purchase_order.updated', entity_id: id, version: changed.version, data: changed as unknown as Record<string, unknown> })
+  return changed
+}
+
+/** Approval by the person who asked is refused: `self_approval`. */
+function notTheRequester(tx: Tx, order: PurchaseOrder): void {
+  if (order.requested_by === tx.actor.userId) throw failure('self_approval', { order: order.code })
+}
+
+export interface Approval {
+  comment?: string
+  /** The largest amount that this approver's roles allow here, as a decimal string; null is without limit. */
+  limit: string | null
+}
+
+/** An amount above the approver's limit is refused: `approval_limit`. */
+function withinLimit(_: Tx, order: PurchaseOrder, { limit }: Approval): void {
+  if (limit !== null && decimal(order.total).gt(limit)) throw failure('approval_limit', { order: order.code, amount: order.total, limit })
+}
+
+async function recordApproval(tx: Tx, order: PurchaseOrder, { comment }: Approval) {
+  await tx.query(sql.run`
+    insert into erp_purchase_approval (id, tenant_id, organization_id, order_id, step, approver_id, amount, currency, comment, created_at)
+    values (${newId()}, ${tx.tenantId}, ${order.organization_id}, ${order.id}, 1, ${tx.actor.userId}, ${order.total}, ${order.currency}, ${comment ?? null}, ${tx.now.toISOString()})`)
+  return { approved_by: tx.actor.userId, approved_at: tx.now.toISOString() }
+}
+
+/** An order that goods came for cannot be cancelled: it is closed instead. The order's row is locked, so no receipt can race it. */
+async function nothingReceived(tx: Tx, order: PurchaseOrder): Promise<void> {
+  const received = await tx.exists(sql.run`select 1 from erp_goods_receipt where tenant_id = ${tx.tenantId} and order_id = ${order.id} and deleted_at is null`)
+  if (received) throw failure('in_use', { order: order.code, by: 'goods_receipt' })
+}
+
+const stamp = (column: string) => async (tx: Tx) => ({ [column]: tx.now.toISOString() })
+
+export const Reason = Type.Object({ reason: Type.Optional(Text), version: Type.Optional(Version) }, { additionalProperties: false })
+export const ApprovalInput = Type.Object({ comment: Type.Optional(Text), version: Type.Optional(Version) }, { additionalProperties: false })
+
+export const purchaseOrderLifecycle = lifecycle<never, PurchaseOrder>(PurchaseOrder as never, {
+  initial: 'draft',
+  permission: 'erp.purchase_order',
+  transitions: {
+    submit: { from: 'draft', to: 'submitted', effect: stamp('submitted_at'), summary: 'Ask for approval' },
+    approve: { from: 'submitted', to: 'approved', guard: [notTheRequester, withinLimit], effect: recordApproval, input: ApprovalInput, summary: 'Approve, within one’s limit and never one’s own' },
+    send: { from: 'approved', to: 'sent', effect: stamp('sent_at'), summary: 'Send to the supplier' },
+    receive_part: { from: ['sent', 'partially_received'], to: 'partially_received', summary: 'A goods receipt left something open', internal: true },
+    receive_all: { from: ['sent', 'partially_received'], to: 'received', summary: 'A goods receipt completed the order', internal: true },
+    close: { from: ['partially_received', 'received'], to: 'closed', summary: 'Expect nothing more' },
+    cancel: {
+      from: ['draft', 'submitted', 'approved', 'sent'], to: 'cancelled', guard: nothingReceived, input: Reason,
+      effect: async (_tx, _order, { reason }: { reason?: string }) => ({ cancelled_reason: reason ?? null }), summary: 'Call it off before anything was received',
+    },
+  },
+})
+
+/** Moves an order and returns it whole. */
+export async function movePurchaseOrder(tx: Tx, name: string, id: string, version: number | null, input: object = {}): Promise<PurchaseOrderDocument> {
+  const order = await purchaseOrderLifecycle.move(tx, name, id, version, input)
+  return documentOf(order, await linesOf(tx, id))
+}
+

@@ -1,0 +1,58 @@
+import type { CommonQueryMethods } from 'slonik'
+import type { Uuid } from './ids.ts'
+
+export type ActorKind = 'worker' | 'client' | 'service'
+
+/** Who acts: a signed-in user, an API key's user, or a part of the system (`userId` null). */
+export interface Actor {
+  tenantId: Uuid
+  userId: Uuid | null
+  kind: ActorKind
+  sessionId: Uuid | null
+  name: string
+}
+
+/** Where one acts. Null where nothing was chosen yet. */
+export interface Context {
+  organizationId: Uuid | null
+  workspaceId: Uuid | null
+}
+
+/** A fact to publish once the transaction that made it true has committed. */
+export interface DomainEvent {
+  /** `context.entity.past_tense` */
+  type: string
+  entity_id: Uuid
+  version: number
+  data: Record<string, unknown>
+}
+
+/** The unit of work: what every domain function receives first. */
+export interface Tx extends Omit<CommonQueryMethods, 'transaction' | 'stream'> {
+  readonly tenantId: Uuid
+  readonly actor: Actor
+  readonly context: Context
+  /** One clock reading a unit of work. */
+  readonly now: Date
+  readonly correlationId: string
+  /** Written to `event_outbox` in this transaction. */
+  emit(event: DomainEvent): void
+  /** Streams rows without holding them all (CSV). */
+  readonly stream: CommonQueryMethods['stream']
+}
+
+/** Who and where a unit of work is for, before there is a connection. */
+export interface Scope {
+  tenantId: Uuid
+  actor: Actor
+  context: Context
+  correlationId: string
+}
+
+export const systemActor = (tenantId: Uuid, name: string): Actor => ({ tenantId, userId: null, kind: 'service', sessionId: null, name })
+export const systemScope = (tenantId: Uuid, name: string, correlationId: string): Scope => ({
+  tenantId,
+  actor: systemActor(tenantId, name),
+  context: { organizationId: null, workspaceId: null },
+  correlationId,
+})

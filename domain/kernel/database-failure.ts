@@ -1,0 +1,60 @@
+// Constraints are the last word on what is right; this gives their refusals the contract's words.
+import {
+  CheckIntegrityConstraintViolationError,
+  ConnectionError,
+  BackendTerminatedError,
+  BackendTerminatedUnexpectedlyError,
+  ForeignKeyIntegrityConstraintViolationError,
+  StatementTimeoutError,
+  UniqueIntegrityConstraintViolationError,
+  InputSyntaxError,
+  SlonikError,
+} from 'slonik'
+import { type Failure, failure } from './errors.ts'
+
+/** `failed_constraint` names → refusals that deserve a word of their own. */
+const NAMED: Record<string, () => Failure> = {
+  erp_stock_quant_not_negative: () => failure('insufficient_stock'),
+  erp_stock_quant_reserved: () => failure('insufficient_stock'),
+}
+
+/** Walks the causes, because slonik wraps what the driver threw. */
+function codeOf(error: unknown): string | undefined {
+  for (let at = error; at && typeof at === 'object'; at = (at as { cause?: unknown }).cause) {
+    const { code } = at as { code?: unknown }
+    if (typeof code === 'string') return code
+  }
+  return undefined
+}
+
+// Classes 08 (connection), 53 (resources) and 57P (shutdown) of the SQLSTATE table, and what the socket says.
+const AWAY = /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT)$/
+
+/** The refusal that a database error stands for, or undefined when it is a fault of ours. */
+export function databaseFailure(error: unknown): Failure | undefined {
+  if (error instanceof UniqueIntegrityConstraintViolationError) {
+    return failure('already_exists', { constraint: error.constraint, fields: error.columns ?? fieldsOf(error.constraint) })
+  }
+  if (error instanceof ForeignKeyIntegrityConstraintViolationError) {
+    const deleting = String((error.cause as Error | undefined)?.message ?? error.message).includes('still referenced')
+    return failure(deleting ? 'in_use' : 'invalid_reference', { constraint: error.constraint })
+  }
+  if (error instanceof CheckIntegrityConstraintViolationError) {
+    return NAMED[error.constraint ?? '']?.() ?? failure('invalid_value', { constraint: error.constraint })
+  }
+  if (error instanceof ConnectionError || error instanceof BackendTerminatedError || error instanceof BackendTerminatedUnexpectedlyError) {
+    return failure('database_unavailable')
+  }
+  if (error instanceof StatementTimeoutError) return failure('overloaded')
+  const code = codeOf(error)
+  if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })
+  if (code && AWAY.test(code)) return failure('database_unavailable')
+  if (error instanceof InputSyntaxError || !(error instanceof SlonikError)) return undefined
+  return /connection|terminat/i.test(error.message) && !code ? failure('database_unavailable') : undefined
+}
+
+/** `erp_party_code_key` → `['code']`: unique indexes are named `<table>__<columns>_key`. */
+function fieldsOf(constraint: string | null): string[] {
+  const match = constraint?.match(/__(.+)_key$/)
+  return match?.[1] ? match[1].split('__') : []
+}

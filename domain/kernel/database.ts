@@ -1,0 +1,181 @@
+// A database and its units of work: the only way to a connection.
+import { createPool, type DatabasePool, type DatabasePoolConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import type { Context, DomainEvent, Scope, Tx } from './context.ts'
+import { databaseFailure } from './database-failure.ts'
+import { Failure } from './errors.ts'
+import { newId, type Uuid } from './ids.ts'
+import { sql } from './sql.ts'
+
+/** `numeric` stays a string, times become RFC 3339 in UTC (sessions run in UTC), `int8` becomes a number: ours fit 2^53. */
+const typeParsers = [
+  { name: 'numeric', parse: (value: string) => value },
+  { name: 'date', parse: (value: string) => value },
+  { name: 'int8', parse: Number },
+  { name: 'timestamptz', parse: (value: string) => (value.endsWith('+00') ? utc(value) : new Date(value).toISOString()) },
+]
+
+/** `2026-11-21 10:00:00.12+00` → `2026-11-21T10:00:00.120Z`: every time is sent with three decimals, so they sort as text. */
+function utc(value: string): string {
+  const fraction = value.length > 22 ? value.slice(20, -3).padEnd(3, '0').slice(0, 3) : '000'
+  return `${value.slice(0, 10)}T${value.slice(11, 19)}.${fraction}Z`
+}
+
+const checkRows: Interceptor = {
+  name: 'check-rows',
+  transformRow: ({ resultParser }, query, row) => {
+    if (!resultParser) return row
+    const result = resultParser['~standard'].validate(row)
+    if (result instanceof Promise) throw new TypeError('row schemas are synchronous')
+    if (result.issues) throw new SchemaValidationError({ sql: query.sql, values: [...query.values] } as never, row, result.issues as never)
+    return row
+  },
+}
+
+export interface DatabaseOptions {
+  /** Connections at most. */
+  max: number
+  /** Ran around each finished unit of work: metrics and the statement test hang here. */
+  interceptors?: Interceptor[]
+}
+
+/** Sees every tenant: for tenant resolution, the relay and the platform's own jobs, on tables whose policy allows it. */
+export const PLATFORM = 'platform' as const
+type Binding = Uuid | typeof PLATFORM
+
+interface Success<T> {
+  value: T
+}
+type Outcome<T> = Success<T> | Failure
+
+/** The slice of a transaction's life that callers may extend: idempotency runs around the effect, in its transaction. */
+export type Around = <T>(tx: Tx, effect: () => Promise<T>) => Promise<T>
+
+export class Database {
+  readonly #pool: DatabasePool
+  /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
+  readonly #bound = new Map<string, Binding>()
+
+  private constructor(pool: DatabasePool) {
+    this.#pool = pool
+  }
+
+  static async open(url: string, { max, interceptors = [] }: DatabaseOptions): Promise<Database> {
+    const uri = new URL(url)
+    uri.searchParams.set('application_name', 'tenantry')
+    const pool = await createPool(uri.href, {
+      maxPoolSize: max,
+      captureStackTrace: false,
+      connectionTimeout: 5_000,
+      connectionRetryLimit: 1,
+      idleTimeout: 30_000,
+      statementTimeout: 30_000,
+      queryRetryLimit: 0,
+      typeParsers,
+      interceptors: [checkRows, ...interceptors],
+      // The default, DISCARD ALL at every release, costs a round trip and drops prepared statements and the binding.
+      resetConnection: async () => {},
+    })
+    pool.on('error', () => {}) // a dropped idle connection: the next checkout opens another
+    return new Database(pool)
+  }
+
+  /** Reads for a tenant: no transaction, each statement sees what is committed. Emitting is an error. */
+  async read<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
+    return this.#checkout(scope.tenantId, (connection) =>
+      work(unitOfWork(connection, scope, () => { throw new TypeError('a read emits no events') })))
+  }
+
+  /**
+   * Writes for a tenant: one transaction, bound to tenant, actor and correlation id for RLS and audit; emitted events are
+   * written with it. Runs again once after a serialization failure or deadlock, so `work` must do nothing but SQL.
+   */
+  async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, around?: Around): Promise<T> {
+    return this.#checkout(scope.tenantId, (connection) =>
+      connection.transaction(async (transaction) => {
+        const events: DomainEvent[] = []
+        const tx = unitOfWork(transaction, scope, (event) => events.push(event))
+        await transaction.query(sql.run`
+          select set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
+                 set_config('tenantry.actor_name', ${scope.actor.name}, true),
+                 set_config('tenantry.correlation_id', ${scope.correlationId}, true)`)
+        const effect = async () => {
+          const value = await work(tx)
+          await flush(tx, events)
+          return value
+        }
+        return around ? around(tx, effect) : effect()
+      }, 1))
+  }
+
+  /** Reads or writes across tenants, in one transaction, where the policy of the table lets the platform in. */
+  async platform<T>(work: (connection: Pick<Tx, 'any' | 'one' | 'maybeOne' | 'query' | 'maybeOneFirst' | 'oneFirst' | 'exists' | 'anyFirst'>) => Promise<T>): Promise<T> {
+    return this.#checkout(PLATFORM, (connection) => connection.transaction(work, 1))
+  }
+
+  /** One cheap round trip; throws `database_unavailable`. */
+  async ping(): Promise<void> {
+    await this.#checkout(PLATFORM, async (connection) => connection.query(sql.run`select 1 as one`))
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end()
+  }
+
+  async #checkout<T>(binding: Binding, work: (connection: DatabasePoolConnection) => Promise<T>): Promise<T> {
+    let outcome: Outcome<T>
+    try {
+      outcome = await this.#pool.connect(async (connection): Promise<Outcome<T>> => {
+        await this.#bind(connection, binding)
+        try {
+          return { value: await work(connection) }
+        } catch (error) {
+          // A refusal leaves the connection healthy. Anything else is thrown on, and slonik destroys the connection.
+          const refused = error instanceof Failure ? error : databaseFailure(error)
+          if (!refused || refused.status >= 500) throw refused ?? error
+          return refused
+        }
+      })
+    } catch (error) {
+      throw databaseFailure(error) ?? error
+    }
+    if (outcome instanceof Failure) throw outcome
+    return outcome.value
+  }
+
+  async #bind(connection: DatabasePoolConnection, binding: Binding): Promise<void> {
+    if (this.#bound.get(connection.connectionId) === binding) return
+    this.#bound.delete(connection.connectionId)
+    const [tenant, platform] = binding === PLATFORM ? ['', 'on'] : [binding, 'off']
+    await connection.query(sql.run`
+      select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false)`)
+    if (this.#bound.size > 1000) this.#bound.clear() // ids of connections long gone
+    this.#bound.set(connection.connectionId, binding)
+  }
+}
+
+type Connection = Omit<Tx, 'tenantId' | 'actor' | 'context' | 'now' | 'correlationId' | 'emit'>
+
+function unitOfWork(connection: Connection, scope: Scope, emit: Tx['emit']): Tx {
+  return {
+    any: connection.any, anyFirst: connection.anyFirst, exists: connection.exists, many: connection.many,
+    manyFirst: connection.manyFirst, maybeOne: connection.maybeOne, maybeOneFirst: connection.maybeOneFirst,
+    one: connection.one, oneFirst: connection.oneFirst, query: connection.query, record: connection.record,
+    stream: connection.stream,
+    tenantId: scope.tenantId, actor: scope.actor, context: scope.context, correlationId: scope.correlationId,
+    now: new Date(), emit,
+  }
+}
+
+/** The same unit of work seen from another context, for domain functions that act in an organization of their own choosing. */
+export const within = (tx: Tx, context: Context): Tx => ({ ...tx, context })
+
+/** Writes the events and wakes the relay when the transaction commits. */
+async function flush(tx: Tx, events: DomainEvent[]): Promise<void> {
+  if (events.length === 0) return
+  const now = tx.now.toISOString()
+  const rows = events.map((e) => [newId(), tx.tenantId, e.type, e.entity_id, e.version, now, JSON.stringify(e.data), tx.correlationId])
+  await tx.query(sql.run`
+    with woken as (select pg_notify('tenantry_outbox', ''))
+    insert into plane.event_outbox (event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id)
+    select e.* from ${sql.unnest(rows, ['uuid', 'uuid', 'text', 'uuid', 'int4', 'timestamptz', 'jsonb', 'text'])} as e, woken`)
+}

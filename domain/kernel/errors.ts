@@ -1,0 +1,87 @@
+// Every refusal that the product can answer. Adding one is adding a row.
+
+interface Entry {
+  status: number
+  code: 'VALIDATION' | 'AUTHN' | 'AUTHZ' | 'NOT_FOUND' | 'CONFLICT' | 'RATE_LIMIT' | 'INTERNAL'
+  message: string
+}
+
+const entry = (status: number, code: Entry['code'], message: string): Entry => ({ status, code, message })
+
+export const errorTable = {
+  invalid_body: entry(400, 'VALIDATION', 'The body does not fit the schema: see details for each field.'),
+  invalid_query: entry(400, 'VALIDATION', 'The query does not fit the schema: see details for each parameter.'),
+  invalid_params: entry(400, 'VALIDATION', 'A part of the path has the wrong form: ids are UUIDs.'),
+  invalid_headers: entry(400, 'VALIDATION', 'A header has the wrong form: see details.'),
+  invalid_cursor: entry(400, 'VALIDATION', 'This cursor is not valid for this list: start again without one.'),
+  invalid_json: entry(400, 'VALIDATION', 'The body is not valid JSON.'),
+  version_required: entry(400, 'VALIDATION', 'Send If-Match with the ETag that you read, or version in the body.'),
+  invalid_reference: entry(400, 'VALIDATION', 'The body names something that does not exist here: see details.'),
+  invalid_value: entry(400, 'VALIDATION', 'A value is outside what is allowed: see details.'),
+  missing_token: entry(401, 'AUTHN', 'Sign in first: send the session cookie or an Authorization header.'),
+  invalid_token: entry(401, 'AUTHN', 'This token is not valid: sign in again.'),
+  token_expired: entry(401, 'AUTHN', 'This token has expired: refresh it or sign in again.'),
+  invalid_credentials: entry(401, 'AUTHN', 'Email and password do not match.'),
+  session_revoked: entry(401, 'AUTHN', 'This session has ended: sign in again.'),
+  tenant_mismatch: entry(401, 'AUTHN', 'This token belongs to another tenant than this host.'),
+  permission_denied: entry(403, 'AUTHZ', 'You lack the permission for this: GET /api/v1/rbac/explain says why.'),
+  read_only: entry(403, 'AUTHZ', 'This tenant is read-only now.'),
+  blocked: entry(403, 'AUTHZ', 'Access to this tenant is blocked now.'),
+  context_required: entry(403, 'AUTHZ', 'Choose an organization and workspace first: POST /api/v1/context/switch.'),
+  context_forbidden: entry(403, 'AUTHZ', 'You have no role in this organization or workspace.'),
+  module_unavailable: entry(403, 'AUTHZ', 'The plan of this tenant does not include this module.'),
+  plan_limit: entry(403, 'AUTHZ', 'The plan of this tenant allows no more of these.'),
+  origin_forbidden: entry(403, 'AUTHZ', 'Requests with a cookie must come from an origin of this tenant.'),
+  self_approval: entry(403, 'AUTHZ', 'Whoever asked for it cannot approve it: ask someone else.'),
+  approval_limit: entry(403, 'AUTHZ', 'The amount is above your approval limit: ask someone with a higher one.'),
+  not_found: entry(404, 'NOT_FOUND', 'There is nothing here with this id.'),
+  tenant_not_found: entry(404, 'NOT_FOUND', 'No tenant answers to this host name.'),
+  route_not_found: entry(404, 'NOT_FOUND', 'There is no such endpoint: see /docs.'),
+  version_conflict: entry(409, 'CONFLICT', 'This was changed by someone else: read details.current and try again.'),
+  already_exists: entry(409, 'CONFLICT', 'Something with these values exists already: see details.'),
+  invalid_transition: entry(409, 'CONFLICT', 'The document is not in a state that allows this.'),
+  insufficient_stock: entry(409, 'CONFLICT', 'There is not enough free stock.'),
+  over_receipt: entry(409, 'CONFLICT', 'More would be received than was ordered and tolerated.'),
+  idempotency_key_reused: entry(409, 'CONFLICT', 'This Idempotency-Key was used with another request: choose a new one.'),
+  in_use: entry(409, 'CONFLICT', 'Other records still need this one: see details.'),
+  body_too_large: entry(413, 'VALIDATION', 'The body is larger than this endpoint accepts.'),
+  unsupported_media_type: entry(415, 'VALIDATION', 'Send application/json.'),
+  rate_limited: entry(429, 'RATE_LIMIT', 'Too many requests: wait for Retry-After seconds.'),
+  internal: entry(500, 'INTERNAL', 'Something went wrong here; the correlation id finds it in our log.'),
+  database_unavailable: entry(503, 'INTERNAL', 'The database cannot be reached now: try again shortly.'),
+  broker_unavailable: entry(503, 'INTERNAL', 'The message broker cannot be reached now: try again shortly.'),
+  overloaded: entry(503, 'INTERNAL', 'The server is busy: try again shortly.'),
+  tenant_migrating: entry(503, 'INTERNAL', 'This tenant is being upgraded: try again shortly.'),
+} as const satisfies Record<string, Entry>
+
+export type Detail = keyof typeof errorTable
+
+/** A refusal. `details` is shown to the caller; never put a secret, SQL or another tenant's data there. */
+export class Failure extends Error {
+  readonly detail: Detail
+  readonly details: Record<string, unknown>
+
+  constructor(detail: Detail, details: Record<string, unknown> = {}, message: string = errorTable[detail].message) {
+    super(message)
+    this.name = 'Failure'
+    this.detail = detail
+    this.details = details
+  }
+
+  get status(): number {
+    return errorTable[this.detail].status
+  }
+
+  /** The body of the contract's error answer. */
+  envelope(correlationId: string) {
+    return {
+      error: { code: errorTable[this.detail].code, message: this.message, details: this.details },
+      detail: this.detail,
+      correlation_id: correlationId,
+    }
+  }
+}
+
+/** Makes a refusal to throw: `throw failure('insufficient_stock', { product_id })`. */
+export const failure = (detail: Detail, details?: Record<string, unknown>, message?: string): Failure =>
+  new Failure(detail, details, message)

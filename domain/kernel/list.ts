@@ -1,0 +1,222 @@
+// Lists: filters, sort, search and keyset pages over one table, all declared, each with an index behind it.
+import type { Static, TSchema } from 'typebox'
+import { Type } from 'typebox'
+import { Value } from 'typebox/value'
+import type { Tx } from './context.ts'
+import { failure } from './errors.ts'
+import { columns, type Row, tableOf } from './row.ts'
+import { type Fragment, prepared, sql } from './sql.ts'
+
+export interface ListSpec {
+  row: Row
+  /** Columns that may be filtered. */
+  filter: readonly string[]
+  /** Columns that may be sorted; none may be null. `id` breaks ties. */
+  sort: readonly string[]
+  /** Text columns that `q` searches by trigram. */
+  search?: readonly string[]
+}
+
+const OPERATORS = { in: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', ne: '<>', like: 'like', null: 'null' } as const
+type Operator = keyof typeof OPERATORS
+
+interface Filter {
+  column: string
+  operator: Operator
+  values: unknown[]
+}
+
+export interface ListQuery {
+  limit: number
+  sort: { column: string; descending: boolean }[]
+  filters: Filter[]
+  q?: string
+  count?: 'exact' | 'estimated'
+  expand: string[]
+  fields?: string[]
+  /** The sort values and id of the last row of the page before. */
+  after?: unknown[]
+}
+
+export interface Page<T = Record<string, unknown>> {
+  rows: T[]
+  /** Where the next page starts, or null on the last one. */
+  next: unknown[] | null
+  total?: number
+}
+
+const RESERVED = new Set(['limit', 'cursor', 'sort', 'q', 'count', 'expand', 'fields'])
+
+const refuse = (path: string, message: string) => failure('invalid_query', { errors: [{ path, rule: 'list', message }] })
+
+/** The part of a column's schema that a filter value is held against: of a nullable one its type, of an array its item. */
+function scalarOf(schema: TSchema): TSchema {
+  const some = schema as { anyOf?: TSchema[]; type?: string; items?: TSchema }
+  if (some.anyOf) return scalarOf(some.anyOf.find((s) => (s as { type?: string }).type !== 'null')!)
+  if (some.type === 'array') return scalarOf(some.items!)
+  return schema
+}
+
+const isArray = (schema: TSchema) => (schema as { type?: string }).type === 'array'
+
+/** PostgreSQL's name of a column's type, from its schema. */
+function pgType(schema: TSchema): string {
+  const s = scalarOf(schema) as { type?: string; format?: string; 'x-pg'?: string }
+  if (s['x-pg']) return s['x-pg']
+  if (s.type === 'boolean') return 'bool'
+  if (s.type === 'integer') return 'int8'
+  if (s.type === 'number') return 'float8'
+  return { uuid: 'uuid', 'date-time': 'timestamptz', date: 'date' }[s.format ?? ''] ?? 'text'
+}
+
+const columnSchema = (row: Row, column: string): TSchema => (row.schema as { properties: Record<string, TSchema> }).properties[column]!
+
+function parseValue(row: Row, column: string, operator: Operator, text: string): unknown {
+  if (operator === 'null') {
+    if (text !== 'true' && text !== 'false') throw refuse(`${column}.null`, 'is true or false')
+    return text === 'true'
+  }
+  if (operator === 'like') return text
+  const schema = columnSchema(row, column)
+  const scalar = scalarOf(schema) as { format?: string }
+  if (scalar.format === 'date-time' && /^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00:00Z`
+  const value = Value.Convert(scalarOf(schema), text)
+  if (!Value.Check(scalarOf(schema), value)) throw refuse(column, `'${text.slice(0, 60)}' is not a valid value of ${column}`)
+  return value
+}
+
+/** Reads the query of a list against its declaration; anything undeclared is refused with `invalid_query`. */
+export function parseListQuery(spec: ListSpec, query: Record<string, unknown>, expandable: readonly string[] = []): ListQuery {
+  const list: ListQuery = { limit: 50, sort: [], filters: [], expand: [] }
+  for (const [key, given] of Object.entries(query)) {
+    if (typeof given !== 'string') throw refuse(key, 'is given more than once')
+    const names = given.split(',').filter(Boolean)
+    if (key === 'limit') {
+      list.limit = Number(given)
+      if (!Number.isInteger(list.limit) || list.limit < 1 || list.limit > 200) throw refuse(key, 'is a whole number from 1 to 200')
+    } else if (key === 'sort') {
+      for (const name of names) {
+        const column = name.replace(/^-/, '')
+        if (!spec.sort.includes(column)) throw refuse(key, `${column} is not one of ${spec.sort.join(', ')}`)
+        list.sort.push({ column, descending: name.startsWith('-') })
+      }
+    } else if (key === 'q') {
+      if (!spec.search?.length) throw refuse(key, 'this list has no search')
+      if (given.length > 200) throw refuse(key, 'is at most 200 characters')
+      if (given) list.q = given
+    } else if (key === 'count') {
+      if (given !== 'exact' && given !== 'estimated') throw refuse(key, 'is exact or estimated')
+      list.count = given
+    } else if (key === 'expand' || key === 'fields') {
+      const allowed = key === 'expand' ? expandable : spec.row.columns
+      for (const name of names) if (!allowed.includes(name)) throw refuse(key, `${name} is not one of ${allowed.join(', ') || '(none)'}`)
+      list[key] = names
+    } else if (!RESERVED.has(key)) {
+      const [column = '', operator = 'in'] = key.split('.')
+      if (!spec.filter.includes(column)) throw refuse(key, `is not a filter of this list: ${spec.filter.join(', ')}`)
+      if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
+      const op = operator as Operator
+      if (names.length > 100) throw refuse(key, 'has at most 100 values')
+      list.filters.push({ column, operator: op, values: (op === 'in' ? names : [given]).map((v) => parseValue(spec.row, column, op, v)) })
+    }
+  }
+  if (list.sort.length === 0) list.sort = [{ column: spec.sort.includes('created_at') ? 'created_at' : spec.sort[0]!, descending: true }]
+  return list
+}
+
+const escapeLike = (text: string) => text.replace(/[\\%_]/g, '\\$&')
+
+function condition(row: Row, { column, operator, values }: Filter): Fragment {
+  const name = sql.identifier([column])
+  const schema = columnSchema(row, column)
+  if (operator === 'null') return values[0] ? sql.fragment`${name} is null` : sql.fragment`${name} is not null`
+  if (operator === 'like') return sql.fragment`${name}::text ilike ${`%${escapeLike(String(values[0]))}%`}`
+  const list = sql.array(values as string[], pgType(schema))
+  if (isArray(schema)) return sql.fragment`${name} && ${list}`
+  if (operator === 'in') return sql.fragment`${name} = any(${list})`
+  // One value; the array carries its type.
+  const value = sql.fragment`(${list})[1]`
+  if (operator === 'gt') return sql.fragment`${name} > ${value}`
+  if (operator === 'gte') return sql.fragment`${name} >= ${value}`
+  if (operator === 'lt') return sql.fragment`${name} < ${value}`
+  if (operator === 'lte') return sql.fragment`${name} <= ${value}`
+  return sql.fragment`${name} <> ${value}`
+}
+
+/** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
+export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
+  const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
+  const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]
+  if (row.scope === 'organization') {
+    if (!tx.context.organizationId) throw failure('context_required')
+    conditions.push(sql.fragment`${name('organization_id')} = ${tx.context.organizationId}`)
+  }
+  return conditions
+}
+
+/** `(a, b, id) > (x, y, z)` where all go one way, which an index answers in one step; written out where they do not. */
+function keyset(row: Row, order: { column: string; descending: boolean }[], after: unknown[]): Fragment {
+  const value = (at: number) => sql.fragment`(${sql.array([after[at] as string], pgType(columnSchema(row, order[at]!.column)))})[1]`
+  const name = (at: number) => sql.identifier([order[at]!.column])
+  const descending = order[0]!.descending
+  if (order.every((o) => o.descending === descending)) {
+    const left = sql.join(order.map((_, at) => name(at)), sql.fragment`, `)
+    const right = sql.join(order.map((_, at) => value(at)), sql.fragment`, `)
+    return descending ? sql.fragment`(${left}) < (${right})` : sql.fragment`(${left}) > (${right})`
+  }
+  const cases = order.map((o, at) => sql.and([
+    ...order.slice(0, at).map((_, before) => sql.fragment`${name(before)} = ${value(before)}`),
+    o.descending ? sql.fragment`${name(at)} < ${value(at)}` : sql.fragment`${name(at)} > ${value(at)}`,
+  ]))
+  return sql.fragment`(${sql.join(cases, sql.fragment` or `)})`
+}
+
+/** Above this many hits a term is common: walking the sort order finds a page sooner than sorting all hits. */
+const COMMON = 1000
+const Ids = Type.Object({ ids: Type.Union([Type.Array(Type.String()), Type.Null()]) })
+
+/**
+ * Search, in two ways. Row security keeps the planner from using a trigram index for the application's role (LIKE is
+ * not leakproof), so `plane.search_ids`, which runs as the owner and checks the tenant itself, asks the index first.
+ * Few hits: the list is narrowed to those ids. Many: the ordered index is walked and filtered, a page is soon full.
+ */
+async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
+  const pattern = `%${escapeLike(q)}%`
+  const organization = spec.row.scope === 'organization' ? tx.context.organizationId : null
+  const { ids } = await tx.one(sql.prepared(Ids)`
+    select plane.search_ids(${spec.row.table}, ${sql.array([...spec.search!], 'text')}, ${tx.tenantId}::uuid, ${organization}::uuid, ${pattern}, ${COMMON}) as ids`)
+  if (ids) return sql.fragment`id = any(${sql.array(ids, 'uuid')})`
+  const matches = spec.search!.map((column) => sql.fragment`${sql.identifier([column])} ilike ${pattern}`)
+  return sql.fragment`(${sql.join(matches, sql.fragment` or `)})`
+}
+
+/** One page of a list. */
+export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery, extra: Fragment[] = []): Promise<Page<T>> {
+  const { row } = spec
+  const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
+  const where = [...scopeOf(tx, row), ...extra, ...query.filters.map((f) => condition(row, f))]
+  if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
+  if (query.q) where.push(await searched(tx, spec, query.q))
+  const total = query.count ? await count(tx, row, where, query.count) : undefined
+  const from = query.after ? [...where, keyset(row, order, query.after)] : where
+  const orderBy = order.map((o) => (o.descending ? sql.fragment`${sql.identifier([o.column])} desc` : sql.fragment`${sql.identifier([o.column])}`))
+  const rows = (await tx.any(prepared(sql.type(row.schema)`
+    select ${columns(row)} from ${tableOf(row)} where ${sql.and(from)}
+    order by ${sql.join(orderBy, sql.fragment`, `)} limit ${query.limit + 1}`))) as unknown as Record<string, unknown>[]
+  const more = rows.length > query.limit
+  const page = more ? rows.slice(0, query.limit) : rows
+  const next = more ? order.map((o) => page.at(-1)![o.column]) : null
+  return { rows: page as T[], next, ...(total === undefined ? {} : { total }) }
+}
+
+const Total = Type.Object({ total: Type.Integer() })
+const Plan = Type.Object({ 'QUERY PLAN': Type.Unknown() })
+
+async function count(tx: Tx, row: Row, where: Fragment[], kind: 'exact' | 'estimated'): Promise<number> {
+  if (kind === 'exact') {
+    const { total } = await tx.one(sql.type(Total)`select count(*) as total from ${tableOf(row)} where ${sql.and(where)}`)
+    return total
+  }
+  const plan = (await tx.one(sql.type(Plan)`explain (format json) select 1 from ${tableOf(row)} where ${sql.and(where)}`)) as Static<typeof Plan>
+  return (plan['QUERY PLAN'] as { Plan: { 'Plan Rows': number } }[])[0]!.Plan['Plan Rows']
+}

@@ -1,0 +1,156 @@
+// Master data: what every declared table can do.
+import { Type } from 'typebox'
+import { Value } from 'typebox/value'
+import type { Tx } from './context.ts'
+import { failure } from './errors.ts'
+import { type Change, historyOf } from './history.ts'
+import { newId, type Uuid } from './ids.ts'
+import { type ListQuery, type ListSpec, listRows, type Page, scopeOf } from './list.ts'
+import { columns, type Row, type RowOf, tableOf } from './row.ts'
+import { type Fragment, sql } from './sql.ts'
+import type { Static, TProperties } from 'typebox'
+
+export interface ResourceOptions<P extends TProperties> {
+  /** The platform module that a tenant needs for it: `erp.parties`. */
+  module: string
+  /** The stem of its permissions and events: `erp.party`. */
+  permission: string
+  search?: readonly (keyof P & string)[]
+  filter: readonly string[]
+  sort: readonly string[]
+  /** Columns that name a row of another table of the same organization. */
+  references?: Readonly<Record<string, () => Row>>
+  /** Rules beyond the schema, for new and changed rows. */
+  check?: (tx: Tx, rows: readonly Record<string, unknown>[]) => Promise<void> | void
+}
+
+export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
+  readonly row: Row<P>
+  readonly module: string
+  readonly permission: string
+  readonly spec: ListSpec
+  list(tx: Tx, query: ListQuery): Promise<Page<R>>
+  get(tx: Tx, id: Uuid): Promise<R>
+  create(tx: Tx, input: object): Promise<R>
+  createMany(tx: Tx, inputs: readonly object[]): Promise<R[]>
+  update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R>
+  softDelete(tx: Tx, id: Uuid, version: number): Promise<void>
+  recover(tx: Tx, id: Uuid): Promise<R>
+  history(tx: Tx, id: Uuid): Promise<readonly Static<typeof Change>[]>
+}
+
+const Found = Type.Object({ id: Type.String() })
+
+/** Refuses with `invalid_reference` where a value names no live row of the context's organization. One query a column. */
+async function checkReferences(tx: Tx, references: Readonly<Record<string, () => Row>>, rows: readonly Record<string, unknown>[]) {
+  for (const [column, target] of Object.entries(references)) {
+    const wanted = [...new Set(rows.map((r) => r[column]).filter((v) => v != null))] as string[]
+    if (wanted.length === 0) continue
+    const found = await tx.any(sql.prepared(Found)`
+      select id from ${tableOf(target())} where ${sql.and(scopeOf(tx, target()))} and id = any(${sql.array(wanted, 'uuid')}) and deleted_at is null`)
+    const known = new Set(found.map((r) => r.id))
+    const missing = wanted.filter((id) => !known.has(id))
+    if (missing.length > 0) throw failure('invalid_reference', { path: column, ids: missing })
+  }
+}
+
+/** Makes a resource of a row: each method is one or two statements. */
+export function resource<P extends TProperties>(row: Row<P>, options: ResourceOptions<P>): Resource<P> {
+  type R = RowOf<Row<P>>
+  const anyRow = row as unknown as Row
+  const spec: ListSpec = { row: anyRow, filter: options.filter, sort: options.sort, search: options.search ?? [] }
+  const live: Fragment = row.softDelete ? sql.fragment`deleted_at is null` : sql.fragment`true`
+  const emit = (tx: Tx, verb: string, r: R) => {
+    const { id, version } = r as unknown as { id: string; version: number }
+    tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: r as Record<string, unknown> })
+  }
+  const check = async (tx: Tx, rows: readonly Record<string, unknown>[]) => {
+    if (options.references) await checkReferences(tx, options.references, rows)
+    await options.check?.(tx, rows)
+  }
+
+  async function get(tx: Tx, id: Uuid): Promise<R> {
+    const found = await tx.maybeOne(sql.prepared(row.schema)`
+      select ${columns(anyRow)} from ${tableOf(anyRow)} where ${sql.and(scopeOf(tx, anyRow))} and id = ${id} and ${live}`)
+    if (!found) throw failure('not_found')
+    return found as R
+  }
+
+  /** One insert for one row or a thousand: the rows travel as one JSON parameter, typed by the table itself. */
+  async function createMany(tx: Tx, inputs: readonly object[]): Promise<R[]> {
+    const now = tx.now.toISOString()
+    const rows = inputs.map((input) => ({
+      ...(Value.Default(row.input, structuredClone(input)) as object),
+      id: newId(), tenant_id: tx.tenantId, organization_id: tx.context.organizationId, version: 1, created_at: now, updated_at: now,
+    }))
+    scopeOf(tx, anyRow) // an organization's table needs a chosen one
+    await check(tx, rows)
+    const names = ['id', 'tenant_id', ...(row.scope === 'organization' ? ['organization_id'] : []), 'version', 'created_at', 'updated_at', ...row.writable]
+    const list = sql.join(names.map((n) => sql.identifier([n])), sql.fragment`, `)
+    const made = await tx.any(sql.prepared(row.schema)`
+      insert into ${tableOf(anyRow)} (${list})
+      select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(rows)}::jsonb)
+      returning ${columns(anyRow)}`)
+    for (const r of made) emit(tx, 'created', r as R)
+    // `returning` follows the insert's order, which is the input's; a map by id keeps that true whatever the planner does.
+    const byId = new Map(made.map((r) => [(r as { id: string }).id, r as R]))
+    return rows.map((r) => byId.get(r.id)!)
+  }
+
+  /** Tells a lost race from a missing row, after an update matched nothing. */
+  async function conflict(tx: Tx, id: Uuid): Promise<never> {
+    throw failure('version_conflict', { current: await get(tx, id) })
+  }
+
+  async function update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R> {
+    const { version: _, ...changes } = patch as Record<string, unknown>
+    const names = Object.keys(changes).filter((n) => row.writable.includes(n))
+    await check(tx, [changes])
+    const sets = names.map((n) => sql.fragment`, ${sql.identifier([n])} = r.${sql.identifier([n])}`)
+    const changed = await tx.maybeOne(sql.prepared(row.schema)`
+      update ${tableOf(anyRow)} as t
+      set version = t.version + 1, updated_at = ${tx.now.toISOString()} ${sets.length ? sql.join(sets, sql.fragment` `) : sql.fragment``}
+      from jsonb_populate_record(null::${tableOf(anyRow)}, ${JSON.stringify(changes)}::jsonb) as r
+      where ${sql.and(scopeOf(tx, anyRow, 't'))} and t.id = ${id} and t.version = ${version} and t.${live}
+      returning ${columns(anyRow, 't')}`)
+    if (!changed) return conflict(tx, id)
+    emit(tx, 'updated', changed as R)
+    return changed as R
+  }
+
+  async function mark(tx: Tx, id: Uuid, deleted: boolean, version?: number): Promise<R | null> {
+    const state = deleted ? sql.fragment`deleted_at is null` : sql.fragment`deleted_at is not null`
+    const matches = version === undefined ? sql.fragment`true` : sql.fragment`version = ${version}`
+    const marked = (await tx.maybeOne(sql.prepared(row.schema)`
+      update ${tableOf(anyRow)} set deleted_at = ${deleted ? tx.now.toISOString() : null}, version = version + 1, updated_at = ${tx.now.toISOString()}
+      where ${sql.and(scopeOf(tx, anyRow))} and id = ${id} and ${state} and ${matches}
+      returning ${columns(anyRow)}`)) as R | null
+    if (marked) emit(tx, deleted ? 'deleted' : 'recovered', marked)
+    return marked
+  }
+
+  return {
+    row,
+    module: options.module,
+    permission: options.permission,
+    spec,
+    list: (tx, query) => listRows<R>(tx, spec, query),
+    get,
+    createMany,
+    create: async (tx, input) => (await createMany(tx, [input]))[0]!,
+    update,
+    softDelete: async (tx, id, version) => {
+      if (!(await mark(tx, id, true, version))) await conflict(tx, id)
+    },
+    recover: async (tx, id) => {
+      const back = await mark(tx, id, false)
+      if (!back) throw failure('not_found')
+      return back
+    },
+    history: async (tx, id) => {
+      const changes = await historyOf(tx, row.table, id)
+      if (changes.length === 0) throw failure('not_found')
+      return changes
+    },
+  }
+}

@@ -1,0 +1,76 @@
+// A table's columns as one schema: the source of SQL column lists, row checks, request and response bodies and OpenAPI.
+import { type Static, type TObject, type TProperties, Type } from 'typebox'
+import { type Fragment, sql } from './sql.ts'
+import { nullable, Timestamp, Uuid, Version } from './types.ts'
+
+/** Whose a row is: the whole tenant's, an organization's, or a workspace's. */
+export type RowScope = 'tenant' | 'organization'
+
+export interface RowOptions {
+  scope?: RowScope
+  /** Columns that only rules write (a document's state, its total): shown, never accepted in a body. */
+  derived?: readonly string[]
+  softDelete?: boolean
+}
+
+const base = { id: Uuid, version: Version, created_at: Timestamp, updated_at: Timestamp }
+type Base = typeof base
+type Scoped = { organization_id: typeof Uuid }
+
+export interface Row<P extends TProperties = TProperties> {
+  readonly table: string
+  readonly scope: RowScope
+  readonly softDelete: boolean
+  readonly properties: P
+  /** What a row looks like, to SQL and to clients. */
+  readonly schema: TObject<P & Base>
+  /** What a client may send. */
+  readonly input: TObject
+  /** The same with everything optional: JSON merge patch. */
+  readonly patch: TObject
+  readonly columns: readonly string[]
+  readonly writable: readonly string[]
+}
+
+/** The TypeScript type of a row. */
+export type RowOf<R> = R extends Row<infer P> ? Static<TObject<P & Base & Scoped>> & { deleted_at: string | null } : never
+
+/**
+ * Declares a table. `id`, `version`, times and the organization are implied. A property with a `default` or one that may
+ * be null is optional in a body.
+ */
+export function row<P extends TProperties>(table: string, properties: P, options: RowOptions = {}): Row<P> {
+  const { scope = 'organization', derived = [], softDelete = true } = options
+  const implied = {
+    ...base,
+    ...(scope === 'organization' ? { organization_id: Uuid } : {}),
+    ...(softDelete ? { deleted_at: nullable(Timestamp) } : {}),
+  }
+  const writable = Object.keys(properties).filter((name) => !derived.includes(name))
+  const body = Object.fromEntries(writable.map((name) => [name, properties[name]!])) as TProperties
+  const optional = (schema: object) => 'default' in schema || ('anyOf' in schema && Array.isArray(schema.anyOf) && schema.anyOf.some((s) => s.type === 'null'))
+  return {
+    table,
+    scope,
+    softDelete,
+    properties,
+    schema: Type.Object({ ...properties, ...implied }, { additionalProperties: false }) as never,
+    input: Type.Object(
+      Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, optional(schema) ? Type.Optional(schema) : schema])),
+      { additionalProperties: false },
+    ),
+    patch: Type.Object(
+      { ...Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, Type.Optional(schema)])), version: Type.Optional(Version) },
+      { additionalProperties: false },
+    ),
+    columns: [...Object.keys(properties), ...Object.keys(implied)],
+    writable,
+  }
+}
+
+/** The column list of a row, for a select or a returning clause. */
+export function columns(row: Row<TProperties>, alias?: string): Fragment {
+  return sql.join(row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name])), sql.fragment`, `) as unknown as Fragment
+}
+
+export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])

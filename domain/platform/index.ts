@@ -1,0 +1,1 @@
+export { MENU_TTL_SECONDS, MenuCatalogue, type MenuNode } from './menu.ts'

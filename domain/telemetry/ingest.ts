@@ -1,0 +1,168 @@
+// Readings into the table: by batches, set-based, exactly once by primary key.
+import { Type } from 'typebox'
+import { newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
+import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
+import { authenticateDevices, hashKey } from './device.ts'
+import { type GoodReading, type Parsed, parseMessage, type RejectionReason } from './message.ts'
+
+export interface IncomingReadings {
+  value: Buffer | null
+  /** The `device-key` header. */
+  key: string | undefined
+  /** What the rejected topic is keyed by. */
+  device: string | null
+}
+
+export interface Rejection {
+  device: string
+  reason: RejectionReason
+  count: number
+}
+
+export interface IngestResult {
+  /** Readings written or already there. */
+  accepted: number
+  rejections: Rejection[]
+}
+
+interface Attributed {
+  parsed: Parsed
+  hash: string
+}
+
+const Series = Type.Object({ series_id: Type.Integer(), device_id: Uuid, metric: Type.String() }, { additionalProperties: false })
+const MAX_SERIES = 500_000
+const MODULE = 'telemetry.devices'
+
+/** Turns batches of messages into rows. Keeps the ids of series in memory: they never change. */
+export class TelemetryIngest {
+  readonly #planes: Planes
+  readonly #tenants: TenantDirectory
+  readonly #series = new Map<string, number>()
+
+  constructor(planes: Planes, tenants: TenantDirectory) {
+    this.#planes = planes
+    this.#tenants = tenants
+  }
+
+  /** One transaction a tenant. Throws when a database is away: then the whole batch comes again, and nothing doubles. */
+  async ingest(messages: readonly IncomingReadings[], correlationId: string, now: number = Date.now()): Promise<IngestResult> {
+    const rejections: Rejection[] = []
+    const byTenant = new Map<string, Attributed[]>()
+    for (const { value, key, device } of messages) {
+      const parsed = parseMessage(value, now)
+      if (typeof parsed === 'string') {
+        rejections.push({ device: device ?? '', reason: parsed, count: 1 })
+        continue
+      }
+      const own = byTenant.get(parsed.tenant) ?? []
+      own.push({ parsed, hash: hashKey(key ?? '') })
+      byTenant.set(parsed.tenant, own)
+    }
+    let accepted = 0
+    for (const [slug, own] of byTenant) {
+      const tenant = await this.#tenants.bySlug(slug)
+      const refused = refusalOf(tenant, now)
+      if (refused) {
+        rejections.push(...own.map(({ parsed }) => ({ device: parsed.device, reason: refused, count: parsed.good.length || 1 })))
+        continue
+      }
+      const result = await this.#ingestTenant(tenant!, own, correlationId)
+      accepted += result.accepted
+      rejections.push(...result.rejections)
+    }
+    return { accepted, rejections }
+  }
+
+  async #ingestTenant(tenant: Tenant, messages: readonly Attributed[], correlationId: string): Promise<IngestResult> {
+    const database = databaseOf(this.#planes, 'telemetry', tenant)
+    const found = new Map<string, number>()
+    const result = await database.write(systemScope(tenant.id, 'telemetry', correlationId), async (tx) => {
+      found.clear()
+      const rejections: Rejection[] = []
+      const pairs = new Map(messages.map(({ parsed, hash }) => [`${parsed.device} ${hash}`, [parsed.device, hash] as const]))
+      const known = await authenticateDevices(tx, [...pairs.values()])
+      const readings: { device: string; reading: GoodReading }[] = []
+      for (const { parsed, hash } of messages) {
+        const device = known.get(`${parsed.device} ${hash}`)
+        if (!device) {
+          rejections.push({ device: parsed.device, reason: 'unauthorized', count: parsed.good.length || 1 })
+          continue
+        }
+        for (const rejected of parsed.rejected) rejections.push({ device: parsed.device, ...rejected })
+        for (const reading of parsed.good) readings.push({ device, reading })
+      }
+      if (readings.length > 0) {
+        await this.#ensureSeries(tx, readings, found)
+        await insert(tx, readings.map(({ device, reading }) => ({ series: found.get(`${device} ${reading.metric}`) ?? this.#series.get(`${device} ${reading.metric}`)!, ...reading })))
+        await tx.query(sql.run`
+          update tel_device set last_seen_at = ${tx.now.toISOString()}
+          where tenant_id = ${tx.tenantId} and id = any(${sql.array([...new Set(readings.map((r) => r.device))].sort(), 'uuid')})
+            and (last_seen_at is null or last_seen_at < ${tx.now.toISOString()}::timestamptz - interval '10 seconds')`)
+      }
+      await count(tx, rejections)
+      return { accepted: readings.length, rejections }
+    })
+    // Only what was committed is remembered.
+    if (this.#series.size > MAX_SERIES) this.#series.clear()
+    for (const [key, id] of found) this.#series.set(key, id)
+    return result
+  }
+
+  /** Makes the metrics and series that are new. Two consumers may meet here: the unique keys let both go on. */
+  async #ensureSeries(tx: Tx, readings: readonly { device: string; reading: GoodReading }[], found: Map<string, number>): Promise<void> {
+    const missing = new Map<string, readonly [string, string]>()
+    for (const { device, reading } of readings) {
+      const key = `${device} ${reading.metric}`
+      if (!this.#series.has(key)) missing.set(key, [device, reading.metric])
+    }
+    if (missing.size === 0) return
+    const pairs = [...missing.values()].sort(([a, m], [b, n]) => (a === b ? (m < n ? -1 : 1) : a < b ? -1 : 1))
+    const metrics = [...new Set(pairs.map(([, metric]) => metric))].sort()
+    await tx.query(sql.run`
+      insert into tel_metric (id, tenant_id, code)
+      select m.id, ${tx.tenantId}, m.code from ${sql.unnest(metrics.map((m) => [newId(), m]), ['uuid', 'text'])} as m (id, code)
+      on conflict do nothing`)
+    await tx.query(sql.run`
+      insert into tel_series (tenant_id, device_id, metric_id)
+      select ${tx.tenantId}, w.device_id, m.id from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
+      join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
+      on conflict do nothing`)
+    const rows = await tx.any(sql.type(Series)`
+      select s.series_id, s.device_id, m.code as metric from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
+      join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
+      join tel_series s on s.tenant_id = ${tx.tenantId} and s.device_id = w.device_id and s.metric_id = m.id`)
+    for (const { series_id, device_id, metric } of rows) found.set(`${device_id} ${metric}`, series_id)
+  }
+}
+
+function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {
+  if (!tenant) return 'unknown_tenant'
+  if (accessMode(tenant, 'worker', now).mode === 'blocked') return 'tenant_blocked'
+  return tenant.modules[MODULE] === 'enabled' ? null : 'module_unavailable'
+}
+
+/** All readings in one statement, columns as arrays. A redelivery meets the primary key and changes nothing. */
+async function insert(tx: Tx, rows: readonly { series: number; ts: string; value: number; quality: number }[]): Promise<void> {
+  await tx.query(sql.run`
+    insert into tel_measurement (tenant_id, series_id, ts, value, quality)
+    select ${tx.tenantId}, r.series_id, r.ts, r.value, r.quality
+    from unnest(${sql.array(rows.map((r) => r.series), 'int8')}, ${sql.array(rows.map((r) => r.ts), 'timestamptz')},
+      ${sql.array(rows.map((r) => r.value), 'float8')}, ${sql.array(rows.map((r) => r.quality), 'int2')}) as r (series_id, ts, value, quality)
+    on conflict (series_id, ts) do nothing`)
+}
+
+async function count(tx: Tx, rejections: readonly Rejection[]): Promise<void> {
+  if (rejections.length === 0) return
+  const sums = new Map<string, Rejection>()
+  for (const r of rejections) {
+    const key = `${r.device} ${r.reason}`
+    sums.set(key, { ...r, count: r.count + (sums.get(key)?.count ?? 0) })
+  }
+  const rows = [...sums.values()].sort((a, b) => (`${a.device} ${a.reason}` < `${b.device} ${b.reason}` ? -1 : 1))
+  await tx.query(sql.run`
+    insert into tel_rejection as t (tenant_id, device, reason, hour, count, last_at)
+    select ${tx.tenantId}, r.device, r.reason, date_trunc('hour', ${tx.now.toISOString()}::timestamptz), r.count, ${tx.now.toISOString()}
+    from ${sql.unnest(rows.map((r) => [r.device, r.reason, r.count]), ['text', 'text', 'int8'])} as r (device, reason, count)
+    on conflict (tenant_id, device, reason, hour) do update set count = t.count + excluded.count, last_at = excluded.last_at`)
+}

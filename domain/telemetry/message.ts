@@ -1,0 +1,76 @@
+// What a device sends, and what is wrong with it.
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+
+export const MAX_MESSAGE_BYTES = 256 * 1024
+const MAX_AHEAD_MS = 5 * 60_000
+/** Older readings are outside every retention that can be bought. */
+const MAX_AGE_MS = 10 * 365 * 86_400_000
+export const QUALITIES = { good: 0, uncertain: 1, bad: 2 } as const
+
+export const TelemetryMessage = Type.Object({
+  tenant: Type.String({ minLength: 1, maxLength: 63 }),
+  device: Type.String({ minLength: 1, maxLength: 64 }),
+  sent_at: Type.Optional(Type.String({ maxLength: 40 })),
+  readings: Type.Array(Type.Object({
+    ts: Type.String({ maxLength: 40 }),
+    metric: Type.String({ minLength: 1, maxLength: 64 }),
+    value: Type.Number(),
+    quality: Type.Optional(Type.Unsafe<keyof typeof QUALITIES>({ type: 'string', enum: Object.keys(QUALITIES) })),
+  }, { additionalProperties: false }), { minItems: 1, maxItems: 10_000 }),
+}, { additionalProperties: false })
+export type TelemetryMessage = Static<typeof TelemetryMessage>
+
+/** Why a reading or a whole message was refused. One word for an unknown device and a wrong key: nobody learns which. */
+export type RejectionReason = 'malformed' | 'too_large' | 'unknown_tenant' | 'unauthorized' | 'tenant_blocked' | 'module_unavailable' | 'invalid_reading' | 'in_future' | 'too_old'
+
+export interface GoodReading {
+  metric: string
+  ts: string
+  value: number
+  quality: number
+}
+
+const Envelope = Compile(Type.Object({ tenant: TelemetryMessage.properties.tenant, device: TelemetryMessage.properties.device, readings: Type.Array(Type.Unknown(), { minItems: 1, maxItems: 10_000 }) }))
+const Reading = Compile(TelemetryMessage.properties.readings.items)
+const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/
+
+export interface Parsed {
+  tenant: string
+  device: string
+  good: GoodReading[]
+  rejected: { reason: RejectionReason; count: number }[]
+}
+
+/** Reads a message: each bad reading is set aside by reason, and never holds up a good one beside it. */
+export function parseMessage(value: Buffer | null, now: number): Parsed | RejectionReason {
+  if (!value) return 'malformed'
+  if (value.length > MAX_MESSAGE_BYTES) return 'too_large'
+  let body: unknown
+  try {
+    body = JSON.parse(value.toString('utf8'))
+  } catch {
+    return 'malformed'
+  }
+  if (!Envelope.Check(body)) return 'malformed'
+  if (`${body.tenant}${body.device}`.includes('\u0000')) return 'malformed'
+  const good: GoodReading[] = []
+  const counts = new Map<RejectionReason, number>()
+  for (const reading of body.readings) {
+    const reason = reasonAgainst(reading, now)
+    if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+    else {
+      const { metric, ts, value: number, quality } = reading as TelemetryMessage['readings'][number]
+      good.push({ metric, ts: new Date(ts).toISOString(), value: number, quality: QUALITIES[quality ?? 'good'] })
+    }
+  }
+  return { tenant: body.tenant, device: body.device, good, rejected: [...counts].map(([reason, count]) => ({ reason, count })) }
+}
+
+function reasonAgainst(reading: unknown, now: number): RejectionReason | null {
+  if (!Reading.Check(reading)) return 'invalid_reading'
+  const at = INSTANT.test(reading.ts) ? Date.parse(reading.ts) : Number.NaN
+  if (Number.isNaN(at) || !Number.isFinite(reading.value) || reading.metric.includes('\u0000')) return 'invalid_reading'
+  if (at > now + MAX_AHEAD_MS) return 'in_future'
+  return at < now - MAX_AGE_MS ? 'too_old' : null
+}

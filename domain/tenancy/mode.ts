@@ -1,0 +1,18 @@
+import type { ActorKind } from '../kernel/index.ts'
+import type { Tenant } from './tenant.ts'
+
+export type AccessMode = 'active' | 'read_only' | 'blocked'
+
+/** What a kind of actor may do in a tenant now. Derived on every request from the table of security.md, never stored. */
+export function accessMode(tenant: Tenant, kind: ActorKind, now: number = Date.now()): { mode: AccessMode; reason: string } {
+  if (tenant.status !== 'active') return { mode: 'blocked', reason: `tenant_${tenant.status}` }
+  if (tenant.maintenance_until && Date.parse(tenant.maintenance_until) > now) return { mode: 'read_only', reason: 'maintenance' }
+  const lapsed = (reason: string) => ({ mode: kind === 'client' ? 'blocked' : 'read_only', reason }) as const
+  if (tenant.kind === 'platform' || tenant.subscription_status === 'active') return { mode: 'active', reason: 'subscription_current' }
+  if (tenant.subscription_status === 'past_due') {
+    const inGrace = tenant.grace_ends_at !== null && Date.parse(tenant.grace_ends_at) > now
+    return inGrace ? { mode: 'active', reason: 'past_due_in_grace' } : lapsed('past_due')
+  }
+  if (tenant.trial_ends_at && Date.parse(tenant.trial_ends_at) > now) return { mode: 'active', reason: 'trial_active' }
+  return lapsed('trial_expired')
+}

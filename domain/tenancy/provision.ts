@@ -1,0 +1,82 @@
+// Makes a tenant: its row, profile, modules, seeded roles and organizations.
+import { type Database, newId, sql, systemScope, type Tx } from '../kernel/index.ts'
+
+export interface NewTenant {
+  slug: string
+  name: string
+  kind?: 'customer' | 'platform'
+  /** `trial` for 30 days with every module of the plan, or `paid`. */
+  terms: 'trial' | 'paid'
+  plan: 'starter' | 'professional' | 'enterprise'
+  currency?: string
+  organizations: { code: string; name: string; workspaces: { code: string; name: string }[] }[]
+}
+
+export interface ProvisionedTenant {
+  id: string
+  organizations: { id: string; code: string; workspaces: { id: string; code: string }[] }[]
+  roles: Record<'admin' | 'manager' | 'operator' | 'viewer', string>
+}
+
+/** What the seeded roles may do. A pattern covers everything below it; `*.read` every read. */
+const SEEDED_ROLES = {
+  admin: { name: 'Admin', permissions: ['*'] },
+  manager: { name: 'Manager', permissions: ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'] },
+  operator: {
+    name: 'Operator',
+    permissions: ['*.read', 'erp.purchase_order.create', 'erp.purchase_order.update', 'erp.purchase_order.submit', 'erp.purchase_order.send', 'erp.goods_receipt.create', 'erp.stock.issue', 'erp.stock.transfer'],
+  },
+  viewer: { name: 'Viewer', permissions: ['*.read'] },
+} as const
+
+/** Creates a tenant ready for use, in one transaction. Throws `already_exists` for a taken slug. */
+export async function createTenant(control: Database, tenant: NewTenant, correlationId: string): Promise<ProvisionedTenant> {
+  const id = newId()
+  return control.write(systemScope(id, 'provisioning', correlationId), async (tx) => {
+    const trialEnds = new Date(tx.now.getTime() + 30 * 86_400_000).toISOString()
+    await tx.query(sql.run`
+      insert into tenants (id, slug, name, kind, status, trial_ends_at, currency, approved_at)
+      values (${id}, ${tenant.slug}, ${tenant.name}, ${tenant.kind ?? 'customer'}, 'active', ${tenant.terms === 'trial' ? trialEnds : null}, ${tenant.currency ?? 'EUR'}, ${tx.now.toISOString()})`)
+    await tx.query(sql.run`insert into tenant_connection_profiles (id, tenant_id, state) values (${newId()}, ${tx.tenantId}, 'ready')`)
+    if (tenant.terms === 'paid') {
+      await tx.query(sql.run`insert into billing_subscriptions (id, tenant_id, plan, status) values (${newId()}, ${tx.tenantId}, ${tenant.plan}, 'active')`)
+    }
+    const source = tenant.terms === 'trial' ? 'trial' : 'plan'
+    await tx.query(sql.run`
+      insert into tenant_platform_products (id, tenant_id, product, plan, availability, source)
+      select gen_random_uuid(), ${tx.tenantId}, code, ${tenant.plan}, 'enabled', ${source} from platform_products`)
+    await tx.query(sql.run`
+      insert into tenant_platform_product_modules (id, tenant_id, module, availability, source)
+      select gen_random_uuid(), ${tx.tenantId}, m.code, case when pm.module is null then 'blocked' else 'enabled' end, ${source}
+      from platform_product_modules m left join platform_plan_modules pm on pm.module = m.code and pm.plan = ${tenant.plan}`)
+    const roles = {} as ProvisionedTenant['roles']
+    for (const [code, role] of Object.entries(SEEDED_ROLES)) {
+      const roleId = newId()
+      roles[code as keyof typeof roles] = roleId
+      await tx.query(sql.run`insert into res_roles (id, tenant_id, code, name, template) values (${roleId}, ${tx.tenantId}, ${code}, ${role.name}, ${code})`)
+      await tx.query(sql.run`
+        insert into res_role_permissions (id, tenant_id, role_id, permission)
+        select gen_random_uuid(), ${tx.tenantId}, ${roleId}, p from unnest(${sql.array([...role.permissions], 'text')}) as p`)
+    }
+    const organizations = []
+    for (const organization of tenant.organizations) organizations.push(await createOrganization(tx, organization))
+    return { id, organizations, roles }
+  })
+}
+
+/** An organization with its settings and workspaces. */
+export async function createOrganization(tx: Tx, organization: NewTenant['organizations'][number]): Promise<ProvisionedTenant['organizations'][number]> {
+  const id = newId()
+  await tx.query(sql.run`insert into res_organizations (id, tenant_id, code, name) values (${id}, ${tx.tenantId}, ${organization.code}, ${organization.name})`)
+  await tx.query(sql.run`
+    insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
+    values (${newId()}, ${tx.tenantId}, ${id}, ${sql.jsonb({ admin: null, manager: '10000' })})`)
+  const workspaces = organization.workspaces.map((w) => ({ id: newId(), ...w }))
+  if (workspaces.length > 0) {
+    await tx.query(sql.run`
+      insert into res_workspaces (id, tenant_id, organization_id, code, name)
+      select w.id, ${tx.tenantId}, ${id}, w.code, w.name
+      from ${sql.unnest(workspaces.map((w) => [w.id, w.code, w.name]), ['uuid', 'text', 'text'])} as w (id, code, name)`)
+  }
+  return { id, code: organization.code, workspaces: workspaces.map(({ id, code }) => ({ id, code })) }
+}

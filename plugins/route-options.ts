@@ -1,0 +1,59 @@
+// What a route says about itself beyond method and path. The app refuses to start on a route that says nothing.
+import fp from 'fastify-plugin'
+import type { Plane } from '../domain/tenancy/index.ts'
+
+export interface RouteAccess {
+  /** Needs this permission in the caller's context. */
+  permission?: string
+  /** Needs a session, and nothing more. */
+  authenticated?: true
+  /** For anyone. */
+  public?: true
+  /** Answers on any host: health, keys, docs. */
+  tenantless?: true
+  /** Works without a chosen organization. */
+  contextless?: true
+  /** The platform module that the tenant must have. */
+  module?: string
+  /** Whose database `request.read` and `request.write` go to; the data plane when nothing is said. */
+  plane?: Plane
+  /** Allowed while the tenant is read-only: signing in and out, paying, export. */
+  allowReadOnly?: true
+  /** Counted in the stricter bucket of sign-in attempts. */
+  authLimit?: true
+}
+
+declare module 'fastify' {
+  interface RouteShorthandOptions extends RouteAccess {}
+  interface RouteOptions extends RouteAccess {}
+  interface FastifyContextConfig {
+    access?: RouteAccess
+  }
+}
+
+const KEYS = ['permission', 'authenticated', 'public', 'tenantless', 'contextless', 'module', 'plane', 'allowReadOnly', 'authLimit'] as const
+
+/** Every permission that some route asks for, with its module: the registry is generated from here. */
+declare module 'fastify' {
+  interface FastifyInstance {
+    permissions: Map<string, { module: string | null; routes: string[] }>
+  }
+}
+
+export default fp(async (app) => {
+  app.decorate('permissions', new Map())
+  app.addHook('onRoute', (route) => {
+    // The documentation page's own files, registered by a library that knows nothing of our options.
+    if (route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
+    const access = Object.fromEntries(KEYS.filter((key) => route[key] !== undefined).map((key) => [key, route[key]])) as RouteAccess
+    if (!access.permission && !access.authenticated && !access.public) {
+      throw new Error(`${route.method} ${route.url} must say permission, authenticated: true or public: true`)
+    }
+    route.config = { ...route.config, access }
+    if (access.permission) {
+      const entry = app.permissions.get(access.permission) ?? { module: access.module ?? null, routes: [] }
+      entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
+      app.permissions.set(access.permission, entry)
+    }
+  })
+}, { name: 'route-options' })

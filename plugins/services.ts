@@ -1,0 +1,35 @@
+// What the app is built on, made by server/runtime.ts and handed in: plugins and routes reach it as `app.services`.
+import type { Redis } from 'ioredis'
+import type { AccessCache } from '../domain/access/index.ts'
+import type { SigningKeys } from '../domain/identity/index.ts'
+import type { Listener } from '../domain/kernel/index.ts'
+import type { MenuCatalogue } from '../domain/platform/index.ts'
+import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+
+/** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
+export type Publish = (messages: readonly { topic: string; key: string; value: string; headers?: Record<string, string> }[]) => Promise<void>
+
+export interface Services {
+  planes: Planes
+  listener: Listener
+  tenants: TenantDirectory
+  access: AccessCache
+  menu: MenuCatalogue
+  keys: SigningKeys
+  redis: Redis | null
+  publish: Publish
+  pingBroker: () => Promise<void>
+  settings: {
+    development: boolean
+    baseDomain: string
+    cursorKey: Buffer
+    rateLimit: number
+    rateLimitAuth: number
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    services: Services
+  }
+}

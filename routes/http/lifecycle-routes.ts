@@ -1,0 +1,42 @@
+// `POST …/{id}/{transition}` for every move that people make.
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type TSchema, Type } from 'typebox'
+import { type Lifecycle, type Tx, Version } from '../../domain/kernel/index.ts'
+import { mutation, ok } from './envelope.ts'
+import { Id, pathOf } from './resource-routes.ts'
+import { tagged, versionOf } from './version.ts'
+
+interface LifecycleRoutes {
+  module: string
+  document: TSchema
+  move: (tx: Tx, name: string, id: string, version: number, input: object) => Promise<{ version: number }>
+  /** What a transition must know that only the request knows, such as the approver's limit. */
+  input?: Record<string, (request: FastifyRequest) => object>
+}
+
+const OnlyVersion = Type.Optional(Type.Object({ version: Type.Optional(Version) }, { additionalProperties: false }))
+
+/** The transition routes of a document as a Fastify plugin; each needs the permission `<entity>.<transition>`. */
+// biome-ignore lint/suspicious/noExplicitAny: a lifecycle of any document
+export const lifecycleRoutes = (lifecycle: Lifecycle<any>, { module, document, move, input = {} }: LifecycleRoutes) => async (app: FastifyInstance) => {
+  const path = pathOf(lifecycle.row.table)
+  for (const [name, transition] of Object.entries(lifecycle.transitions)) {
+    if (transition.internal) continue
+    app.post<{ Params: { id: string }; Body: object | undefined }>(`${path}/:id/${name}`, {
+      permission: `${lifecycle.permission}.${name}`,
+      module,
+      schema: {
+        tags: [path.split('/')[2]!],
+        summary: transition.summary,
+        description: `From ${[transition.from].flat().join(', ')} to ${transition.to}.`,
+        params: Id,
+        body: transition.input ? Type.Optional(transition.input) : OnlyVersion,
+        response: { 200: ok(document), ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_transition', 'in_use', 'self_approval', 'approval_limit') },
+      },
+    }, async (request, reply) => {
+      const version = versionOf(request)
+      const given = { ...(request.body as object | undefined), ...input[name]?.(request) }
+      return tagged(reply, await request.write((tx) => move(tx, name, request.params.id, version, given)))
+    })
+  }
+}

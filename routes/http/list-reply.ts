@@ -1,0 +1,44 @@
+// Lists over HTTP: query in, page or CSV out.
+import { Readable } from 'node:stream'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { type ListQuery, type ListSpec, type Page, parseListQuery, readCursor, type Tx, writeCursor } from '../../domain/kernel/index.ts'
+
+const CSV_PAGE = 200
+
+/** A field as RFC 4180 wants it; one that a spreadsheet would run as a formula is defused with a quote. */
+function csvField(value: unknown): string {
+  if (value === null || value === undefined) return ''
+  const text = typeof value === 'object' ? JSON.stringify(value) : String(value)
+  const safe = typeof value === 'string' && /^[=+@\t\r]|^-(?![\d.]+$)/.test(text) ? `'${text}` : text
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
+}
+
+/** Answers a list as the contract says; with `Accept: text/csv` as CSV, page after page, so memory stays flat. */
+export async function replyList(request: FastifyRequest, reply: FastifyReply, spec: ListSpec, load: (tx: Tx, query: ListQuery) => Promise<Page>) {
+  const { cursor, ...rest } = request.query as Record<string, string>
+  const query = parseListQuery(spec, rest)
+  const key = request.server.services.settings.cursorKey
+  const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}`
+  if (cursor) query.after = readCursor(key, scope, query, cursor)
+  if (request.headers.accept === 'text/csv') {
+    const names = query.fields ?? [...spec.row.columns]
+    const first = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE })) // errors come before the stream
+    async function* lines() {
+      yield `${names.join(',')}\r\n`
+      for (let page = first; ; page = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE, after: page.next! }))) {
+        yield page.rows.map((r) => `${names.map((name) => csvField((r as Record<string, unknown>)[name])).join(',')}\r\n`).join('')
+        if (!page.next) return
+      }
+    }
+    return reply.type('text/csv; charset=utf-8').header('content-disposition', `attachment; filename="${spec.row.table}.csv"`).send(Readable.from(lines()))
+  }
+  const page = await request.read((tx) => load(tx, query))
+  const next = page.next ? writeCursor(key, scope, query, page.next) : null
+  if (next) {
+    const url = new URL(request.url, 'http://list')
+    url.searchParams.set('cursor', next)
+    reply.header('link', `<${url.pathname}${url.search}>; rel="next"`)
+  }
+  const data = query.fields ? page.rows.map((r) => Object.fromEntries(query.fields!.map((f) => [f, (r as Record<string, unknown>)[f]]))) : page.rows
+  return { data, pagination: { limit: query.limit, next_cursor: next, ...(page.total === undefined ? {} : { total: page.total }) } }
+}

@@ -1,0 +1,94 @@
+// The table of contents: every plugin and every route family, in the order in which a request meets them.
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify'
+import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
+import { parties } from '../domain/erp/parties/index.ts'
+import { productCategories, products, uomConversions, uoms } from '../domain/erp/products/index.ts'
+import access from '../plugins/access.ts'
+import accessMode from '../plugins/access-mode.ts'
+import context from '../plugins/context.ts'
+import correlation, { correlationIdOf } from '../plugins/correlation.ts'
+import data from '../plugins/data.ts'
+import errors, { toFailure } from '../plugins/errors.ts'
+import idempotency from '../plugins/idempotency.ts'
+import metrics from '../plugins/metrics.ts'
+import openapi from '../plugins/openapi.ts'
+import rateLimit from '../plugins/rate-limit.ts'
+import routeOptions from '../plugins/route-options.ts'
+import security from '../plugins/security.ts'
+import type { Services } from '../plugins/services.ts'
+import session from '../plugins/session.ts'
+import tenant from '../plugins/tenant.ts'
+import validation from '../plugins/validation.ts'
+import auth from '../routes/auth.ts'
+import goodsReceipts from '../routes/erp/goods-receipts.ts'
+import purchaseOrders from '../routes/erp/purchase-orders.ts'
+import stock from '../routes/erp/stock.ts'
+import health from '../routes/health.ts'
+import { resourceRoutes } from '../routes/http/resource-routes.ts'
+import menu from '../routes/menu.ts'
+import organizations from '../routes/organizations.ts'
+import rbac from '../routes/rbac.ts'
+import telemetry from '../routes/telemetry.ts'
+import type { Log } from './log.ts'
+
+const BODY_LIMIT = 1024 * 1024
+
+/** Builds the app on its services. It listens to nothing yet and closes none of them. */
+export async function buildApp(services: Services, log: Log): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: log.root as unknown as NonNullable<FastifyServerOptions['loggerInstance']>,
+    childLoggerFactory: (_logger, bindings) => log.ofRequest(String(bindings.reqId)) as never,
+    genReqId: (request) => correlationIdOf(request.headers['x-correlation-id']),
+    disableRequestLogging: true,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: 30_000,
+    routerOptions: { maxParamLength: 200 },
+    trustProxy: 'loopback',
+    forceCloseConnections: 'idle',
+    exposeHeadRoutes: false,
+    frameworkErrors: (error, request, reply) => {
+      const refused = toFailure(error)
+      void (reply as FastifyReply).status(refused.status).send(refused.envelope(request.id))
+    },
+  }) as unknown as FastifyInstance
+  app.decorate('services', services)
+  app.decorate('logOf', log.ofRequest as never)
+
+  await app.register(routeOptions)
+  await app.register(validation)
+  await app.register(correlation)
+  await app.register(errors)
+  await app.register(metrics)
+  await app.register(security)
+  await app.register(rateLimit)
+  await app.register(tenant)
+  await app.register(session)
+  await app.register(accessMode)
+  await app.register(context)
+  await app.register(access)
+  await app.register(data)
+  await app.register(idempotency)
+  await app.register(openapi)
+
+  await app.register(health)
+  await app.register(async (api) => {
+    await api.register(auth)
+    await api.register(organizations)
+    await api.register(menu)
+    await api.register(rbac)
+    await api.register(resourceRoutes(parties))
+    await api.register(resourceRoutes(uoms))
+    await api.register(resourceRoutes(uomConversions))
+    await api.register(resourceRoutes(productCategories))
+    await api.register(resourceRoutes(products))
+    await api.register(resourceRoutes(locations))
+    await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
+    await api.register(stock)
+    await api.register(resourceRoutes(reorderRules))
+    await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
+    await api.register(purchaseOrders)
+    await api.register(goodsReceipts)
+    await api.register(telemetry)
+  }, { prefix: '/api/v1' })
+  return app
+}

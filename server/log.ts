@@ -1,0 +1,35 @@
+// One line of JSON an event, the same fields on every line.
+import { pino, type DestinationStream, type Logger } from 'pino'
+
+export interface Log {
+  root: Logger
+  /** The logger of a request or a message: its lines carry the correlation id, and the tenant once it is known. */
+  ofRequest(correlationId: string, tenantId?: string): Logger
+}
+
+const TOP = new Set(['correlation_id', 'tenant_id', 'context', 'user_id', 'module', 'action', 'err'])
+
+/** Puts what a line says of itself under `data`, so that the top level is the same everywhere. */
+function shape(line: Record<string, unknown>): Record<string, unknown> {
+  const data: Record<string, unknown> = {}
+  const top: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(line)) (TOP.has(key) ? top : data)[key] = value
+  return { ...top, data }
+}
+
+/** The process's log. Secrets are removed by name wherever they stand. */
+export function createLog(service: string, level: string, destination?: DestinationStream): Log {
+  const base = pino({
+    level,
+    messageKey: 'message',
+    timestamp: () => `,"timestamp":"${new Date().toISOString()}"`,
+    base: { service },
+    formatters: { level: (label) => ({ level: label }), log: shape },
+    redact: { paths: ['data.password', 'data.*.password', 'data.authorization', 'data.*.authorization', 'data.cookie', 'data.*.cookie', 'data.token', 'data.*.token', 'data.*.access_token', 'data.*.refresh_token'], censor: '***' },
+  }, destination as DestinationStream)
+  const empty = { correlation_id: null, tenant_id: null, context: null }
+  return {
+    root: base.child(empty),
+    ofRequest: (correlationId, tenantId) => base.child({ correlation_id: correlationId, tenant_id: tenantId ?? null, context: null }),
+  }
+}

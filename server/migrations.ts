@@ -1,0 +1,118 @@
+// Brings databases to the schema of this code: plain SQL files, in order, once, forward only.
+import { createHash } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { Client } from 'pg'
+
+const ROOT = path.join(import.meta.dirname, '..', 'sql')
+
+export type MigrationPlane = 'control' | 'data' | 'telemetry'
+
+export interface MigrationTarget {
+  name: string
+  plane: MigrationPlane
+  url: string
+}
+
+export interface MigrationResult {
+  target: string
+  applied: string[]
+  error?: string
+}
+
+interface File {
+  name: string
+  text: string
+  checksum: string
+}
+
+/** The files of a plane, in order. A file with an edition (`002_x.timescale.sql`) is for servers that have it. */
+async function filesOf(plane: MigrationPlane, timescale: boolean): Promise<File[]> {
+  const files: File[] = []
+  for (const folder of ['plane', plane]) {
+    const names = (await readdir(path.join(ROOT, folder))).filter((name) => name.endsWith('.sql')).sort()
+    for (const name of names) {
+      const edition = name.match(/\.(plain|timescale)\.sql$/)?.[1]
+      if (edition && (edition === 'timescale') !== timescale) continue
+      const text = await readFile(path.join(ROOT, folder, name), 'utf8')
+      files.push({ name: `${folder}/${name}`, text, checksum: createHash('sha256').update(text).digest('hex') })
+    }
+  }
+  return files
+}
+
+/**
+ * Applies what is missing to one database. One runner at a time, by advisory lock; each file in its own transaction
+ * with its record, so a stopped run is taken up where it stopped. A file that was changed after it ran is an error.
+ */
+export async function migrate({ name, plane, url }: MigrationTarget): Promise<MigrationResult> {
+  const client = new Client({ connectionString: url, application_name: 'tenantry-migrate' })
+  const applied: string[] = []
+  try {
+    await client.connect()
+    await client.query('select pg_advisory_lock(7261)')
+    await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
+    await client.query('set role tenantry_owner')
+    await client.query('create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())')
+    await client.query('grant select on public.schema_migrations to tenantry_app')
+    const { rows } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
+    const known = new Map(rows.map((row) => [row.name, row.checksum]))
+    for (const file of await filesOf(plane, false)) {
+      const checksum = known.get(file.name)
+      if (checksum === file.checksum) continue
+      if (checksum) throw new Error(`${file.name} was changed after it ran here: write a new file instead`)
+      await client.query('begin')
+      try {
+        await client.query(file.text)
+        await client.query('insert into public.schema_migrations (name, checksum) values ($1, $2)', [file.name, file.checksum])
+        await client.query('commit')
+      } catch (error) {
+        await client.query('rollback')
+        throw new Error(`${file.name}: ${(error as Error).message}`, { cause: error })
+      }
+      applied.push(file.name)
+    }
+    return { target: name, applied }
+  } catch (error) {
+    return { target: name, applied, error: (error as Error).message }
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+/** All targets, a few at a time; one that fails is reported and stops no other. */
+export async function migrateAll(targets: readonly MigrationTarget[], concurrency = 4): Promise<MigrationResult[]> {
+  const results: MigrationResult[] = []
+  const waiting = [...targets]
+  await Promise.all(Array.from({ length: concurrency }, async () => {
+    for (let target = waiting.shift(); target; target = waiting.shift()) results.push(await migrate(target))
+  }))
+  return results
+}
+
+/**
+ * What makes a database unsafe to serve from: a pending migration, a tenant table without forced row security, or a role
+ * that could bypass it. Empty when all is well.
+ */
+export async function problemsOf({ name, plane, url }: MigrationTarget): Promise<string[]> {
+  const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
+  await client.connect()
+  try {
+    const { rows: ran } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations').catch(() => ({ rows: [] }))
+    const known = new Map(ran.map((row) => [row.name, row.checksum]))
+    const pending = (await filesOf(plane, false)).filter((file) => known.get(file.name) !== file.checksum)
+    const { rows: open } = await client.query<{ table: string }>(`
+      select c.oid::regclass::text as table from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+      where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'plane'::regnamespace)
+        and not (c.relrowsecurity and c.relforcerowsecurity)`)
+    const { rows: role } = await client.query<{ powerful: boolean }>(`
+      select rolsuper or rolbypassrls or pg_has_role(current_user, 'tenantry_owner', 'member') as powerful from pg_roles where rolname = current_user`)
+    return [
+      ...pending.map((file) => `${name}: migration ${file.name} is pending; run npm run migrate`),
+      ...open.map((row) => `${name}: table ${row.table} lacks forced row security`),
+      ...(role[0]?.powerful ? [`${name}: the role of this URL could bypass row security; connect as a member of tenantry_app`] : []),
+    ]
+  } finally {
+    await client.end()
+  }
+}

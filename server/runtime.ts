@@ -1,0 +1,79 @@
+// Makes what API and workers stand on from the configuration, and takes it down again.
+import { createHmac } from 'node:crypto'
+import { Redis } from 'ioredis'
+import type { Interceptor } from 'slonik'
+import { AccessCache } from '../domain/access/index.ts'
+import { signingKeys } from '../domain/identity/index.ts'
+import { Database, Listener } from '../domain/kernel/index.ts'
+import { MenuCatalogue } from '../domain/platform/index.ts'
+import { type Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import type { Services } from '../plugins/services.ts'
+import { type KafkaOptions, Producer } from '../workers/kafka.ts'
+import type { Config } from './config.ts'
+import type { Log } from './log.ts'
+
+export interface Runtime {
+  config: Config
+  services: Services
+  producer: Producer
+  kafka: KafkaOptions
+  close(): Promise<void>
+}
+
+export const kafkaOptions = (config: Config): KafkaOptions => ({
+  brokers: config.KAFKA_BROKERS, tls: config.KAFKA_TLS, tlsCa: config.KAFKA_TLS_CA,
+  saslMechanism: config.KAFKA_SASL_MECHANISM, saslUsername: config.KAFKA_SASL_USERNAME, saslPassword: config.KAFKA_SASL_PASSWORD,
+})
+
+/** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
+export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
+  const opened = new Map<string, Promise<Database>>()
+  /** One pool a database, however many names it goes by. */
+  const open = (url: string) => {
+    const known = opened.get(url) ?? Database.open(url, { max: config.DATABASE_POOL_MAX, interceptors })
+    opened.set(url, known)
+    return known
+  }
+  const catalog = async (urls: Record<string, string>) => new Map(await Promise.all(Object.entries(urls).map(async ([key, url]) => [key, await open(url)] as const)))
+  const planes: Planes = { control: await open(config.CONTROL_DATABASE_URL), data: await catalog(config.DATA_CATALOG), telemetry: await catalog(config.TELEMETRY_CATALOG) }
+
+  const listener = new Listener(config.CONTROL_DATABASE_URL)
+  const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
+  const access = new AccessCache(planes.control, listener)
+  await listener.start()
+  if (!listener.up) log.root.warn('The control database is away: nothing is cached until it is back')
+
+  const redis = config.REDIS_URL ? new Redis(config.REDIS_URL, { maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: (times) => Math.min(2_000, 100 * times), lazyConnect: true }) : null
+  if (redis) {
+    redis.on('error', () => {}) // said where it matters: /ready, and the rate limit's own warning
+    await redis.connect().catch(() => log.root.warn('Redis is away: counters are kept by this process until it is back'))
+  } else {
+    log.root.info('No REDIS_URL: counters are kept by this process alone')
+  }
+
+  const kafka = kafkaOptions(config)
+  const producer = new Producer(kafka)
+  await producer.connect(3_000).catch(() => log.root.warn('Kafka is away: events wait in the outbox'))
+
+  const services: Services = {
+    planes, listener, tenants, access, redis,
+    menu: new MenuCatalogue(planes.control),
+    keys: signingKeys(config.JWT_KEYS),
+    publish: (messages) => producer.send(messages),
+    pingBroker: () => producer.ping(),
+    settings: {
+      development: config.NODE_ENV !== 'production',
+      baseDomain: config.BASE_DOMAIN.toLowerCase(),
+      cursorKey: createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update('cursor').digest(),
+      rateLimit: config.RATE_LIMIT_PER_MINUTE,
+      rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
+    },
+  }
+  return {
+    config, services, producer, kafka,
+    close: async () => {
+      await Promise.allSettled([producer.close(), listener.close(), redis?.quit()])
+      await Promise.allSettled([...opened.values()].map(async (database) => (await database).close()))
+    },
+  }
+}

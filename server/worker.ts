@@ -1,0 +1,20 @@
+// The worker process: `npm run worker -- --only=events,telemetry`.
+import { onStop } from './lifetime.ts'
+import { createLog } from './log.ts'
+import { createRuntime } from './runtime.ts'
+import { configOrExit, refuseUnsafe } from './start.ts'
+import { startWorkers, WORKERS, type WorkerName } from './workers.ts'
+
+const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7).split(',') ?? [...WORKERS]
+const unknown = only.filter((name) => !WORKERS.includes(name as WorkerName))
+if (unknown.length > 0) {
+  process.stderr.write(`There is no worker ${unknown.join(', ')}: choose of ${WORKERS.join(', ')}.\n`)
+  process.exit(1)
+}
+const config = configOrExit()
+const log = createLog('worker', config.LOG_LEVEL)
+await refuseUnsafe(config)
+const runtime = await createRuntime(config, log)
+const workers = await startWorkers(runtime, log, only as WorkerName[])
+log.root.info({ workers: only }, 'working')
+onStop(log, [() => workers.stop(), () => runtime.close()])

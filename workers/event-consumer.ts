@@ -1,0 +1,114 @@
+// Domain events → handlers: each exactly once in effect, whatever is delivered twice.
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { Failure, newId, sql, systemScope, type Tx } from '../domain/kernel/index.ts'
+import { databaseOf, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
+import type { WorkerLog } from './log.ts'
+import { deadLetter, TOPICS } from './topics.ts'
+
+const Event = Type.Object({
+  event_id: Type.String({ format: 'uuid' }), tenant_id: Type.String({ format: 'uuid' }), type: Type.String(), entity_id: Type.String({ format: 'uuid' }),
+  version: Type.Integer(), occurred_at: Type.String(), correlation_id: Type.Union([Type.String(), Type.Null()]), data: Type.Record(Type.String(), Type.Unknown()),
+})
+export type Event = Static<typeof Event>
+const EventCheck = Compile(Event)
+
+/** What one consumer does with the events that it asks for. It runs inside the transaction that marks the event as done. */
+export interface EventHandler {
+  consumer: string
+  types: readonly string[]
+  handle: (tx: Tx, event: Event) => Promise<void>
+}
+
+export interface Retry {
+  consumer: string
+  message: { topic: string; key: string | null; value: string }
+  attempt: number
+  firstAt: string
+  error: string
+}
+
+/** Seconds before the next try of a message that failed for its own sake; after the last it goes to the dead letters. */
+export const RETRY_DELAYS_SECONDS = [10, 60, 600, 3_600, 21_600] as const
+
+export interface EventConsumerDependencies {
+  kafka: KafkaOptions
+  planes: Planes
+  tenants: TenantDirectory
+  producer: Producer
+  log: WorkerLog
+  /** Puts a failed message away until its next try (pg-boss). */
+  retryLater: (retry: Retry, delaySeconds: number) => Promise<void>
+}
+
+/** A cause that will pass and has nothing to do with the message: the batch waits for it. */
+const passing = (error: unknown): boolean => error instanceof Failure && error.status >= 500
+
+export class EventConsumer {
+  readonly #handler: EventHandler
+  readonly #deps: EventConsumerDependencies
+  readonly #consumer: Consumer
+
+  constructor(handler: EventHandler, deps: EventConsumerDependencies) {
+    this.#handler = handler
+    this.#deps = deps
+    this.#consumer = new Consumer({
+      ...deps.kafka,
+      group: `tenantry.${handler.consumer}`,
+      topics: [TOPICS.events],
+      batch: 200,
+      handle: async (messages) => {
+        for (const message of messages) await this.#handle(message)
+      },
+      onError: (error) => deps.log.warn({ err: error, consumer: handler.consumer }, 'consumer trouble'),
+    })
+  }
+
+  start = () => this.#consumer.start()
+  stop = () => this.#consumer.stop()
+
+  async #handle(message: Message): Promise<void> {
+    const value = message.value?.toString('utf8') ?? ''
+    const retry: Retry = { consumer: this.#handler.consumer, message: { topic: message.topic, key: message.key, value }, attempt: 0, firstAt: new Date().toISOString(), error: '' }
+    await this.attempt(retry)
+  }
+
+  /** One try; a failure for the message's own sake is put away, a passing one is thrown. pg-boss calls it for later tries. */
+  async attempt(retry: Retry): Promise<void> {
+    try {
+      const event = JSON.parse(retry.message.value) as unknown
+      if (!EventCheck.Check(event)) throw new TypeError('not a domain event')
+      if (!this.#handler.types.includes(event.type)) return
+      await this.#effect(event)
+    } catch (error) {
+      if (passing(error)) throw error
+      await this.#putAway({ ...retry, error: String(error).slice(0, 1000) })
+    }
+  }
+
+  async #effect(event: Event): Promise<void> {
+    const tenant = await this.#deps.tenants.byId(event.tenant_id)
+    if (!tenant) throw new TypeError('no such tenant')
+    const database = databaseOf(this.#deps.planes, 'data', tenant)
+    await database.write(systemScope(tenant.id, this.#handler.consumer, event.correlation_id ?? newId()), async (tx) => {
+      // The inbox's primary key: a second delivery waits for the first and then finds it done.
+      const { rowCount } = await tx.query(sql.run`
+        insert into plane.consumer_inbox (tenant_id, consumer, event_id) values (${tx.tenantId}, ${this.#handler.consumer}, ${event.event_id}) on conflict do nothing`)
+      if (rowCount > 0) await this.#handler.handle(tx, event)
+    })
+  }
+
+  async #putAway(retry: Retry): Promise<void> {
+    const delay = RETRY_DELAYS_SECONDS[retry.attempt]
+    if (delay !== undefined) {
+      this.#deps.log.warn({ consumer: retry.consumer, attempt: retry.attempt + 1, reason: retry.error }, 'message failed, tried again later')
+      return this.#deps.retryLater({ ...retry, attempt: retry.attempt + 1 }, delay)
+    }
+    this.#deps.log.error({ consumer: retry.consumer, reason: retry.error }, 'message failed for good, to the dead letters')
+    await this.#deps.producer.send([{
+      topic: deadLetter(retry.message.topic), key: retry.message.key ?? '', value: retry.message.value,
+      headers: { consumer: retry.consumer, error: retry.error.slice(0, 500), attempts: String(retry.attempt + 1), 'first-at': retry.firstAt, 'last-at': new Date().toISOString() },
+    }])
+  }
+}

@@ -1,0 +1,290 @@
+// The one file that knows node-rdkafka. Everything else sees promises, batches and plain messages.
+import rdkafka from 'node-rdkafka'
+
+export interface KafkaOptions {
+  brokers: string
+  tls?: boolean
+  tlsCa?: string | undefined
+  saslMechanism?: string | undefined
+  saslUsername?: string | undefined
+  saslPassword?: string | undefined
+}
+
+export interface Message {
+  topic: string
+  partition: number
+  offset: number
+  key: string | null
+  value: Buffer | null
+  headers: Record<string, string>
+  timestamp: number
+}
+
+export interface OutgoingMessage {
+  topic: string
+  key: string
+  value: string | Buffer
+  headers?: Record<string, string>
+}
+
+/** librdkafka's names for our options: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md */
+function connection(options: KafkaOptions): Record<string, unknown> {
+  const { brokers, tls, tlsCa, saslMechanism, saslUsername, saslPassword } = options
+  return {
+    'metadata.broker.list': brokers,
+    'security.protocol': saslMechanism ? (tls ? 'sasl_ssl' : 'sasl_plaintext') : tls ? 'ssl' : 'plaintext',
+    ...(tlsCa ? { 'ssl.ca.location': tlsCa } : {}),
+    ...(saslMechanism ? { 'sasl.mechanisms': saslMechanism, 'sasl.username': saslUsername, 'sasl.password': saslPassword } : {}),
+    'reconnect.backoff.max.ms': 2_000,
+    'socket.keepalive.enable': true,
+    log_level: 0,
+  }
+}
+
+/** A started embedded broker. */
+export interface BrokerHandle {
+  brokers: string
+  stop(): Promise<void>
+}
+
+const connectProducer = (producer: rdkafka.Producer, timeout: number): Promise<rdkafka.Metadata> =>
+  new Promise((resolve, reject) => producer.connect({ timeout }, (error, metadata) => (error ? reject(error) : resolve(metadata))))
+
+/** Opens librdkafka's own broker: Kafka's protocol on a loopback port, nothing kept. For development and tests. */
+export async function openMockBroker(): Promise<BrokerHandle> {
+  const producer = new rdkafka.Producer({ 'test.mock.num.brokers': 1, log_level: 0 } as never)
+  producer.on('event.error', () => {})
+  const metadata = await connectProducer(producer, 10_000)
+  const [broker] = metadata.brokers
+  return {
+    brokers: `${broker!.host}:${broker!.port}`,
+    stop: () => new Promise((resolve) => producer.disconnect(1_000, () => resolve())),
+  }
+}
+
+/** Sends messages; each promise is kept when the broker has it (all in-sync replicas). */
+export class Producer {
+  readonly #producer: rdkafka.Producer
+  #connecting: Promise<unknown> | null = null
+  #timer: NodeJS.Timeout | undefined
+  connected = false
+
+  constructor(options: KafkaOptions) {
+    this.#producer = new rdkafka.Producer({
+      ...connection(options),
+      'enable.idempotence': true,
+      'compression.codec': 'snappy',
+      'linger.ms': 5,
+      'message.timeout.ms': 10_000,
+      'queue.buffering.max.messages': 200_000,
+      dr_cb: true,
+    } as never, { acks: -1 } as never)
+    this.#producer.on('event.error', (error) => {
+      // All brokers down: librdkafka keeps trying by itself; the next delivery says that it is back.
+      if (error.code === -187 || error.code === -195) this.connected = false
+    })
+    this.#producer.on('delivery-report', (error, report) => {
+      const settle = report.opaque as ((error: Error | null) => void) | undefined
+      if (!error) this.connected = true
+      settle?.(error as Error | null)
+    })
+  }
+
+  /** Connects, or throws after `timeout` ms while the client keeps trying. */
+  async connect(timeout = 5_000): Promise<void> {
+    if (this.#producer.isConnected()) return
+    this.#connecting ??= connectProducer(this.#producer, timeout).finally(() => { this.#connecting = null })
+    await this.#connecting
+    this.connected = true
+    if (!this.#timer) {
+      this.#timer = setInterval(() => this.#producer.poll(), 10)
+      this.#timer.unref()
+    }
+  }
+
+  /** Whether a broker answers now. */
+  async ping(timeout = 2_000): Promise<void> {
+    await this.connect(timeout)
+    await new Promise<void>((resolve, reject) => this.#producer.getMetadata({ timeout }, (error) => {
+      this.connected = !error
+      if (error) reject(error)
+      else resolve()
+    }))
+  }
+
+  /** Keeps its promise when every message is acknowledged; rejects with the first error. */
+  async send(messages: readonly OutgoingMessage[]): Promise<void> {
+    await Promise.all(await this.sendEach(messages))
+  }
+
+  /** One promise a message, so that the caller knows which arrived. */
+  async sendEach(messages: readonly OutgoingMessage[]): Promise<Promise<void>[]> {
+    await this.connect()
+    const sent = messages.map(({ topic, key, value, headers }) => {
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      try {
+        const list = Object.entries(headers ?? {}).map(([name, text]) => ({ [name]: text }))
+        const settle = (error: Error | null) => (error ? reject(error) : resolve())
+        this.#producer.produce(topic, null, typeof value === 'string' ? Buffer.from(value) : value, key, Date.now(), settle, list)
+      } catch (error) {
+        reject(error)
+      }
+      promise.catch(() => {}) // the caller awaits it later
+      return promise
+    })
+    return sent
+  }
+
+  async close(): Promise<void> {
+    if (!this.#producer.isConnected()) return
+    await new Promise<void>((resolve) => this.#producer.flush(5_000, () => resolve()))
+    clearInterval(this.#timer)
+    await new Promise<void>((resolve) => this.#producer.disconnect(2_000, () => resolve()))
+  }
+}
+
+export interface ConsumerOptions extends KafkaOptions {
+  group: string
+  topics: readonly string[]
+  /** Messages at most in one batch: what bounds memory. */
+  batch?: number
+  /** Handles a batch; when it returns the offsets are committed, when it throws the batch is given again after a pause. */
+  handle: (messages: readonly Message[], signal: AbortSignal) => Promise<void>
+  onError?: (error: Error) => void
+}
+
+/**
+ * A consumer of batches. It pulls (node-rdkafka's non-flowing mode), so nothing is fetched into the process beyond what
+ * librdkafka's bounded queue holds while a batch is being handled; it commits only after the effect is durable.
+ */
+export class Consumer {
+  readonly #consumer: rdkafka.KafkaConsumer
+  readonly #options: Required<Pick<ConsumerOptions, 'batch'>> & ConsumerOptions
+  readonly #abort = new AbortController()
+  #loop: Promise<void> | undefined
+  #retries = 0
+  lag = 0
+
+  constructor(options: ConsumerOptions) {
+    this.#options = { batch: 1_000, ...options }
+    this.#consumer = new rdkafka.KafkaConsumer({
+      ...connection(options),
+      'group.id': options.group,
+      'enable.auto.commit': false,
+      'enable.auto.offset.store': false,
+      'partition.assignment.strategy': 'cooperative-sticky',
+      'queued.max.messages.kbytes': 16_384,
+      'fetch.wait.max.ms': 100,
+      'session.timeout.ms': 10_000,
+      'topic.metadata.refresh.interval.ms': 5_000,
+      offset_commit_cb: (error: rdkafka.LibrdKafkaError | null) => {
+        // A commit that crosses a rebalance is refused; the messages come again and their effect is idempotent.
+        if (error && error.code !== 22 && error.code !== 27) this.#options.onError?.(new Error(error.message))
+      },
+      rebalance_cb: true,
+    } as never, { 'auto.offset.reset': 'earliest' })
+    this.#consumer.on('event.error', (error) => this.#options.onError?.(new Error(error.message)))
+  }
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve, reject) => this.#consumer.connect({ timeout: 10_000 }, (error) => (error ? reject(error) : resolve())))
+    this.#consumer.setDefaultConsumeTimeout(200)
+    this.#consumer.subscribe([...this.#options.topics])
+    this.#loop = this.#run()
+  }
+
+  /** Takes no new batch, finishes the one in hand, commits, leaves the group. */
+  async stop(): Promise<void> {
+    this.#abort.abort()
+    await this.#loop
+    if (this.#consumer.isConnected()) await new Promise<void>((resolve) => this.#consumer.disconnect(() => resolve()))
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#abort
+    while (!signal.aborted) {
+      const batch = await this.#pull()
+      if (batch.length === 0) continue
+      await this.#handle(batch, signal)
+    }
+  }
+
+  async #handle(batch: readonly Message[], signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#options.handle(batch, signal)
+        this.#retries = 0
+        this.#commit(batch)
+        return
+      } catch (error) {
+        // A passing cause (database away): the same batch again, later each time. The group keeps its place meanwhile.
+        this.#options.onError?.(error as Error)
+        await pause(Math.min(10_000, 200 * 2 ** this.#retries++), signal)
+      }
+    }
+  }
+
+  #commit(batch: readonly Message[]): void {
+    const ends = new Map<string, { topic: string; partition: number; offset: number }>()
+    for (const { topic, partition, offset } of batch) ends.set(`${topic}/${partition}`, { topic, partition, offset: offset + 1 })
+    try {
+      this.#consumer.commit([...ends.values()])
+    } catch (error) {
+      this.#options.onError?.(error as Error) // "generation id is not valid": a rebalance; the batch comes again
+    }
+  }
+
+  #pull(): Promise<Message[]> {
+    return new Promise((resolve) => {
+      this.#consumer.consume(this.#options.batch, (error, messages) => {
+        if (error) {
+          this.#options.onError?.(new Error(error.message))
+          setTimeout(resolve, 500, []).unref()
+          return
+        }
+        resolve(messages.map((m) => ({
+          topic: m.topic, partition: m.partition, offset: m.offset, key: m.key === null || m.key === undefined ? null : m.key.toString(),
+          value: m.value, timestamp: m.timestamp ?? Date.now(),
+          headers: Object.fromEntries((m.headers ?? []).flatMap((h) => Object.entries(h).map(([k, v]) => [k.toLowerCase(), String(v)]))),
+        })))
+      })
+    })
+  }
+}
+
+/** Waits, unless stopped meanwhile. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const timer = setTimeout(done, ms)
+    function done() {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    signal.addEventListener('abort', done)
+  })
+}
+
+export interface TopicDeclaration {
+  topic: string
+  partitions: number
+  retentionMs: number
+}
+
+/** Creates the topics that are missing; one that exists is left as it is. */
+export async function createTopics(options: KafkaOptions, topics: readonly TopicDeclaration[], replication: number): Promise<void> {
+  const admin = rdkafka.AdminClient.create(connection(options) as never)
+  try {
+    for (const { topic, partitions, retentionMs } of topics) {
+      await new Promise<void>((resolve, reject) => admin.createTopic(
+        { topic, num_partitions: partitions, replication_factor: replication, config: { 'retention.ms': String(retentionMs) } } as never,
+        20_000,
+        // 36: it exists already
+        (error) => (error && error.code !== 36 ? reject(new Error(`topic ${topic}: ${error.message}`)) : resolve()),
+      ))
+    }
+  } finally {
+    admin.disconnect()
+  }
+}

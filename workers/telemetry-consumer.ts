@@ -1,0 +1,37 @@
+import { newId } from '../domain/kernel/index.ts'
+import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
+import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import { Consumer, type KafkaOptions, type Producer } from './kafka.ts'
+import type { WorkerLog } from './log.ts'
+import { TOPICS } from './topics.ts'
+
+/** Messages in one batch; with 256 KiB a message at the very most this bounds memory, with usual ones it is a second's worth. */
+const BATCH = 2_000
+
+export interface TelemetryConsumerOptions {
+  kafka: KafkaOptions
+  planes: Planes
+  tenants: TenantDirectory
+  producer: Producer
+  log: WorkerLog
+  onBatch?: (result: IngestResult) => void
+}
+
+/** Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason. */
+export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBatch }: TelemetryConsumerOptions): Consumer {
+  const ingest = new TelemetryIngest(planes, tenants)
+  return new Consumer({
+    ...kafka,
+    group: 'tenantry.telemetry',
+    topics: [TOPICS.telemetry],
+    batch: BATCH,
+    handle: async (messages) => {
+      const result = await ingest.ingest(messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key })), newId())
+      if (result.rejections.length > 0) {
+        await producer.send(result.rejections.map(({ device, reason, count }) => ({ topic: TOPICS.telemetryRejected, key: device, value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }) })))
+      }
+      onBatch?.(result)
+    },
+    onError: (error) => log.warn({ err: error, consumer: 'telemetry' }, 'consumer trouble'),
+  })
+}

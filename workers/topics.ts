@@ -1,0 +1,22 @@
+import type { TopicDeclaration } from './kafka.ts'
+
+const DAY = 86_400_000
+
+/** Every topic of the product: `npm run migrate` creates them. */
+export const TOPICS = {
+  events: 'tenantry.events.v1',
+  telemetry: 'tenantry.telemetry.v1',
+  telemetryRejected: 'tenantry.telemetry.rejected.v1',
+  jobs: 'tenantry.jobs.v1',
+} as const
+
+export const deadLetter = (topic: string): string => `${topic}.dlq`
+
+export const topicDeclarations: readonly TopicDeclaration[] = [
+  { topic: TOPICS.events, partitions: 12, retentionMs: 7 * DAY },
+  { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY },
+  { topic: TOPICS.telemetryRejected, partitions: 6, retentionMs: 7 * DAY },
+  { topic: TOPICS.jobs, partitions: 12, retentionMs: 7 * DAY },
+  { topic: deadLetter(TOPICS.events), partitions: 3, retentionMs: 30 * DAY },
+  { topic: deadLetter(TOPICS.jobs), partitions: 3, retentionMs: 30 * DAY },
+]
