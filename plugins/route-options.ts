@@ -43,8 +43,8 @@ declare module 'fastify' {
 export default fp(async (app) => {
   app.decorate('permissions', new Map())
   app.addHook('onRoute', (route) => {
-    // The documentation page's own files, registered by a library that knows nothing of our options.
-    if (route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
+    // Registered by libraries that know nothing of our options: CORS preflights and the documentation page's own files.
+    if (route.method === 'OPTIONS' || route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
     const access = Object.fromEntries(KEYS.filter((key) => route[key] !== undefined).map((key) => [key, route[key]])) as RouteAccess
     if (!access.permission && !access.authenticated && !access.public) {
       throw new Error(`${route.method} ${route.url} must say permission, authenticated: true or public: true`)

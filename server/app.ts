@@ -39,7 +39,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
     loggerInstance: log.root as unknown as NonNullable<FastifyServerOptions['loggerInstance']>,
     childLoggerFactory: (_logger, bindings) => log.ofRequest(String(bindings.reqId)) as never,
     genReqId: (request) => correlationIdOf(request.headers['x-correlation-id']),
-    disableRequestLogging: true,
+    logController: new Fastify.LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
     requestTimeout: 30_000,
     routerOptions: { maxParamLength: 200 },

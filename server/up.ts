@@ -5,6 +5,7 @@ import path from 'node:path'
 import { newSigningKey } from '../domain/identity/index.ts'
 import { migrateJobs } from '../workers/jobs.ts'
 import { openMockBroker } from '../workers/kafka.ts'
+import { topicDeclarations } from '../workers/topics.ts'
 import { buildApp } from './app.ts'
 import { readConfig } from './config.ts'
 import { DEMO_PASSWORD, seedDemo } from './demo.ts'
@@ -37,7 +38,7 @@ const postgres = await startPostgres(path.join(home, 'postgres')).catch((error: 
   process.stderr.write(`PostgreSQL does not start: ${error?.message ?? 'see .tenantry/postgres'}. If another \`npm run up\` runs here, stop it first; \`npm run up -- --fresh\` starts over.\n`)
   process.exit(1)
 })
-const broker = process.env.KAFKA_BROKERS ? { brokers: process.env.KAFKA_BROKERS, stop: async () => {} } : await openMockBroker()
+const broker = process.env.KAFKA_BROKERS ? { brokers: process.env.KAFKA_BROKERS, stop: async () => {} } : await openMockBroker(topicDeclarations.map(({ topic }) => topic))
 await prepareServer(postgres.url('postgres'), ['tenantry_control', 'tenantry_data', 'tenantry_telemetry'])
 const urls = (role: string) => ({
   CONTROL_DATABASE_URL: postgres.url('tenantry_control', role),

@@ -51,11 +51,13 @@ const connectProducer = (producer: rdkafka.Producer, timeout: number): Promise<r
   new Promise((resolve, reject) => producer.connect({ timeout }, (error, metadata) => (error ? reject(error) : resolve(metadata))))
 
 /** Opens librdkafka's own broker: Kafka's protocol on a loopback port, nothing kept. For development and tests. */
-export async function openMockBroker(): Promise<BrokerHandle> {
+export async function openMockBroker(topics: readonly string[] = []): Promise<BrokerHandle> {
   const producer = new rdkafka.Producer({ 'test.mock.num.brokers': 1, log_level: 0 } as never)
   producer.on('event.error', () => {})
   const metadata = await connectProducer(producer, 10_000)
   const [broker] = metadata.brokers
+  // It makes a topic when one asks for it; consumers that subscribe before would wait for their next look.
+  for (const topic of topics) await new Promise<void>((resolve) => producer.getMetadata({ topic, timeout: 5_000 }, () => resolve()))
   return {
     brokers: `${broker!.host}:${broker!.port}`,
     stop: () => new Promise((resolve) => producer.disconnect(1_000, () => resolve())),
@@ -86,7 +88,7 @@ export class Producer {
     this.#producer.on('delivery-report', (error, report) => {
       const settle = report.opaque as ((error: Error | null) => void) | undefined
       if (!error) this.connected = true
-      settle?.(error as Error | null)
+      settle?.(error as unknown as Error | null)
     })
   }
 

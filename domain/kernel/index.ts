@@ -1,5 +1,5 @@
 export * from './context.ts'
-export { type Around, Database, type DatabaseOptions, PLATFORM, within } from './database.ts'
+export { type Around, Database, type DatabaseOptions, PLATFORM } from './database.ts'
 export { readCursor, writeCursor } from './cursor.ts'
 export * from './decimal.ts'
 export * from './errors.ts'
