@@ -5,12 +5,16 @@ import { accessMode } from '../domain/tenancy/index.ts'
 const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 /** Active, read-only or blocked, for this tenant and this kind of actor. Refuses with `read_only`, `blocked`. */
-export default fp(async (app) => {
-  app.addHook('onRequest', async (request) => {
-    if (!request.actor) return
-    const kind = request.grants.verified ? request.actor.kind : null
-    const { mode, reason } = kind ? accessMode(request.tenant, kind) : { mode: 'blocked', reason: 'user_not_verified' }
-    if (mode === 'blocked') throw failure('blocked', { reason })
-    if (mode === 'read_only' && !SAFE.has(request.method) && !request.routeOptions.config.access?.allowReadOnly) throw failure('read_only', { reason })
-  })
-}, { name: 'access-mode', dependencies: ['session'] })
+export default fp(
+  async (app) => {
+    app.addHook('onRequest', async (request) => {
+      if (!request.actor) return
+      const kind = request.grants.verified ? request.actor.kind : null
+      const { mode, reason } = kind ? accessMode(request.tenant, kind) : { mode: 'blocked', reason: 'user_not_verified' }
+      if (mode === 'blocked') throw failure('blocked', { reason })
+      if (mode === 'read_only' && !SAFE.has(request.method) && !request.routeOptions.config.access?.allowReadOnly)
+        throw failure('read_only', { reason })
+    })
+  },
+  { name: 'access-mode', dependencies: ['session'] },
+)

@@ -12,13 +12,16 @@ declare module 'fastify' {
  * Organization and workspace, held on every request against assignments and settings. Refuses with `context_required`,
  * `context_forbidden`; a route that says `contextless` goes on with whatever holds.
  */
-export default fp(async (app) => {
-  app.decorateRequest('context', null as never)
-  app.addHook('onRequest', async (request) => {
-    if (!request.actor) return
-    const verdict = checkContext(request.grants, request.claimedContext, Date.now())
-    const { contextless, authenticated } = request.routeOptions.config.access ?? {}
-    if (verdict !== 'ok' && !contextless && !authenticated) throw failure(verdict)
-    request.context = verdict === 'ok' ? request.claimedContext : { organizationId: null, workspaceId: null }
-  })
-}, { name: 'context', dependencies: ['access-mode'] })
+export default fp(
+  async (app) => {
+    app.decorateRequest('context', null as never)
+    app.addHook('onRequest', async (request) => {
+      if (!request.actor) return
+      const verdict = checkContext(request.grants, request.claimedContext, Date.now())
+      const { contextless, authenticated } = request.routeOptions.config.access ?? {}
+      if (verdict !== 'ok' && !contextless && !authenticated) throw failure(verdict)
+      request.context = verdict === 'ok' ? request.claimedContext : { organizationId: null, workspaceId: null }
+    })
+  },
+  { name: 'context', dependencies: ['access-mode'] },
+)

@@ -14,14 +14,25 @@ export const correlationIdOf = (header: string | string[] | undefined): string =
   typeof header === 'string' && VALID.test(header) ? header : newId()
 
 /** Sends the id back, and logs one line for each answer. */
-export default fp(async (app) => {
-  app.decorateRequest('correlationId', '')
-  app.addHook('onRequest', async (request, reply) => {
-    request.correlationId = request.id
-    reply.header('x-correlation-id', request.id)
-  })
-  app.addHook('onResponse', async (request, reply) => {
-    if (request.routeOptions.url === '/health') return
-    request.log.info({ method: request.method, url: request.url.split('?')[0], status: reply.statusCode, milliseconds: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
-  })
-}, { name: 'correlation' })
+export default fp(
+  async (app) => {
+    app.decorateRequest('correlationId', '')
+    app.addHook('onRequest', async (request, reply) => {
+      request.correlationId = request.id
+      reply.header('x-correlation-id', request.id)
+    })
+    app.addHook('onResponse', async (request, reply) => {
+      if (request.routeOptions.url === '/health') return
+      request.log.info(
+        {
+          method: request.method,
+          url: request.url.split('?')[0],
+          status: reply.statusCode,
+          milliseconds: Math.round(reply.elapsedTime * 10) / 10,
+        },
+        'request',
+      )
+    })
+  },
+  { name: 'correlation' },
+)

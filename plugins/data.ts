@@ -1,5 +1,5 @@
-import fp from 'fastify-plugin'
 import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
 import { type Around, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Plane } from '../domain/tenancy/index.ts'
 
@@ -14,19 +14,23 @@ declare module 'fastify' {
   }
 }
 
-const scopeOf = (request: FastifyRequest): Scope => request.actor
-  ? { tenantId: request.tenant.id, actor: request.actor, context: request.context, correlationId: request.id }
-  : systemScope(request.tenant.id, 'public', request.id)
+const scopeOf = (request: FastifyRequest): Scope =>
+  request.actor
+    ? { tenantId: request.tenant.id, actor: request.actor, context: request.context, correlationId: request.id }
+    : systemScope(request.tenant.id, 'public', request.id)
 
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
-export default fp(async (app) => {
-  const { planes } = app.services
-  const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
-  app.decorateRequest('around', undefined)
-  app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-    return databaseOf(planes, plane(this), this.tenant).read(scopeOf(this), work)
-  })
-  app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-    return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.around)
-  })
-}, { name: 'data', dependencies: ['access'] })
+export default fp(
+  async (app) => {
+    const { planes } = app.services
+    const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
+    app.decorateRequest('around', undefined)
+    app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
+      return databaseOf(planes, plane(this), this.tenant).read(scopeOf(this), work)
+    })
+    app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
+      return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.around)
+    })
+  },
+  { name: 'data', dependencies: ['access'] },
+)

@@ -1,5 +1,5 @@
-import fp from 'fastify-plugin'
 import type { FastifyError } from 'fastify'
+import fp from 'fastify-plugin'
 import { Failure, failure } from '../domain/kernel/index.ts'
 
 const BY_CODE: Record<string, Failure['detail']> = {
@@ -13,7 +13,12 @@ const BY_CODE: Record<string, Failure['detail']> = {
   FST_ERR_MAX_PARAM_LENGTH: 'route_not_found',
 }
 
-const BY_PART: Record<string, Failure['detail']> = { body: 'invalid_body', querystring: 'invalid_query', params: 'invalid_params', headers: 'invalid_headers' }
+const BY_PART: Record<string, Failure['detail']> = {
+  body: 'invalid_body',
+  querystring: 'invalid_query',
+  params: 'invalid_params',
+  headers: 'invalid_headers',
+}
 
 /** What the caller is told of any error. A fault of ours is `internal` and nothing more. */
 export function toFailure(error: unknown): Failure {
@@ -29,12 +34,15 @@ export function toFailure(error: unknown): Failure {
 }
 
 /** The one error handler and the one not-found handler. */
-export default fp(async (app) => {
-  app.setErrorHandler((error, request, reply) => {
-    const refused = toFailure(error)
-    if (refused.status >= 500) request.log.error({ err: error, detail: refused.detail }, 'request failed')
-    if (refused.status === 503) reply.header('retry-after', '1')
-    return reply.status(refused.status).type('application/json; charset=utf-8').send(refused.envelope(request.id))
-  })
-  app.setNotFoundHandler((request, reply) => reply.status(404).send(failure('route_not_found').envelope(request.id)))
-}, { name: 'errors', dependencies: ['correlation'] })
+export default fp(
+  async (app) => {
+    app.setErrorHandler((error, request, reply) => {
+      const refused = toFailure(error)
+      if (refused.status >= 500) request.log.error({ err: error, detail: refused.detail }, 'request failed')
+      if (refused.status === 503) reply.header('retry-after', '1')
+      return reply.status(refused.status).type('application/json; charset=utf-8').send(refused.envelope(request.id))
+    })
+    app.setNotFoundHandler((request, reply) => reply.status(404).send(failure('route_not_found').envelope(request.id)))
+  },
+  { name: 'errors', dependencies: ['correlation'] },
+)

@@ -40,7 +40,10 @@ function storeOver(redis: Redis | null, warn: (message: string) => void) {
 
   return class Store {
     incr(key: string, settle: Settle): void {
-      if (redis?.status !== 'ready') return fallBack(key, settle)
+      if (redis?.status !== 'ready') {
+        fallBack(key, settle)
+        return
+      }
       ;(redis.eval(INCREMENT, 1, `rate:${key}`, WINDOW_MS) as Promise<[number, number]>).then(
         ([current, ttl]) => {
           degraded = false
@@ -75,21 +78,25 @@ async function take(limiter: Limiter, request: FastifyRequest, reply: FastifyRep
   throw failure('rate_limited', { retry_after_seconds: result.ttlInSeconds })
 }
 
-export default fp(async (app) => {
-  const { redis, settings } = app.services
-  await app.register(rateLimit, { global: false, store: storeOver(redis, (message) => app.log.warn(message)) as never })
-  const limiter = (max: number, keyGenerator: (request: FastifyRequest) => string) => app.createRateLimit({ max, timeWindow: WINDOW_MS, keyGenerator })
-  const byAddress = limiter(settings.rateLimit * 4, (request) => `ip:${request.ip}`)
-  const byAttempt = limiter(settings.rateLimitAuth, (request) => `auth:${request.hostname}:${request.ip}`)
-  const byUser = limiter(settings.rateLimit, (request) => `user:${request.actor.tenantId}:${request.actor.userId ?? request.ip}`)
+export default fp(
+  async (app) => {
+    const { redis, settings } = app.services
+    await app.register(rateLimit, { global: false, store: storeOver(redis, (message) => app.log.warn(message)) as never })
+    const limiter = (max: number, keyGenerator: (request: FastifyRequest) => string) =>
+      app.createRateLimit({ max, timeWindow: WINDOW_MS, keyGenerator })
+    const byAddress = limiter(settings.rateLimit * 4, (request) => `ip:${request.ip}`)
+    const byAttempt = limiter(settings.rateLimitAuth, (request) => `auth:${request.hostname}:${request.ip}`)
+    const byUser = limiter(settings.rateLimit, (request) => `user:${request.actor.tenantId}:${request.actor.userId ?? request.ip}`)
 
-  app.addHook('onRequest', async (request, reply) => {
-    const { access } = request.routeOptions.config
-    if (access?.tenantless) return
-    await take(access?.authLimit ? byAttempt : byAddress, request, reply)
-  })
-  app.decorateRequest('countUser', async function (this: FastifyRequest) {})
-  app.addHook('onRequest', async (request, reply) => {
-    request.countUser = () => take(byUser, request, reply)
-  })
-}, { name: 'rate-limit', dependencies: ['security'] })
+    app.addHook('onRequest', async (request, reply) => {
+      const { access } = request.routeOptions.config
+      if (access?.tenantless) return
+      await take(access?.authLimit ? byAttempt : byAddress, request, reply)
+    })
+    app.decorateRequest('countUser', async function (this: FastifyRequest) {})
+    app.addHook('onRequest', async (request, reply) => {
+      request.countUser = () => take(byUser, request, reply)
+    })
+  },
+  { name: 'rate-limit', dependencies: ['security'] },
+)

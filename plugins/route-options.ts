@@ -31,7 +31,17 @@ declare module 'fastify' {
   }
 }
 
-const KEYS = ['permission', 'authenticated', 'public', 'tenantless', 'contextless', 'module', 'plane', 'allowReadOnly', 'authLimit'] as const
+const KEYS = [
+  'permission',
+  'authenticated',
+  'public',
+  'tenantless',
+  'contextless',
+  'module',
+  'plane',
+  'allowReadOnly',
+  'authLimit',
+] as const
 
 /** Every permission that some route asks for, with its module: the registry is generated from here. */
 declare module 'fastify' {
@@ -40,20 +50,23 @@ declare module 'fastify' {
   }
 }
 
-export default fp(async (app) => {
-  app.decorate('permissions', new Map())
-  app.addHook('onRoute', (route) => {
-    // Registered by libraries that know nothing of our options: CORS preflights and the documentation page's own files.
-    if (route.method === 'OPTIONS' || route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
-    const access = Object.fromEntries(KEYS.filter((key) => route[key] !== undefined).map((key) => [key, route[key]])) as RouteAccess
-    if (!access.permission && !access.authenticated && !access.public) {
-      throw new Error(`${route.method} ${route.url} must say permission, authenticated: true or public: true`)
-    }
-    route.config = { ...route.config, access }
-    if (access.permission) {
-      const entry = app.permissions.get(access.permission) ?? { module: access.module ?? null, routes: [] }
-      entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
-      app.permissions.set(access.permission, entry)
-    }
-  })
-}, { name: 'route-options' })
+export default fp(
+  async (app) => {
+    app.decorate('permissions', new Map())
+    app.addHook('onRoute', (route) => {
+      // Registered by libraries that know nothing of our options: CORS preflights and the documentation page's own files.
+      if (route.method === 'OPTIONS' || route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
+      const access = Object.fromEntries(KEYS.filter((key) => route[key] !== undefined).map((key) => [key, route[key]])) as RouteAccess
+      if (!access.permission && !access.authenticated && !access.public) {
+        throw new Error(`${route.method} ${route.url} must say permission, authenticated: true or public: true`)
+      }
+      route.config = { ...route.config, access }
+      if (access.permission) {
+        const entry = app.permissions.get(access.permission) ?? { module: access.module ?? null, routes: [] }
+        entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
+        app.permissions.set(access.permission, entry)
+      }
+    })
+  },
+  { name: 'route-options' },
+)

@@ -7,7 +7,9 @@ import type { MenuCatalogue } from '../domain/platform/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 
 /** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
-export type Publish = (messages: readonly { topic: string; key: string; value: string; headers?: Record<string, string> }[]) => Promise<void>
+export type Publish = (
+  messages: readonly { topic: string; key: string; value: string; headers?: Record<string, string> }[],
+) => Promise<void>
 
 export interface Services {
   planes: Planes

@@ -51,44 +51,74 @@ const tokenFailure = (error: unknown) =>
  * Decides who asks. Refuses with `missing_token`, `invalid_token`, `token_expired`, `tenant_mismatch`, `session_revoked`,
  * and a mutation by cookie from a foreign origin with `origin_forbidden`.
  */
-export default fp(async (app) => {
-  const { keys, access } = app.services
-  await app.register(jwt, {
-    secret: {
-      private: keys.current.privatePem,
-      public: async (_request: FastifyRequest, token: unknown) => keys.publicPem((token as { header?: { kid?: string } }).header?.kid ?? '') ?? Promise.reject(failure('invalid_token')),
-    },
-    decode: { complete: true },
-    sign: { algorithm: 'RS256', kid: keys.current.kid, iss: ISSUER, expiresIn: ACCESS_SECONDS * 1000 } as never,
-    // `none`, HS256 with the public key and other tricks end at the list of one algorithm.
-    verify: { algorithms: ['RS256'], allowedIss: ISSUER, clockTolerance: 30_000, cache: 2_000, extractToken: (request) => bearer(request) ?? request.cookies.access_token },
-  })
+export default fp(
+  async (app) => {
+    const { keys, access } = app.services
+    await app.register(jwt, {
+      secret: {
+        private: keys.current.privatePem,
+        public: async (_request: FastifyRequest, token: unknown) =>
+          keys.publicPem((token as { header?: { kid?: string } }).header?.kid ?? '') ?? Promise.reject(failure('invalid_token')),
+      },
+      decode: { complete: true },
+      sign: { algorithm: 'RS256', kid: keys.current.kid, iss: ISSUER, expiresIn: ACCESS_SECONDS * 1000 } as never,
+      // `none`, HS256 with the public key and other tricks end at the list of one algorithm.
+      verify: {
+        algorithms: ['RS256'],
+        allowedIss: ISSUER,
+        clockTolerance: 30_000,
+        cache: 2_000,
+        extractToken: (request) => bearer(request) ?? request.cookies.access_token,
+      },
+    })
 
-  app.decorate('accessToken', (tenantId, { sessionId, user, context }, jti) => app.jwt.sign({
-    iss: ISSUER, aud: tenantId, sub: user.id, tenant_id: tenantId, session_id: sessionId,
-    organization_id: context.organizationId, workspace_id: context.workspaceId, kind: user.kind, jti,
-  }))
+    app.decorate('accessToken', (tenantId, { sessionId, user, context }, jti) =>
+      app.jwt.sign({
+        iss: ISSUER,
+        aud: tenantId,
+        sub: user.id,
+        tenant_id: tenantId,
+        session_id: sessionId,
+        organization_id: context.organizationId,
+        workspace_id: context.workspaceId,
+        kind: user.kind,
+        jti,
+      }),
+    )
 
-  app.decorateRequest('actor', null as never)
-  app.decorateRequest('grants', null as never)
-  app.decorateRequest('claimedContext', null as never)
-  app.addHook('onRequest', async (request) => {
-    if (request.is404) return
-    const route = request.routeOptions.config.access
-    if (route?.public) return
-    const fromHeader = bearer(request) !== undefined
-    if (!fromHeader && !request.cookies.access_token) throw failure('missing_token')
-    const claims = await request.jwtVerify<Claims>().catch((error: unknown) => { throw tokenFailure(error) })
-    if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
-    if (!fromHeader && !SAFE.has(request.method) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
-      throw failure('origin_forbidden')
-    }
-    const [live, grants] = await Promise.all([access.sessionLives(request.tenant.id, claims.session_id), access.grants(request.tenant.id, claims.sub)])
-    if (!live || grants?.status !== 'active') throw failure('session_revoked')
-    request.grants = grants
-    request.actor = { tenantId: request.tenant.id, userId: claims.sub, kind: grants.kind, sessionId: claims.session_id, name: grants.email }
-    request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
-    request.log = request.log.child({ user_id: claims.sub })
-    await request.countUser()
-  })
-}, { name: 'session', dependencies: ['tenant'] })
+    app.decorateRequest('actor', null as never)
+    app.decorateRequest('grants', null as never)
+    app.decorateRequest('claimedContext', null as never)
+    app.addHook('onRequest', async (request) => {
+      if (request.is404) return
+      const route = request.routeOptions.config.access
+      if (route?.public) return
+      const fromHeader = bearer(request) !== undefined
+      if (!fromHeader && !request.cookies.access_token) throw failure('missing_token')
+      const claims = await request.jwtVerify<Claims>().catch((error: unknown) => {
+        throw tokenFailure(error)
+      })
+      if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
+      if (!fromHeader && !SAFE.has(request.method) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
+        throw failure('origin_forbidden')
+      }
+      const [live, grants] = await Promise.all([
+        access.sessionLives(request.tenant.id, claims.session_id),
+        access.grants(request.tenant.id, claims.sub),
+      ])
+      if (!live || grants?.status !== 'active') throw failure('session_revoked')
+      request.grants = grants
+      request.actor = {
+        tenantId: request.tenant.id,
+        userId: claims.sub,
+        kind: grants.kind,
+        sessionId: claims.session_id,
+        name: grants.email,
+      }
+      request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
+      request.log = request.log.child({ user_id: claims.sub })
+      await request.countUser()
+    })
+  },
+  { name: 'session', dependencies: ['tenant'] },
+)

@@ -14,14 +14,17 @@ declare module 'fastify' {
 }
 
 /** Finds the tenant by host name; no header and no token can choose another. Refuses with `tenant_not_found`. */
-export default fp(async (app) => {
-  app.decorateRequest('tenant', null as never)
-  app.addHook('onRequest', async (request) => {
-    // An unknown path keeps its own answer, `route_not_found`, whatever the host.
-    if (request.is404 || request.routeOptions.config.access?.tenantless) return
-    const tenant = await app.services.tenants.byHost(request.host)
-    if (!tenant) throw failure('tenant_not_found')
-    request.tenant = tenant
-    request.log = app.logOf(request.id, tenant.id)
-  })
-}, { name: 'tenant', dependencies: ['rate-limit'] })
+export default fp(
+  async (app) => {
+    app.decorateRequest('tenant', null as never)
+    app.addHook('onRequest', async (request) => {
+      // An unknown path keeps its own answer, `route_not_found`, whatever the host.
+      if (request.is404 || request.routeOptions.config.access?.tenantless) return
+      const tenant = await app.services.tenants.byHost(request.host)
+      if (!tenant) throw failure('tenant_not_found')
+      request.tenant = tenant
+      request.log = app.logOf(request.id, tenant.id)
+    })
+  },
+  { name: 'tenant', dependencies: ['rate-limit'] },
+)

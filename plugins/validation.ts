@@ -21,26 +21,36 @@ export function clean(value: unknown, path = '', depth = 0): unknown {
   }
   if (Array.isArray(value)) return value.map((item, index) => clean(item, `${path}/${index}`, depth + 1))
   if (value !== null && typeof value === 'object') {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [clean(key, path, depth + 1) as string, clean(item, `${path}/${key}`, depth + 1)]))
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [clean(key, path, depth + 1) as string, clean(item, `${path}/${key}`, depth + 1)]),
+    )
   }
   return value
 }
 
 const MAX_ERRORS = 20
 
-export default fp(async (app) => {
-  app.setValidatorCompiler<TSchema & FastifySchema>(({ schema, httpPart }) => {
-    const compiled = Compile(schema as TSchema)
-    return (given) => {
-      let value = given
-      try {
-        if (httpPart === 'body') value = clean(given)
-        else if (httpPart !== 'headers') value = Value.Convert(schema as TSchema, clean(given))
-      } catch (error) {
-        return { error: error as Error }
+export default fp(
+  async (app) => {
+    app.setValidatorCompiler<TSchema & FastifySchema>(({ schema, httpPart }) => {
+      const compiled = Compile(schema as TSchema)
+      return (given) => {
+        let value = given
+        try {
+          if (httpPart === 'body') value = clean(given)
+          else if (httpPart !== 'headers') value = Value.Convert(schema as TSchema, clean(given))
+        } catch (error) {
+          return { error: error as Error }
+        }
+        if (compiled.Check(value)) return { value }
+        return {
+          error: compiled
+            .Errors(value)
+            .slice(0, MAX_ERRORS)
+            .map((e) => ({ ...e, message: e.message })) as never,
+        }
       }
-      if (compiled.Check(value)) return { value }
-      return { error: compiled.Errors(value).slice(0, MAX_ERRORS).map((e) => ({ ...e, message: e.message })) as never }
-    }
-  })
-}, { name: 'validation' })
+    })
+  },
+  { name: 'validation' },
+)

@@ -1,21 +1,56 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { checkContext, defaultContext, evaluate } from '../domain/access/index.ts'
-import { authenticate, MAX_PASSWORD_BYTES, openSession, recordFailure, rememberContext, revoke, revokeAll, revokeOwn, rotate, SessionInfo, type SignedIn, sessionsOf } from '../domain/identity/index.ts'
+import {
+  authenticate,
+  MAX_PASSWORD_BYTES,
+  openSession,
+  recordFailure,
+  rememberContext,
+  revoke,
+  revokeAll,
+  revokeOwn,
+  rotate,
+  SessionInfo,
+  type SignedIn,
+  sessionsOf,
+} from '../domain/identity/index.ts'
 import { Failure, failure, newId, nullable, Uuid } from '../domain/kernel/index.ts'
 import { accessMode } from '../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from './http/envelope.ts'
 
-const Login = Type.Object({ email: Type.String({ minLength: 3, maxLength: 254 }), password: Type.String({ minLength: 1, maxLength: MAX_PASSWORD_BYTES }) }, { additionalProperties: false })
-const Refresh = Type.Optional(Type.Object({ refresh_token: Type.Optional(Type.String({ maxLength: 200 })) }, { additionalProperties: false }))
+const Login = Type.Object(
+  { email: Type.String({ minLength: 3, maxLength: 254 }), password: Type.String({ minLength: 1, maxLength: MAX_PASSWORD_BYTES }) },
+  { additionalProperties: false },
+)
+const Refresh = Type.Optional(
+  Type.Object({ refresh_token: Type.Optional(Type.String({ maxLength: 200 })) }, { additionalProperties: false }),
+)
 const TokenQuery = Type.Object({ token: Type.Optional(Type.Literal('body')) }, { additionalProperties: false })
 const ContextBody = Type.Object({ organization_id: nullable(Uuid), workspace_id: nullable(Uuid) })
 const User = Type.Object({ id: Uuid, email: Type.String(), name: Type.String(), kind: Type.String(), locale: nullable(Type.String()) })
-const TenantInfo = Type.Object({ id: Uuid, slug: Type.String(), name: Type.String(), locale: Type.String(), timezone: Type.String(), currency: Type.String() })
-const Signed = ok(Type.Object({ user: User, tenant: TenantInfo, context: ContextBody, access_token: Type.Optional(Type.String()), refresh_token: Type.Optional(Type.String()) }))
+const TenantInfo = Type.Object({
+  id: Uuid,
+  slug: Type.String(),
+  name: Type.String(),
+  locale: Type.String(),
+  timezone: Type.String(),
+  currency: Type.String(),
+})
+const Signed = ok(
+  Type.Object({
+    user: User,
+    tenant: TenantInfo,
+    context: ContextBody,
+    access_token: Type.Optional(Type.String()),
+    refresh_token: Type.Optional(Type.String()),
+  }),
+)
 const Switch = Type.Object({ organization_id: Uuid, workspace_id: Type.Optional(nullable(Uuid)) }, { additionalProperties: false })
 const Me = Type.Object({
-  user: User, tenant: TenantInfo, context: ContextBody,
+  user: User,
+  tenant: TenantInfo,
+  context: ContextBody,
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   permissions: Type.Array(Type.String()),
   modules: Type.Record(Type.String(), Type.String()),
@@ -31,8 +66,18 @@ export default async function auth(app: FastifyInstance) {
   const cookie = { httpOnly: true, sameSite: 'lax', secure: !settings.development } as const
   const tags = ['auth']
 
-  const tenantInfo = ({ tenant: { id, slug, name, locale, timezone, currency } }: FastifyRequest) => ({ id, slug, name, locale, timezone, currency })
-  const contextBody = ({ organizationId, workspaceId }: SignedIn['context']) => ({ organization_id: organizationId, workspace_id: workspaceId })
+  const tenantInfo = ({ tenant: { id, slug, name, locale, timezone, currency } }: FastifyRequest) => ({
+    id,
+    slug,
+    name,
+    locale,
+    timezone,
+    currency,
+  })
+  const contextBody = ({ organizationId, workspaceId }: SignedIn['context']) => ({
+    organization_id: organizationId,
+    workspace_id: workspaceId,
+  })
 
   function answer(request: FastifyRequest, reply: FastifyReply, signedIn: SignedIn) {
     const token = app.accessToken(request.tenant.id, signedIn, newId())
@@ -42,101 +87,191 @@ export default async function auth(app: FastifyInstance) {
     const inBody = (request.query as Static<typeof TokenQuery>).token === 'body'
     return {
       data: {
-        user: signedIn.user, tenant: tenantInfo(request), context: contextBody(signedIn.context),
+        user: signedIn.user,
+        tenant: tenantInfo(request),
+        context: contextBody(signedIn.context),
         ...(inBody ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
       },
     }
   }
 
-  app.post<{ Body: Static<typeof Login> }>('/auth/login', {
-    public: true, authLimit: true, allowReadOnly: true, plane: 'control',
-    schema: { tags, summary: 'Sign in', querystring: TokenQuery, body: Login, response: { 200: Signed, ...open('invalid_credentials', 'blocked', 'invalid_query') } },
-  }, async (request, reply) => {
-    const { email, password } = request.body
-    const account = await request.read((tx) => authenticate(tx, email, password)).catch(async (error) => {
-      if (error instanceof Failure && error.detail === 'invalid_credentials') await request.write((tx) => recordFailure(tx, email))
-      throw error
-    })
-    const { mode, reason } = accessMode(request.tenant, account.kind as 'worker')
-    if (mode === 'blocked') throw failure('blocked', { reason })
-    const grants = await access.grants(request.tenant.id, account.id)
-    const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
-    return answer(request, reply, await request.write((tx) => openSession(tx, account, client(request), context)))
-  })
+  app.post<{ Body: Static<typeof Login> }>(
+    '/auth/login',
+    {
+      public: true,
+      authLimit: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'Sign in',
+        querystring: TokenQuery,
+        body: Login,
+        response: { 200: Signed, ...open('invalid_credentials', 'blocked', 'invalid_query') },
+      },
+    },
+    async (request, reply) => {
+      const { email, password } = request.body
+      const account = await request
+        .read((tx) => authenticate(tx, email, password))
+        .catch(async (error) => {
+          if (error instanceof Failure && error.detail === 'invalid_credentials') await request.write((tx) => recordFailure(tx, email))
+          throw error
+        })
+      const { mode, reason } = accessMode(request.tenant, account.kind as 'worker')
+      if (mode === 'blocked') throw failure('blocked', { reason })
+      const grants = await access.grants(request.tenant.id, account.id)
+      const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
+      return answer(request, reply, await request.write((tx) => openSession(tx, account, client(request), context)))
+    },
+  )
 
-  app.post<{ Body: Static<typeof Refresh> }>('/auth/refresh', {
-    public: true, authLimit: true, allowReadOnly: true, plane: 'control',
-    schema: { tags, summary: 'Exchange the refresh token; a replayed old one ends the session', querystring: TokenQuery, body: Refresh, response: { 200: Signed, ...open('missing_token', 'invalid_token', 'session_revoked', 'invalid_query') } },
-  }, async (request, reply) => {
-    const token = request.body?.refresh_token ?? request.cookies.refresh_token
-    if (!token) throw failure('missing_token')
-    const result = await request.write((tx) => rotate(tx, token))
-    if ('reuse' in result) throw failure('session_revoked')
-    if ('refused' in result) throw failure('invalid_token')
-    return answer(request, reply, result)
-  })
+  app.post<{ Body: Static<typeof Refresh> }>(
+    '/auth/refresh',
+    {
+      public: true,
+      authLimit: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'Exchange the refresh token; a replayed old one ends the session',
+        querystring: TokenQuery,
+        body: Refresh,
+        response: { 200: Signed, ...open('missing_token', 'invalid_token', 'session_revoked', 'invalid_query') },
+      },
+    },
+    async (request, reply) => {
+      const token = request.body?.refresh_token ?? request.cookies.refresh_token
+      if (!token) throw failure('missing_token')
+      const result = await request.write((tx) => rotate(tx, token))
+      if ('reuse' in result) throw failure('session_revoked')
+      if ('refused' in result) throw failure('invalid_token')
+      return answer(request, reply, result)
+    },
+  )
 
   function signOut(reply: FastifyReply) {
     reply.clearCookie('access_token', { path: '/' }).clearCookie('refresh_token', { path: SESSION_PATH })
     return reply.status(204).send()
   }
-  app.post('/auth/logout', {
-    authenticated: true, allowReadOnly: true, plane: 'control', schema: { tags, summary: 'End this session', response: { 204: Type.Null(), ...mutation() } },
-  }, async (request, reply) => {
-    await request.write((tx) => revoke(tx, request.actor.sessionId!, 'signed_out'))
-    access.forget(request.tenant.id)
-    return signOut(reply)
-  })
-  app.post('/auth/logout-all', {
-    authenticated: true, allowReadOnly: true, plane: 'control', schema: { tags, summary: 'End all sessions of this user', response: { 204: Type.Null(), ...mutation() } },
-  }, async (request, reply) => {
-    await request.write((tx) => revokeAll(tx, request.actor.userId!, 'signed_out_everywhere'))
-    access.forget(request.tenant.id)
-    return signOut(reply)
-  })
-
-  app.get('/auth/sessions', {
-    authenticated: true, plane: 'control', schema: { tags, summary: 'Where am I signed in', response: { 200: ok(Type.Array(SessionInfo)), ...guarded() } },
-  }, async (request) => ({ data: await request.read((tx) => sessionsOf(tx, request.actor.userId!)) }))
-  app.delete<{ Params: { id: string } }>('/auth/sessions/:id', {
-    authenticated: true, allowReadOnly: true, plane: 'control', schema: { tags, summary: 'End one of my sessions', params: Type.Object({ id: Uuid }), response: { 204: Type.Null(), ...mutation('not_found') } },
-  }, async (request, reply) => {
-    await request.write((tx) => revokeOwn(tx, request.params.id))
-    access.forget(request.tenant.id)
-    return reply.status(204).send()
-  })
-
-  app.get('/auth/me', {
-    authenticated: true, plane: 'control', schema: { tags, summary: 'Who am I, where, and what may I do', response: { 200: ok(Me), ...guarded() } },
-  }, async (request) => {
-    const { grants, tenant, context } = request
-    const now = Date.now()
-    const permissions = [...app.permissions.keys()].filter((p) => evaluate(grants, p, context, now).allowed).sort()
-    return {
-      data: {
-        user: { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale },
-        tenant: tenantInfo(request), context: contextBody(context), access_mode: accessMode(tenant, grants.kind), permissions,
-        modules: tenant.modules, flags: tenant.flags, plan: tenant.plan,
-      },
-    }
-  })
-
-  app.post<{ Body: Static<typeof Switch> }>('/context/switch', {
-    authenticated: true, allowReadOnly: true, plane: 'control',
-    schema: {
-      tags, summary: 'Work in another organization or workspace', querystring: TokenQuery, body: Switch,
-      response: { 200: ok(Type.Object({ context: ContextBody, access_token: Type.Optional(Type.String()) })), ...mutation('context_required', 'context_forbidden', 'invalid_query') },
+  app.post(
+    '/auth/logout',
+    {
+      authenticated: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: { tags, summary: 'End this session', response: { 204: Type.Null(), ...mutation() } },
     },
-  }, async (request, reply) => {
-    const context = { organizationId: request.body.organization_id, workspaceId: request.body.workspace_id ?? null }
-    const verdict = checkContext(request.grants, context, Date.now())
-    if (verdict !== 'ok') throw failure(verdict)
-    await request.write((tx) => rememberContext(tx, context))
-    access.forget(request.tenant.id)
-    const { grants } = request
-    const user = { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale }
-    const token = app.accessToken(request.tenant.id, { sessionId: request.actor.sessionId!, user, context }, newId())
-    reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
-    return { data: { context: contextBody(context), ...((request.query as Static<typeof TokenQuery>).token === 'body' ? { access_token: token } : {}) } }
-  })
+    async (request, reply) => {
+      await request.write((tx) => revoke(tx, request.actor.sessionId!, 'signed_out'))
+      access.forget(request.tenant.id)
+      return signOut(reply)
+    },
+  )
+  app.post(
+    '/auth/logout-all',
+    {
+      authenticated: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: { tags, summary: 'End all sessions of this user', response: { 204: Type.Null(), ...mutation() } },
+    },
+    async (request, reply) => {
+      await request.write((tx) => revokeAll(tx, request.actor.userId!, 'signed_out_everywhere'))
+      access.forget(request.tenant.id)
+      return signOut(reply)
+    },
+  )
+
+  app.get(
+    '/auth/sessions',
+    {
+      authenticated: true,
+      plane: 'control',
+      schema: { tags, summary: 'Where am I signed in', response: { 200: ok(Type.Array(SessionInfo)), ...guarded() } },
+    },
+    async (request) => ({ data: await request.read((tx) => sessionsOf(tx, request.actor.userId!)) }),
+  )
+  app.delete<{ Params: { id: string } }>(
+    '/auth/sessions/:id',
+    {
+      authenticated: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'End one of my sessions',
+        params: Type.Object({ id: Uuid }),
+        response: { 204: Type.Null(), ...mutation('not_found') },
+      },
+    },
+    async (request, reply) => {
+      await request.write((tx) => revokeOwn(tx, request.params.id))
+      access.forget(request.tenant.id)
+      return reply.status(204).send()
+    },
+  )
+
+  app.get(
+    '/auth/me',
+    {
+      authenticated: true,
+      plane: 'control',
+      schema: { tags, summary: 'Who am I, where, and what may I do', response: { 200: ok(Me), ...guarded() } },
+    },
+    async (request) => {
+      const { grants, tenant, context } = request
+      const now = Date.now()
+      const permissions = [...app.permissions.keys()].filter((p) => evaluate(grants, p, context, now).allowed).sort()
+      return {
+        data: {
+          user: { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale },
+          tenant: tenantInfo(request),
+          context: contextBody(context),
+          access_mode: accessMode(tenant, grants.kind),
+          permissions,
+          modules: tenant.modules,
+          flags: tenant.flags,
+          plan: tenant.plan,
+        },
+      }
+    },
+  )
+
+  app.post<{ Body: Static<typeof Switch> }>(
+    '/context/switch',
+    {
+      authenticated: true,
+      allowReadOnly: true,
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'Work in another organization or workspace',
+        querystring: TokenQuery,
+        body: Switch,
+        response: {
+          200: ok(Type.Object({ context: ContextBody, access_token: Type.Optional(Type.String()) })),
+          ...mutation('context_required', 'context_forbidden', 'invalid_query'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const context = { organizationId: request.body.organization_id, workspaceId: request.body.workspace_id ?? null }
+      const verdict = checkContext(request.grants, context, Date.now())
+      if (verdict !== 'ok') throw failure(verdict)
+      await request.write((tx) => rememberContext(tx, context))
+      access.forget(request.tenant.id)
+      const { grants } = request
+      const user = { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale }
+      const token = app.accessToken(request.tenant.id, { sessionId: request.actor.sessionId!, user, context }, newId())
+      reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
+      return {
+        data: {
+          context: contextBody(context),
+          ...((request.query as Static<typeof TokenQuery>).token === 'body' ? { access_token: token } : {}),
+        },
+      }
+    },
+  )
 }

@@ -6,33 +6,65 @@ const PROBE_MS = 2_000
 
 const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
   const late = new Promise<never>((_, reject) => setTimeout(reject, PROBE_MS, new Error('late')).unref())
-  return Promise.race([work(), late]).then(() => 'up' as const, () => 'down' as const)
+  return Promise.race([work(), late]).then(
+    () => 'up' as const,
+    () => 'down' as const,
+  )
 }
 
 /** `/health`: the process is alive. `/ready`: each dependency by name; 503 while a database is away. */
 export default async function health(app: FastifyInstance) {
   const { planes, redis, pingBroker } = app.services
   const open = { public: true, tenantless: true } as const
-  app.get('/health', { ...open, schema: { tags: ['operations'], summary: 'Is the process alive', response: { 200: Type.Object({ status: Type.Literal('ok') }) } } }, async () => ({ status: 'ok' as const }))
+  app.get(
+    '/health',
+    {
+      ...open,
+      schema: { tags: ['operations'], summary: 'Is the process alive', response: { 200: Type.Object({ status: Type.Literal('ok') }) } },
+    },
+    async () => ({ status: 'ok' as const }),
+  )
 
-  const Ready = Type.Object({ status: Type.Unsafe<'ready' | 'degraded' | 'unavailable'>({ type: 'string', enum: ['ready', 'degraded', 'unavailable'] }), checks: Type.Record(Type.String(), Probe) })
-  app.get('/ready', { ...open, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } }, async (_request, reply) => {
-    const databases = [['control', planes.control] as const, ...[...planes.data].map(([key, db]) => [`data:${key}`, db] as const), ...[...planes.telemetry].map(([key, db]) => [`telemetry:${key}`, db] as const)]
-    const entries = await Promise.all([
-      ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
-      (async () => ['kafka', await probe(pingBroker)] as const)(),
-      (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
-    ])
-    const checks = Object.fromEntries(entries)
-    // Kafka away: writes go on and the outbox waits. Redis away: counters fall back. Without a database nothing works.
-    const databaseDown = databases.some(([name]) => checks[name] === 'down')
-    const status = databaseDown ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
-    reply.status(databaseDown ? 503 : 200)
-    return { status, checks } as const
+  const Ready = Type.Object({
+    status: Type.Unsafe<'ready' | 'degraded' | 'unavailable'>({ type: 'string', enum: ['ready', 'degraded', 'unavailable'] }),
+    checks: Type.Record(Type.String(), Probe),
   })
+  app.get(
+    '/ready',
+    { ...open, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
+    async (_request, reply) => {
+      const databases = [
+        ['control', planes.control] as const,
+        ...[...planes.data].map(([key, db]) => [`data:${key}`, db] as const),
+        ...[...planes.telemetry].map(([key, db]) => [`telemetry:${key}`, db] as const),
+      ]
+      const entries = await Promise.all([
+        ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
+        (async () => ['kafka', await probe(pingBroker)] as const)(),
+        (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
+      ])
+      const checks = Object.fromEntries(entries)
+      // Kafka away: writes go on and the outbox waits. Redis away: counters fall back. Without a database nothing works.
+      const databaseDown = databases.some(([name]) => checks[name] === 'down')
+      const status = databaseDown ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
+      reply.status(databaseDown ? 503 : 200)
+      return { status, checks } as const
+    },
+  )
 
-  app.get('/.well-known/jwks.json', { ...open, schema: { tags: ['auth'], summary: 'Public keys of the access tokens, by kid', response: { 200: Type.Object({ keys: Type.Array(Type.Object({}, { additionalProperties: true })) }) } } }, async (_request, reply) => {
-    reply.header('cache-control', 'public, max-age=300')
-    return app.services.keys.jwks
-  })
+  app.get(
+    '/.well-known/jwks.json',
+    {
+      ...open,
+      schema: {
+        tags: ['auth'],
+        summary: 'Public keys of the access tokens, by kid',
+        response: { 200: Type.Object({ keys: Type.Array(Type.Object({}, { additionalProperties: true })) }) },
+      },
+    },
+    async (_request, reply) => {
+      reply.header('cache-control', 'public, max-age=300')
+      return app.services.keys.jwks
+    },
+  )
 }

@@ -4,43 +4,63 @@ import { explain } from '../domain/access/index.ts'
 import { failure, nullable, Uuid } from '../domain/kernel/index.ts'
 import { guarded, ok } from './http/envelope.ts'
 
-const Question = Type.Object({
-  permission: Type.String({ minLength: 3, maxLength: 100 }),
-  user: Type.Optional(Uuid),
-  organization_id: Type.Optional(Uuid),
-  workspace_id: Type.Optional(Uuid),
-}, { additionalProperties: false })
+const Question = Type.Object(
+  {
+    permission: Type.String({ minLength: 3, maxLength: 100 }),
+    user: Type.Optional(Uuid),
+    organization_id: Type.Optional(Uuid),
+    workspace_id: Type.Optional(Uuid),
+  },
+  { additionalProperties: false },
+)
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid) }
 const Limits = { ...Scope, expires_at: nullable(Type.String()), covers_context: Type.Boolean(), expired: Type.Boolean() }
 const Answer = Type.Object({
-  user_id: Uuid, permission: Type.String(), context: Type.Object(Scope), allowed: Type.Boolean(),
+  user_id: Uuid,
+  permission: Type.String(),
+  context: Type.Object(Scope),
+  allowed: Type.Boolean(),
   decided_by: Type.String({ description: 'access_mode, context, module, override, role or none' }),
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   context_check: Type.String(),
   module: Type.Object({ code: nullable(Type.String()), availability: Type.String() }),
   roles: Type.Array(Type.Object({ role: Type.String(), ...Limits, grants_by: Type.Array(Type.String()) })),
-  overrides: Type.Array(Type.Object({ effect: Type.String(), permission: Type.String(), reason: Type.String(), ...Limits, decided: Type.Boolean() })),
+  overrides: Type.Array(
+    Type.Object({ effect: Type.String(), permission: Type.String(), reason: Type.String(), ...Limits, decided: Type.Boolean() }),
+  ),
 })
 
 export default async function rbac(app: FastifyInstance) {
   const { access } = app.services
-  app.get<{ Querystring: Static<typeof Question> }>('/rbac/explain', {
-    authenticated: true,
-    schema: { tags: ['rbac'], summary: 'Why may, or may not, a user do something here', querystring: Question, response: { 200: ok(Answer), ...guarded('not_found') } },
-  }, async (request) => {
-    const { permission, user, organization_id, workspace_id } = request.query
-    const now = Date.now()
-    const { tenantId, userId } = request.actor
-    // About oneself anyone may ask; about others it takes a permission.
-    if (user && user !== userId && !(await access.decide(tenantId, userId!, 'rbac.explain.read', request.context, now)).allowed) {
-      throw failure('permission_denied', { permission: 'rbac.explain.read' })
-    }
-    const known = app.permissions.get(permission)
-    if (!known) throw failure('invalid_query', { errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }] })
-    const grants = await access.grants(tenantId, user ?? userId!)
-    if (!grants) throw failure('not_found')
-    const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
-    return { data: explain(request.tenant, grants, permission, known.module, context, now) }
-  })
+  app.get<{ Querystring: Static<typeof Question> }>(
+    '/rbac/explain',
+    {
+      authenticated: true,
+      schema: {
+        tags: ['rbac'],
+        summary: 'Why may, or may not, a user do something here',
+        querystring: Question,
+        response: { 200: ok(Answer), ...guarded('not_found') },
+      },
+    },
+    async (request) => {
+      const { permission, user, organization_id, workspace_id } = request.query
+      const now = Date.now()
+      const { tenantId, userId } = request.actor
+      // About oneself anyone may ask; about others it takes a permission.
+      if (user && user !== userId && !(await access.decide(tenantId, userId!, 'rbac.explain.read', request.context, now)).allowed) {
+        throw failure('permission_denied', { permission: 'rbac.explain.read' })
+      }
+      const known = app.permissions.get(permission)
+      if (!known)
+        throw failure('invalid_query', {
+          errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }],
+        })
+      const grants = await access.grants(tenantId, user ?? userId!)
+      if (!grants) throw failure('not_found')
+      const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      return { data: explain(request.tenant, grants, permission, known.module, context, now) }
+    },
+  )
 }

@@ -2,21 +2,36 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { failure, Timestamp, Uuid } from '../domain/kernel/index.ts'
 import {
-  authenticateDevices, BUCKETS, Bucket, bucketedReadings, devices, hashKey, IssuedKey, issueDeviceKey, MAX_MESSAGE_BYTES, Reading, rawReadings, revokeDeviceKey, TelemetryMessage,
+  authenticateDevices,
+  BUCKETS,
+  Bucket,
+  bucketedReadings,
+  devices,
+  hashKey,
+  IssuedKey,
+  issueDeviceKey,
+  MAX_MESSAGE_BYTES,
+  Reading,
+  rawReadings,
+  revokeDeviceKey,
+  TelemetryMessage,
 } from '../domain/telemetry/index.ts'
 import { guarded, mutation, ok, open } from './http/envelope.ts'
 import { Id, resourceRoutes } from './http/resource-routes.ts'
 
 const TELEMETRY_TOPIC = 'tenantry.telemetry.v1'
 
-const Question = Type.Object({
-  device: Type.String({ minLength: 1, maxLength: 64 }),
-  metric: Type.String({ minLength: 1, maxLength: 64 }),
-  from: Type.Optional(Timestamp),
-  to: Type.Optional(Timestamp),
-  bucket: Type.Optional(Type.Unsafe<keyof typeof BUCKETS>({ type: 'string', enum: Object.keys(BUCKETS) })),
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 1000 })),
-}, { additionalProperties: false })
+const Question = Type.Object(
+  {
+    device: Type.String({ minLength: 1, maxLength: 64 }),
+    metric: Type.String({ minLength: 1, maxLength: 64 }),
+    from: Type.Optional(Timestamp),
+    to: Type.Optional(Timestamp),
+    bucket: Type.Optional(Type.Unsafe<keyof typeof BUCKETS>({ type: 'string', enum: Object.keys(BUCKETS) })),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 1000 })),
+  },
+  { additionalProperties: false },
+)
 
 export default async function telemetry(app: FastifyInstance) {
   const tags = ['telemetry']
@@ -24,51 +39,104 @@ export default async function telemetry(app: FastifyInstance) {
   const plane = 'telemetry'
   await app.register(resourceRoutes(devices, { plane }))
 
-  app.post<{ Params: { id: string } }>('/telemetry/devices/:id/keys', {
-    permission: 'telemetry.device.issue_key', module, plane,
-    schema: { tags, summary: 'Issue a key to a device; it is shown once', params: Id, response: { 201: ok(IssuedKey), ...mutation('not_found') } },
-  }, async (request, reply) => {
-    // A replay must not show the key again: it would have to be stored in the clear.
-    request.around = undefined
-    reply.status(201).header('cache-control', 'no-store')
-    return { data: await request.write((tx) => issueDeviceKey(tx, request.params.id)) }
-  })
-
-  app.delete<{ Params: { id: string; key_id: string } }>('/telemetry/devices/:id/keys/:key_id', {
-    permission: 'telemetry.device.revoke_key', module, plane,
-    schema: { tags, summary: 'Withdraw a key of a device', params: Type.Object({ id: Uuid, key_id: Uuid }), response: { 204: Type.Null(), ...mutation('not_found') } },
-  }, async (request, reply) => {
-    await request.write((tx) => revokeDeviceKey(tx, request.params.id, request.params.key_id))
-    return reply.status(204).send()
-  })
-
-  app.get<{ Querystring: Static<typeof Question> }>('/telemetry/readings', {
-    permission: 'telemetry.reading.read', module, plane,
-    schema: { tags, summary: 'Readings of one device and metric, raw or by time bucket, newest first', querystring: Question, response: { 200: ok(Type.Array(Type.Union([Bucket, Reading]))), ...guarded('not_found') } },
-  }, async (request) => {
-    const { bucket, device, metric } = request.query
-    const question = { device, metric, from: request.query.from ?? new Date(Date.now() - 86_400_000).toISOString(), to: request.query.to ?? new Date(Date.now() + 600_000).toISOString(), limit: request.query.limit ?? 1000 }
-    return { data: await request.read(async (tx) => (bucket ? bucketedReadings(tx, question, bucket) : rawReadings(tx, question))) }
-  })
-
-  app.post<{ Body: TelemetryMessage }>('/telemetry/readings', {
-    public: true, plane, bodyLimit: MAX_MESSAGE_BYTES,
-    schema: {
-      tags, summary: 'Readings of a device by HTTP: 202 once Kafka has them', description: 'With `Authorization: Bearer dk_…`. The same body as on the topic.',
-      body: TelemetryMessage, response: { 202: ok(Type.Object({ accepted: Type.Integer() })), ...open('missing_token', 'invalid_token', 'tenant_mismatch', 'broker_unavailable', 'tenant_migrating') },
+  app.post<{ Params: { id: string } }>(
+    '/telemetry/devices/:id/keys',
+    {
+      permission: 'telemetry.device.issue_key',
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'Issue a key to a device; it is shown once',
+        params: Id,
+        response: { 201: ok(IssuedKey), ...mutation('not_found') },
+      },
     },
-  }, async (request, reply) => {
-    const { tenant, device, readings } = request.body
-    const key = request.headers.authorization?.match(/^Bearer (dk_\S+)$/)?.[1]
-    if (!key) throw failure('missing_token')
-    if (tenant !== request.tenant.slug) throw failure('tenant_mismatch')
-    const known = await request.read((tx) => authenticateDevices(tx, [[device, hashKey(key)]]))
-    if (known.size === 0) throw failure('invalid_token')
-    await app.services.publish([{ topic: TELEMETRY_TOPIC, key: device, value: JSON.stringify(request.body), headers: { 'device-key': key } }]).catch((error: unknown) => {
-      request.log.warn({ err: error }, 'broker unavailable')
-      throw failure('broker_unavailable')
-    })
-    reply.status(202)
-    return { data: { accepted: readings.length } }
-  })
+    async (request, reply) => {
+      // A replay must not show the key again: it would have to be stored in the clear.
+      request.around = undefined
+      reply.status(201).header('cache-control', 'no-store')
+      return { data: await request.write((tx) => issueDeviceKey(tx, request.params.id)) }
+    },
+  )
+
+  app.delete<{ Params: { id: string; key_id: string } }>(
+    '/telemetry/devices/:id/keys/:key_id',
+    {
+      permission: 'telemetry.device.revoke_key',
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'Withdraw a key of a device',
+        params: Type.Object({ id: Uuid, key_id: Uuid }),
+        response: { 204: Type.Null(), ...mutation('not_found') },
+      },
+    },
+    async (request, reply) => {
+      await request.write((tx) => revokeDeviceKey(tx, request.params.id, request.params.key_id))
+      return reply.status(204).send()
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof Question> }>(
+    '/telemetry/readings',
+    {
+      permission: 'telemetry.reading.read',
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'Readings of one device and metric, raw or by time bucket, newest first',
+        querystring: Question,
+        response: { 200: ok(Type.Array(Type.Union([Bucket, Reading]))), ...guarded('not_found') },
+      },
+    },
+    async (request) => {
+      const { bucket, device, metric } = request.query
+      const question = {
+        device,
+        metric,
+        from: request.query.from ?? new Date(Date.now() - 86_400_000).toISOString(),
+        to: request.query.to ?? new Date(Date.now() + 600_000).toISOString(),
+        limit: request.query.limit ?? 1000,
+      }
+      return { data: await request.read(async (tx) => (bucket ? bucketedReadings(tx, question, bucket) : rawReadings(tx, question))) }
+    },
+  )
+
+  app.post<{ Body: TelemetryMessage }>(
+    '/telemetry/readings',
+    {
+      public: true,
+      plane,
+      bodyLimit: MAX_MESSAGE_BYTES,
+      schema: {
+        tags,
+        summary: 'Readings of a device by HTTP: 202 once Kafka has them',
+        description: 'With `Authorization: Bearer dk_…`. The same body as on the topic.',
+        body: TelemetryMessage,
+        response: {
+          202: ok(Type.Object({ accepted: Type.Integer() })),
+          ...open('missing_token', 'invalid_token', 'tenant_mismatch', 'broker_unavailable', 'tenant_migrating'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { tenant, device, readings } = request.body
+      const key = request.headers.authorization?.match(/^Bearer (dk_\S+)$/)?.[1]
+      if (!key) throw failure('missing_token')
+      if (tenant !== request.tenant.slug) throw failure('tenant_mismatch')
+      const known = await request.read((tx) => authenticateDevices(tx, [[device, hashKey(key)]]))
+      if (known.size === 0) throw failure('invalid_token')
+      await app.services
+        .publish([{ topic: TELEMETRY_TOPIC, key: device, value: JSON.stringify(request.body), headers: { 'device-key': key } }])
+        .catch((error: unknown) => {
+          request.log.warn({ err: error }, 'broker unavailable')
+          throw failure('broker_unavailable')
+        })
+      reply.status(202)
+      return { data: { accepted: readings.length } }
+    },
+  )
 }

@@ -11,7 +11,9 @@ const log = createLog('api', config.LOG_LEVEL)
 await refuseUnsafe(config)
 const runtime = await createRuntime(config, log)
 const app = await buildApp(runtime.services, log)
-const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) => explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'))
+const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) =>
+  explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'),
+)
 await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => explainListenError(error, config.PORT, 'PORT'))
 log.root.info({ port: config.PORT }, 'listening')
 onStop(log, [() => app.close(), async () => metrics.close(), () => runtime.close()])

@@ -71,24 +71,27 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
   await app.register(openapi)
 
   await app.register(health)
-  await app.register(async (api) => {
-    await api.register(auth)
-    await api.register(organizations)
-    await api.register(menu)
-    await api.register(rbac)
-    await api.register(resourceRoutes(parties))
-    await api.register(resourceRoutes(uoms))
-    await api.register(resourceRoutes(uomConversions))
-    await api.register(resourceRoutes(productCategories))
-    await api.register(resourceRoutes(products))
-    await api.register(resourceRoutes(locations))
-    await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
-    await api.register(stock)
-    await api.register(resourceRoutes(reorderRules))
-    await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
-    await api.register(purchaseOrders)
-    await api.register(goodsReceipts)
-    await api.register(telemetry)
-  }, { prefix: '/api/v1' })
+  await app.register(
+    async (api) => {
+      await api.register(auth)
+      await api.register(organizations)
+      await api.register(menu)
+      await api.register(rbac)
+      await api.register(resourceRoutes(parties))
+      await api.register(resourceRoutes(uoms))
+      await api.register(resourceRoutes(uomConversions))
+      await api.register(resourceRoutes(productCategories))
+      await api.register(resourceRoutes(products))
+      await api.register(resourceRoutes(locations))
+      await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
+      await api.register(stock)
+      await api.register(resourceRoutes(reorderRules))
+      await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
+      await api.register(purchaseOrders)
+      await api.register(goodsReceipts)
+      await api.register(telemetry)
+    },
+    { prefix: '/api/v1' },
+  )
   return app
 }

@@ -6,28 +6,75 @@ const Url = (scheme: string, description: string) => Type.String({ pattern: `^${
 const Port = (port: number, description: string) => Type.Integer({ minimum: 0, maximum: 65_535, default: port, description })
 
 export const ConfigSchema = Type.Object({
-  NODE_ENV: Type.Unsafe<'development' | 'test' | 'production'>({ type: 'string', enum: ['development', 'test', 'production'], default: 'production', description: 'Anything but production relaxes cookies and allows demo data.' }),
+  NODE_ENV: Type.Unsafe<'development' | 'test' | 'production'>({
+    type: 'string',
+    enum: ['development', 'test', 'production'],
+    default: 'production',
+    description: 'Anything but production relaxes cookies and allows demo data.',
+  }),
   HOST: Type.String({ default: '0.0.0.0', description: 'Address to listen on.' }),
   PORT: Port(3000, 'Port of the API.'),
   METRICS_PORT: Port(9464, 'Port of /metrics, kept apart so that it need not be public; 0 picks a free one.'),
   BASE_DOMAIN: Type.String({ minLength: 1, description: 'Tenants answer at slug.BASE_DOMAIN.' }),
-  CONTROL_DATABASE_URL: Url('postgres(ql)?', 'Control plane. The API and workers connect as a member of tenantry_app, `npm run migrate` as a member of tenantry_owner.'),
-  DATA_CATALOG: Type.Record(Type.String(), Url('postgres(ql)?', ''), { description: 'JSON: key → URL of each data-plane database; `main` must be there.' }),
-  TELEMETRY_CATALOG: Type.Record(Type.String(), Url('postgres(ql)?', ''), { description: 'JSON: key → URL of each telemetry database; `main` must be there.' }),
-  DATABASE_POOL_MAX: Type.Integer({ minimum: 2, maximum: 500, default: 20, description: 'Connections at most, for each database and process.' }),
+  CONTROL_DATABASE_URL: Url(
+    'postgres(ql)?',
+    'Control plane. The API and workers connect as a member of tenantry_app, `npm run migrate` as a member of tenantry_owner.',
+  ),
+  DATA_CATALOG: Type.Record(Type.String(), Url('postgres(ql)?', ''), {
+    description: 'JSON: key → URL of each data-plane database; `main` must be there.',
+  }),
+  TELEMETRY_CATALOG: Type.Record(Type.String(), Url('postgres(ql)?', ''), {
+    description: 'JSON: key → URL of each telemetry database; `main` must be there.',
+  }),
+  DATABASE_POOL_MAX: Type.Integer({
+    minimum: 2,
+    maximum: 500,
+    default: 20,
+    description: 'Connections at most, for each database and process.',
+  }),
   REDIS_URL: Type.Optional(Url('rediss?', 'Shared counters. Without it a process counts for itself, which production refuses.')),
   KAFKA_BROKERS: Type.String({ minLength: 1, description: 'host:port, comma-separated.' }),
   KAFKA_TLS: Type.Boolean({ default: false, description: 'Encrypt the connection to the brokers.' }),
   KAFKA_TLS_CA: Type.Optional(Type.String({ description: 'File with the certificate authority of the brokers (PEM).' })),
-  KAFKA_SASL_MECHANISM: Type.Optional(Type.Unsafe<string>({ type: 'string', enum: ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], description: 'How to sign in to the brokers.' })),
+  KAFKA_SASL_MECHANISM: Type.Optional(
+    Type.Unsafe<string>({
+      type: 'string',
+      enum: ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'],
+      description: 'How to sign in to the brokers.',
+    }),
+  ),
   KAFKA_SASL_USERNAME: Type.Optional(Type.String({ description: 'User at the brokers.' })),
   KAFKA_SASL_PASSWORD: Type.Optional(Type.String({ description: 'Password at the brokers. Secret.' })),
-  KAFKA_REPLICATION: Type.Integer({ minimum: 1, maximum: 9, default: 3, description: 'Copies of each topic that `npm run migrate` creates.' }),
-  MASTER_KEY: Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$', description: '32 random bytes in base64: signs cursors, wraps the tenants’ keys. Secret.' }),
-  JWT_KEYS: Type.Array(Type.String({ pattern: 'PRIVATE KEY' }), { minItems: 1, description: 'JSON array of RSA private keys in PEM, newest first: the first signs, all verify. Secret.' }),
-  LOG_LEVEL: Type.Unsafe<string>({ type: 'string', enum: ['fatal', 'error', 'warn', 'info', 'debug', 'silent'], default: 'info', description: 'How much is logged.' }),
-  RATE_LIMIT_PER_MINUTE: Type.Integer({ minimum: 1, default: 6000, description: 'Requests a minute for one user, or for one address without a session.' }),
-  RATE_LIMIT_AUTH_PER_MINUTE: Type.Integer({ minimum: 1, default: 30, description: 'Sign-in attempts a minute for one address in one tenant.' }),
+  KAFKA_REPLICATION: Type.Integer({
+    minimum: 1,
+    maximum: 9,
+    default: 3,
+    description: 'Copies of each topic that `npm run migrate` creates.',
+  }),
+  MASTER_KEY: Type.String({
+    pattern: '^[A-Za-z0-9+/]{43}=$',
+    description: '32 random bytes in base64: signs cursors, wraps the tenants’ keys. Secret.',
+  }),
+  JWT_KEYS: Type.Array(Type.String({ pattern: 'PRIVATE KEY' }), {
+    minItems: 1,
+    description: 'JSON array of RSA private keys in PEM, newest first: the first signs, all verify. Secret.',
+  }),
+  LOG_LEVEL: Type.Unsafe<string>({
+    type: 'string',
+    enum: ['fatal', 'error', 'warn', 'info', 'debug', 'silent'],
+    default: 'info',
+    description: 'How much is logged.',
+  }),
+  RATE_LIMIT_PER_MINUTE: Type.Integer({
+    minimum: 1,
+    default: 6000,
+    description: 'Requests a minute for one user, or for one address without a session.',
+  }),
+  RATE_LIMIT_AUTH_PER_MINUTE: Type.Integer({
+    minimum: 1,
+    default: 30,
+    description: 'Sign-in attempts a minute for one address in one tenant.',
+  }),
 })
 
 export type Config = Readonly<Static<typeof ConfigSchema>>
@@ -53,11 +100,15 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     if (text !== undefined && text !== '') given[name] = read(name, schema, text)
   }
   const config = Value.Default(ConfigSchema, given)
-  const wrong = Value.Errors(ConfigSchema, config).map((e) => `${e.instancePath.slice(1) || (e.params as { requiredProperties?: string[] }).requiredProperties?.join(', ')}: ${e.message}`)
+  const wrong = Value.Errors(ConfigSchema, config).map(
+    (e) => `${e.instancePath.slice(1) || (e.params as { requiredProperties?: string[] }).requiredProperties?.join(', ')}: ${e.message}`,
+  )
   if (wrong.length > 0) throw new ConfigError(wrong.join('\n'))
   const checked = config as Static<typeof ConfigSchema>
   const unsafe = [
-    ...['DATA_CATALOG', 'TELEMETRY_CATALOG'].filter((name) => !(checked as unknown as Record<string, Record<string, string>>)[name]!.main).map((name) => `${name}: must have the key main`),
+    ...['DATA_CATALOG', 'TELEMETRY_CATALOG']
+      .filter((name) => !(checked as unknown as Record<string, Record<string, string>>)[name]!.main)
+      .map((name) => `${name}: must have the key main`),
     ...(checked.NODE_ENV === 'production' ? production(checked) : []),
   ]
   if (unsafe.length > 0) throw new ConfigError(unsafe.join('\n'))
@@ -69,7 +120,8 @@ function production(config: Static<typeof ConfigSchema>): string[] {
   const refusals: string[] = []
   if (!config.REDIS_URL) refusals.push('REDIS_URL: needed in production, where limits must hold across processes')
   if (config.BASE_DOMAIN === 'localhost') refusals.push('BASE_DOMAIN: localhost is for development')
-  if (new Set(Buffer.from(config.MASTER_KEY, 'base64')).size < 8) refusals.push('MASTER_KEY: is not random; make one with `openssl rand -base64 32`')
+  if (new Set(Buffer.from(config.MASTER_KEY, 'base64')).size < 8)
+    refusals.push('MASTER_KEY: is not random; make one with `openssl rand -base64 32`')
   if (config.KAFKA_SASL_MECHANISM && !config.KAFKA_TLS) refusals.push('KAFKA_TLS: a SASL password must not travel in the clear')
   return refusals
 }

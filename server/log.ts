@@ -1,5 +1,5 @@
 // One line of JSON an event, the same fields on every line.
-import { pino, type DestinationStream, type Logger } from 'pino'
+import { type DestinationStream, type Logger, pino } from 'pino'
 
 export interface Log {
   root: Logger
@@ -19,14 +19,31 @@ function shape(line: Record<string, unknown>): Record<string, unknown> {
 
 /** The process's log. Secrets are removed by name wherever they stand. */
 export function createLog(service: string, level: string, destination?: DestinationStream): Log {
-  const base = pino({
-    level,
-    messageKey: 'message',
-    timestamp: () => `,"timestamp":"${new Date().toISOString()}"`,
-    base: { service },
-    formatters: { level: (label) => ({ level: label }), log: shape },
-    redact: { paths: ['data.password', 'data.*.password', 'data.authorization', 'data.*.authorization', 'data.cookie', 'data.*.cookie', 'data.token', 'data.*.token', 'data.*.access_token', 'data.*.refresh_token'], censor: '***' },
-  }, destination as DestinationStream)
+  const base = pino(
+    {
+      level,
+      messageKey: 'message',
+      timestamp: () => `,"timestamp":"${new Date().toISOString()}"`,
+      base: { service },
+      formatters: { level: (label) => ({ level: label }), log: shape },
+      redact: {
+        paths: [
+          'data.password',
+          'data.*.password',
+          'data.authorization',
+          'data.*.authorization',
+          'data.cookie',
+          'data.*.cookie',
+          'data.token',
+          'data.*.token',
+          'data.*.access_token',
+          'data.*.refresh_token',
+        ],
+        censor: '***',
+      },
+    },
+    destination as DestinationStream,
+  )
   const empty = { correlation_id: null, tenant_id: null, context: null }
   return {
     root: base.child(empty),

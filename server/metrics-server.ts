@@ -8,7 +8,10 @@ export function serveMetrics(registry: Registry, host: string, port: number): Pr
       response.writeHead(404).end()
       return
     }
-    registry.metrics().then((text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text), () => response.writeHead(500).end())
+    registry.metrics().then(
+      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+      () => response.writeHead(500).end(),
+    )
   })
   return new Promise((resolve, reject) => {
     server.once('error', reject)

@@ -1,6 +1,7 @@
 // Brings every database, the job queues and the topics to what this code needs. Safe to run again.
-import { createTopics } from '../workers/kafka.ts'
+
 import { migrateJobs } from '../workers/jobs.ts'
+import { createTopics } from '../workers/kafka.ts'
 import { topicDeclarations } from '../workers/topics.ts'
 import { migrateAll } from './migrations.ts'
 import { kafkaOptions } from './runtime.ts'

@@ -53,7 +53,9 @@ export async function migrate({ name, plane, url }: MigrationTarget): Promise<Mi
     await client.query('select pg_advisory_lock(7261)')
     await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
     await client.query('set role tenantry_owner')
-    await client.query('create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())')
+    await client.query(
+      'create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())',
+    )
     await client.query('grant select on public.schema_migrations to tenantry_app')
     const { rows } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
     const known = new Map(rows.map((row) => [row.name, row.checksum]))
@@ -84,9 +86,11 @@ export async function migrate({ name, plane, url }: MigrationTarget): Promise<Mi
 export async function migrateAll(targets: readonly MigrationTarget[], concurrency = 4): Promise<MigrationResult[]> {
   const results: MigrationResult[] = []
   const waiting = [...targets]
-  await Promise.all(Array.from({ length: concurrency }, async () => {
-    for (let target = waiting.shift(); target; target = waiting.shift()) results.push(await migrate(target))
-  }))
+  await Promise.all(
+    Array.from({ length: concurrency }, async () => {
+      for (let target = waiting.shift(); target; target = waiting.shift()) results.push(await migrate(target))
+    }),
+  )
   return results
 }
 
@@ -98,7 +102,9 @@ export async function problemsOf({ name, plane, url }: MigrationTarget): Promise
   const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
   await client.connect()
   try {
-    const { rows: ran } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations').catch(() => ({ rows: [] }))
+    const { rows: ran } = await client
+      .query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
+      .catch(() => ({ rows: [] }))
     const known = new Map(ran.map((row) => [row.name, row.checksum]))
     const pending = (await filesOf(plane, false)).filter((file) => known.get(file.name) !== file.checksum)
     const { rows: open } = await client.query<{ table: string }>(`

@@ -21,8 +21,12 @@ export interface Runtime {
 }
 
 export const kafkaOptions = (config: Config): KafkaOptions => ({
-  brokers: config.KAFKA_BROKERS, tls: config.KAFKA_TLS, tlsCa: config.KAFKA_TLS_CA,
-  saslMechanism: config.KAFKA_SASL_MECHANISM, saslUsername: config.KAFKA_SASL_USERNAME, saslPassword: config.KAFKA_SASL_PASSWORD,
+  brokers: config.KAFKA_BROKERS,
+  tls: config.KAFKA_TLS,
+  tlsCa: config.KAFKA_TLS_CA,
+  saslMechanism: config.KAFKA_SASL_MECHANISM,
+  saslUsername: config.KAFKA_SASL_USERNAME,
+  saslPassword: config.KAFKA_SASL_PASSWORD,
 })
 
 /** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
@@ -34,8 +38,13 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     opened.set(url, known)
     return known
   }
-  const catalog = async (urls: Record<string, string>) => new Map(await Promise.all(Object.entries(urls).map(async ([key, url]) => [key, await open(url)] as const)))
-  const planes: Planes = { control: await open(config.CONTROL_DATABASE_URL), data: await catalog(config.DATA_CATALOG), telemetry: await catalog(config.TELEMETRY_CATALOG) }
+  const catalog = async (urls: Record<string, string>) =>
+    new Map(await Promise.all(Object.entries(urls).map(async ([key, url]) => [key, await open(url)] as const)))
+  const planes: Planes = {
+    control: await open(config.CONTROL_DATABASE_URL),
+    data: await catalog(config.DATA_CATALOG),
+    telemetry: await catalog(config.TELEMETRY_CATALOG),
+  }
 
   const listener = new Listener(config.CONTROL_DATABASE_URL)
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
@@ -43,7 +52,14 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   await listener.start()
   if (!listener.up) log.root.warn('The control database is away: nothing is cached until it is back')
 
-  const redis = config.REDIS_URL ? new Redis(config.REDIS_URL, { maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: (times) => Math.min(2_000, 100 * times), lazyConnect: true }) : null
+  const redis = config.REDIS_URL
+    ? new Redis(config.REDIS_URL, {
+        maxRetriesPerRequest: 1,
+        enableOfflineQueue: false,
+        retryStrategy: (times) => Math.min(2_000, 100 * times),
+        lazyConnect: true,
+      })
+    : null
   if (redis) {
     redis.on('error', () => {}) // said where it matters: /ready, and the rate limit's own warning
     await redis.connect().catch(() => log.root.warn('Redis is away: counters are kept by this process until it is back'))
@@ -56,7 +72,11 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   await producer.connect(3_000).catch(() => log.root.warn('Kafka is away: events wait in the outbox'))
 
   const services: Services = {
-    planes, listener, tenants, access, redis,
+    planes,
+    listener,
+    tenants,
+    access,
+    redis,
     menu: new MenuCatalogue(planes.control),
     keys: signingKeys(config.JWT_KEYS),
     publish: (messages) => producer.send(messages),
@@ -70,7 +90,10 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     },
   }
   return {
-    config, services, producer, kafka,
+    config,
+    services,
+    producer,
+    kafka,
     close: async () => {
       await Promise.allSettled([producer.close(), listener.close(), redis?.quit()])
       await Promise.allSettled([...opened.values()].map(async (database) => (await database).close()))

@@ -8,7 +8,9 @@ export function configOrExit(): Config {
     return readConfig(process.env)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`The configuration is not usable (docs/configuration.md explains each name):\n${error.message.replace(/^/gm, '  ')}\n`)
+    process.stderr.write(
+      `The configuration is not usable (docs/configuration.md explains each name):\n${error.message.replace(/^/gm, '  ')}\n`,
+    )
     process.exit(1)
   }
 }
@@ -32,7 +34,10 @@ export async function refuseUnsafe(config: Config): Promise<void> {
 
 /** "Port 3000 is taken" instead of a stack. */
 export function explainListenError(error: NodeJS.ErrnoException, port: number, variable: string): never {
-  const sentence = error.code === 'EADDRINUSE' ? `Port ${port} is taken: stop what listens there, or set ${variable} to another port.` : `Cannot listen on port ${port}: ${error.message}`
+  const sentence =
+    error.code === 'EADDRINUSE'
+      ? `Port ${port} is taken: stop what listens there, or set ${variable} to another port.`
+      : `Cannot listen on port ${port}: ${error.message}`
   process.stderr.write(`${sentence}\n`)
   process.exit(1)
 }

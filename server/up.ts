@@ -9,7 +9,7 @@ import { topicDeclarations } from '../workers/topics.ts'
 import { buildApp } from './app.ts'
 import { readConfig } from './config.ts'
 import { DEMO_PASSWORD, seedDemo } from './demo.ts'
-import { prepareServer, startPostgres } from './embedded/postgres.ts'
+import { dataDirectory, prepareServer, startPostgres } from './embedded/postgres.ts'
 import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
@@ -21,24 +21,31 @@ import { startWorkers } from './workers.ts'
 const home = path.join(import.meta.dirname, '..', '.tenantry')
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
-if (process.argv.includes('--fresh')) rmSync(home, { recursive: true, force: true })
+const data = dataDirectory(path.join(home, 'postgres'))
+if (process.argv.includes('--fresh')) for (const folder of [home, data]) rmSync(folder, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
 
 /** Keys of this machine, made once, so that tokens and cursors outlive a restart. */
 function localKeys(): { MASTER_KEY: string; JWT_KEYS: string } {
   const file = path.join(home, 'keys.json')
   if (!existsSync(file)) {
-    writeFileSync(file, JSON.stringify({ MASTER_KEY: randomBytes(32).toString('base64'), JWT_KEYS: JSON.stringify([newSigningKey()]) }), { mode: 0o600 })
+    writeFileSync(file, JSON.stringify({ MASTER_KEY: randomBytes(32).toString('base64'), JWT_KEYS: JSON.stringify([newSigningKey()]) }), {
+      mode: 0o600,
+    })
   }
   return JSON.parse(readFileSync(file, 'utf8'))
 }
 
 say('Starting PostgreSQL and the broker …')
-const postgres = await startPostgres(path.join(home, 'postgres')).catch((error: Error) => {
-  process.stderr.write(`PostgreSQL does not start: ${error?.message ?? 'see .tenantry/postgres'}. If another \`npm run up\` runs here, stop it first; \`npm run up -- --fresh\` starts over.\n`)
+const postgres = await startPostgres(data).catch((error: Error) => {
+  process.stderr.write(
+    `PostgreSQL does not start: ${error?.message ?? 'see .tenantry/postgres'}. If another \`npm run up\` runs here, stop it first; \`npm run up -- --fresh\` starts over.\n`,
+  )
   process.exit(1)
 })
-const broker = process.env.KAFKA_BROKERS ? { brokers: process.env.KAFKA_BROKERS, stop: async () => {} } : await openMockBroker(topicDeclarations.map(({ topic }) => topic))
+const broker = process.env.KAFKA_BROKERS
+  ? { brokers: process.env.KAFKA_BROKERS, stop: async () => {} }
+  : await openMockBroker(topicDeclarations.map(({ topic }) => topic))
 await prepareServer(postgres.url('postgres'), ['tenantry_control', 'tenantry_data', 'tenantry_telemetry'])
 const urls = (role: string) => ({
   CONTROL_DATABASE_URL: postgres.url('tenantry_control', role),
@@ -46,7 +53,15 @@ const urls = (role: string) => ({
   TELEMETRY_CATALOG: JSON.stringify({ main: postgres.url('tenantry_telemetry', role) }),
 })
 const environment = {
-  NODE_ENV: 'development', HOST: '127.0.0.1', BASE_DOMAIN: 'localhost', KAFKA_BROKERS: broker.brokers, KAFKA_REPLICATION: '1', LOG_LEVEL: 'warn', METRICS_PORT: '0', ...localKeys(), ...process.env,
+  NODE_ENV: 'development',
+  HOST: '127.0.0.1',
+  BASE_DOMAIN: 'localhost',
+  KAFKA_BROKERS: broker.brokers,
+  KAFKA_REPLICATION: '1',
+  LOG_LEVEL: 'warn',
+  METRICS_PORT: '0',
+  ...localKeys(),
+  ...process.env,
 }
 const owner = readConfig({ ...environment, ...urls('postgres') })
 const config = readConfig({ ...environment, ...urls('tenantry_app') })
@@ -63,13 +78,22 @@ const log = createLog('up', config.LOG_LEVEL)
 const runtime = await createRuntime(config, log)
 await seedDemo(runtime.services.planes, async (slug) => (await runtime.services.tenants.bySlug(slug)) !== null)
 const app = await buildApp(runtime.services, log)
-const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) => explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'))
+const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) =>
+  explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'),
+)
 await app.listen({ host: config.HOST, port: config.PORT }).catch(async (error) => {
   await postgres.stop()
   return explainListenError(error, config.PORT, 'PORT')
 })
 const workers = await startWorkers(runtime, log)
-onStop(log, [() => app.close(), () => workers.stop(), async () => metrics.close(), () => runtime.close(), () => broker.stop(), () => postgres.stop()])
+onStop(log, [
+  () => app.close(),
+  () => workers.stop(),
+  async () => metrics.close(),
+  () => runtime.close(),
+  () => broker.stop(),
+  () => postgres.stop(),
+])
 
 const { port } = app.server.address() as { port: number }
 const { port: metricsPort } = metrics.address() as { port: number }

@@ -5,7 +5,10 @@ import { createRuntime } from './runtime.ts'
 import { configOrExit, refuseUnsafe } from './start.ts'
 import { startWorkers, WORKERS, type WorkerName } from './workers.ts'
 
-const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7).split(',') ?? [...WORKERS]
+const only = process.argv
+  .find((argument) => argument.startsWith('--only='))
+  ?.slice(7)
+  .split(',') ?? [...WORKERS]
 const unknown = only.filter((name) => !WORKERS.includes(name as WorkerName))
 if (unknown.length > 0) {
   process.stderr.write(`There is no worker ${unknown.join(', ')}: choose of ${WORKERS.join(', ')}.\n`)

@@ -1,6 +1,5 @@
 // Starts any set of workers on a runtime: relay, events, telemetry, jobs.
-import { EventConsumer } from '../workers/event-consumer.ts'
-import { type EventHandler } from '../workers/event-consumer.ts'
+import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { Relay } from '../workers/relay.ts'
@@ -17,20 +16,39 @@ export interface RunningWorkers {
 }
 
 /** Starts the named workers; `stop` ends them in order: take nothing new, finish, commit, leave. */
-export async function startWorkers(runtime: Runtime, log: Log, only: readonly WorkerName[] = WORKERS, handlers: readonly EventHandler[] = eventHandlers): Promise<RunningWorkers> {
-  const { services: { planes, tenants }, kafka, producer, config } = runtime
+export async function startWorkers(
+  runtime: Runtime,
+  log: Log,
+  only: readonly WorkerName[] = WORKERS,
+  handlers: readonly EventHandler[] = eventHandlers,
+): Promise<RunningWorkers> {
+  const {
+    services: { planes, tenants },
+    kafka,
+    producer,
+    config,
+  } = runtime
   const workerLog = log.root
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
   const running: { stop(): Promise<void> }[] = []
   if (only.includes('relay')) {
-    const urls = new Map([[config.CONTROL_DATABASE_URL, planes.control], ...Object.entries(config.DATA_CATALOG).map(([key, url]) => [url, planes.data.get(key)!] as const), ...Object.entries(config.TELEMETRY_CATALOG).map(([key, url]) => [url, planes.telemetry.get(key)!] as const)])
+    const urls = new Map([
+      [config.CONTROL_DATABASE_URL, planes.control],
+      ...Object.entries(config.DATA_CATALOG).map(([key, url]) => [url, planes.data.get(key)!] as const),
+      ...Object.entries(config.TELEMETRY_CATALOG).map(([key, url]) => [url, planes.telemetry.get(key)!] as const),
+    ])
     for (const [url, database] of urls) {
       const relay = new Relay(database, url, producer, workerLog)
       relay.start()
       running.push(relay)
     }
   }
-  const consumers = new Map(handlers.map((handler) => [handler.consumer, new EventConsumer(handler, { kafka, planes, tenants, producer, log: workerLog, retryLater: jobs.retryLater })]))
+  const consumers = new Map(
+    handlers.map((handler) => [
+      handler.consumer,
+      new EventConsumer(handler, { kafka, planes, tenants, producer, log: workerLog, retryLater: jobs.retryLater }),
+    ]),
+  )
   if (only.includes('events')) {
     for (const consumer of consumers.values()) {
       await consumer.start()

@@ -8,8 +8,14 @@ import type { WorkerLog } from './log.ts'
 import { deadLetter, TOPICS } from './topics.ts'
 
 const Event = Type.Object({
-  event_id: Type.String({ format: 'uuid' }), tenant_id: Type.String({ format: 'uuid' }), type: Type.String(), entity_id: Type.String({ format: 'uuid' }),
-  version: Type.Integer(), occurred_at: Type.String(), correlation_id: Type.Union([Type.String(), Type.Null()]), data: Type.Record(Type.String(), Type.Unknown()),
+  event_id: Type.String({ format: 'uuid' }),
+  tenant_id: Type.String({ format: 'uuid' }),
+  type: Type.String(),
+  entity_id: Type.String({ format: 'uuid' }),
+  version: Type.Integer(),
+  occurred_at: Type.String(),
+  correlation_id: Type.Union([Type.String(), Type.Null()]),
+  data: Type.Record(Type.String(), Type.Unknown()),
 })
 export type Event = Static<typeof Event>
 const EventCheck = Compile(Event)
@@ -70,7 +76,13 @@ export class EventConsumer {
 
   async #handle(message: Message): Promise<void> {
     const value = message.value?.toString('utf8') ?? ''
-    const retry: Retry = { consumer: this.#handler.consumer, message: { topic: message.topic, key: message.key, value }, attempt: 0, firstAt: new Date().toISOString(), error: '' }
+    const retry: Retry = {
+      consumer: this.#handler.consumer,
+      message: { topic: message.topic, key: message.key, value },
+      attempt: 0,
+      firstAt: new Date().toISOString(),
+      error: '',
+    }
     await this.attempt(retry)
   }
 
@@ -102,13 +114,26 @@ export class EventConsumer {
   async #putAway(retry: Retry): Promise<void> {
     const delay = RETRY_DELAYS_SECONDS[retry.attempt]
     if (delay !== undefined) {
-      this.#deps.log.warn({ consumer: retry.consumer, attempt: retry.attempt + 1, reason: retry.error }, 'message failed, tried again later')
+      this.#deps.log.warn(
+        { consumer: retry.consumer, attempt: retry.attempt + 1, reason: retry.error },
+        'message failed, tried again later',
+      )
       return this.#deps.retryLater({ ...retry, attempt: retry.attempt + 1 }, delay)
     }
     this.#deps.log.error({ consumer: retry.consumer, reason: retry.error }, 'message failed for good, to the dead letters')
-    await this.#deps.producer.send([{
-      topic: deadLetter(retry.message.topic), key: retry.message.key ?? '', value: retry.message.value,
-      headers: { consumer: retry.consumer, error: retry.error.slice(0, 500), attempts: String(retry.attempt + 1), 'first-at': retry.firstAt, 'last-at': new Date().toISOString() },
-    }])
+    await this.#deps.producer.send([
+      {
+        topic: deadLetter(retry.message.topic),
+        key: retry.message.key ?? '',
+        value: retry.message.value,
+        headers: {
+          consumer: retry.consumer,
+          error: retry.error.slice(0, 500),
+          attempts: String(retry.attempt + 1),
+          'first-at': retry.firstAt,
+          'last-at': new Date().toISOString(),
+        },
+      },
+    ])
   }
 }

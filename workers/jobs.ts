@@ -1,6 +1,7 @@
 // pg-boss carries time: delayed retries and the timed jobs.
-import { PgBoss } from 'pg-boss'
+
 import { Client } from 'pg'
+import { PgBoss } from 'pg-boss'
 import { type Database, sql } from '../domain/kernel/index.ts'
 import type { Planes } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
@@ -43,8 +44,12 @@ const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14 }
 async function upkeepOf(database: Database, telemetry: boolean): Promise<void> {
   await database.platform(async (connection) => {
     await connection.query(sql.run`select plane.make_audit_partitions()`)
-    await connection.query(sql.run`delete from plane.event_outbox where status = 'dispatched' and dispatched_at < now() - make_interval(days => ${KEEP_DAYS.outbox})`)
-    await connection.query(sql.run`delete from plane.idempotency_keys where created_at < now() - make_interval(days => ${KEEP_DAYS.idempotency})`)
+    await connection.query(
+      sql.run`delete from plane.event_outbox where status = 'dispatched' and dispatched_at < now() - make_interval(days => ${KEEP_DAYS.outbox})`,
+    )
+    await connection.query(
+      sql.run`delete from plane.idempotency_keys where created_at < now() - make_interval(days => ${KEEP_DAYS.idempotency})`,
+    )
     await connection.query(sql.run`delete from plane.consumer_inbox where created_at < now() - make_interval(days => ${KEEP_DAYS.inbox})`)
     if (telemetry) await connection.query(sql.run`select plane.make_measurement_partitions()`)
   })

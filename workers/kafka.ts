@@ -72,15 +72,18 @@ export class Producer {
   connected = false
 
   constructor(options: KafkaOptions) {
-    this.#producer = new rdkafka.Producer({
-      ...connection(options),
-      'enable.idempotence': true,
-      'compression.codec': 'snappy',
-      'linger.ms': 5,
-      'message.timeout.ms': 10_000,
-      'queue.buffering.max.messages': 200_000,
-      dr_cb: true,
-    } as never, { acks: -1 } as never)
+    this.#producer = new rdkafka.Producer(
+      {
+        ...connection(options),
+        'enable.idempotence': true,
+        'compression.codec': 'snappy',
+        'linger.ms': 5,
+        'message.timeout.ms': 10_000,
+        'queue.buffering.max.messages': 200_000,
+        dr_cb: true,
+      } as never,
+      { acks: -1 } as never,
+    )
     this.#producer.on('event.error', (error) => {
       // All brokers down: librdkafka keeps trying by itself; the next delivery says that it is back.
       if (error.code === -187 || error.code === -195) this.connected = false
@@ -95,7 +98,9 @@ export class Producer {
   /** Connects, or throws after `timeout` ms while the client keeps trying. */
   async connect(timeout = 5_000): Promise<void> {
     if (this.#producer.isConnected()) return
-    this.#connecting ??= connectProducer(this.#producer, timeout).finally(() => { this.#connecting = null })
+    this.#connecting ??= connectProducer(this.#producer, timeout).finally(() => {
+      this.#connecting = null
+    })
     await this.#connecting
     this.connected = true
     if (!this.#timer) {
@@ -107,11 +112,13 @@ export class Producer {
   /** Whether a broker answers now. */
   async ping(timeout = 2_000): Promise<void> {
     await this.connect(timeout)
-    await new Promise<void>((resolve, reject) => this.#producer.getMetadata({ timeout }, (error) => {
-      this.connected = !error
-      if (error) reject(error)
-      else resolve()
-    }))
+    await new Promise<void>((resolve, reject) =>
+      this.#producer.getMetadata({ timeout }, (error) => {
+        this.connected = !error
+        if (error) reject(error)
+        else resolve()
+      }),
+    )
   }
 
   /** Keeps its promise when every message is acknowledged; rejects with the first error. */
@@ -169,27 +176,32 @@ export class Consumer {
 
   constructor(options: ConsumerOptions) {
     this.#options = { batch: 1_000, ...options }
-    this.#consumer = new rdkafka.KafkaConsumer({
-      ...connection(options),
-      'group.id': options.group,
-      'enable.auto.commit': false,
-      'enable.auto.offset.store': false,
-      'partition.assignment.strategy': 'cooperative-sticky',
-      'queued.max.messages.kbytes': 16_384,
-      'fetch.wait.max.ms': 100,
-      'session.timeout.ms': 10_000,
-      'topic.metadata.refresh.interval.ms': 5_000,
-      offset_commit_cb: (error: rdkafka.LibrdKafkaError | null) => {
-        // A commit that crosses a rebalance is refused; the messages come again and their effect is idempotent.
-        if (error && error.code !== 22 && error.code !== 27) this.#options.onError?.(new Error(error.message))
-      },
-      rebalance_cb: true,
-    } as never, { 'auto.offset.reset': 'earliest' })
+    this.#consumer = new rdkafka.KafkaConsumer(
+      {
+        ...connection(options),
+        'group.id': options.group,
+        'enable.auto.commit': false,
+        'enable.auto.offset.store': false,
+        'partition.assignment.strategy': 'cooperative-sticky',
+        'queued.max.messages.kbytes': 16_384,
+        'fetch.wait.max.ms': 100,
+        'session.timeout.ms': 10_000,
+        'topic.metadata.refresh.interval.ms': 5_000,
+        offset_commit_cb: (error: rdkafka.LibrdKafkaError | null) => {
+          // A commit that crosses a rebalance is refused; the messages come again and their effect is idempotent.
+          if (error && error.code !== 22 && error.code !== 27) this.#options.onError?.(new Error(error.message))
+        },
+        rebalance_cb: true,
+      } as never,
+      { 'auto.offset.reset': 'earliest' },
+    )
     this.#consumer.on('event.error', (error) => this.#options.onError?.(new Error(error.message)))
   }
 
   async start(): Promise<void> {
-    await new Promise<void>((resolve, reject) => this.#consumer.connect({ timeout: 10_000 }, (error) => (error ? reject(error) : resolve())))
+    await new Promise<void>((resolve, reject) =>
+      this.#consumer.connect({ timeout: 10_000 }, (error) => (error ? reject(error) : resolve())),
+    )
     this.#consumer.setDefaultConsumeTimeout(200)
     this.#consumer.subscribe([...this.#options.topics])
     this.#loop = this.#run()
@@ -244,11 +256,17 @@ export class Consumer {
           setTimeout(resolve, 500, []).unref()
           return
         }
-        resolve(messages.map((m) => ({
-          topic: m.topic, partition: m.partition, offset: m.offset, key: m.key === null || m.key === undefined ? null : m.key.toString(),
-          value: m.value, timestamp: m.timestamp ?? Date.now(),
-          headers: Object.fromEntries((m.headers ?? []).flatMap((h) => Object.entries(h).map(([k, v]) => [k.toLowerCase(), String(v)]))),
-        })))
+        resolve(
+          messages.map((m) => ({
+            topic: m.topic,
+            partition: m.partition,
+            offset: m.offset,
+            key: m.key === null || m.key === undefined ? null : m.key.toString(),
+            value: m.value,
+            timestamp: m.timestamp ?? Date.now(),
+            headers: Object.fromEntries((m.headers ?? []).flatMap((h) => Object.entries(h).map(([k, v]) => [k.toLowerCase(), String(v)]))),
+          })),
+        )
       })
     })
   }
@@ -279,12 +297,14 @@ export async function createTopics(options: KafkaOptions, topics: readonly Topic
   const admin = rdkafka.AdminClient.create(connection(options) as never)
   try {
     for (const { topic, partitions, retentionMs } of topics) {
-      await new Promise<void>((resolve, reject) => admin.createTopic(
-        { topic, num_partitions: partitions, replication_factor: replication, config: { 'retention.ms': String(retentionMs) } } as never,
-        20_000,
-        // 36: it exists already
-        (error) => (error && error.code !== 36 ? reject(new Error(`topic ${topic}: ${error.message}`)) : resolve()),
-      ))
+      await new Promise<void>((resolve, reject) =>
+        admin.createTopic(
+          { topic, num_partitions: partitions, replication_factor: replication, config: { 'retention.ms': String(retentionMs) } } as never,
+          20_000,
+          // 36: it exists already
+          (error) => (error && error.code !== 36 ? reject(new Error(`topic ${topic}: ${error.message}`)) : resolve()),
+        ),
+      )
     }
   } finally {
     admin.disconnect()

@@ -1,20 +1,31 @@
 // Outbox → Kafka. One active relay a database; the others stand by.
-import { Type } from 'typebox'
+
 import { Client } from 'pg'
+import { Type } from 'typebox'
 import { type Database, sql } from '../domain/kernel/index.ts'
-import { pause, type Producer } from './kafka.ts'
-import { TOPICS } from './topics.ts'
+import { type Producer, pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { TOPICS } from './topics.ts'
 
 const BATCH = 500
 const MAX_ATTEMPTS = 12
 const LOCK = 7262
 const IDLE_MS = 2_000
 
-const Pending = Type.Object({
-  event_id: Type.String(), tenant_id: Type.String(), type: Type.String(), entity_id: Type.String(), version: Type.Integer(), occurred_at: Type.String(),
-  data: Type.Unknown(), correlation_id: Type.Union([Type.String(), Type.Null()]), attempts: Type.Integer(),
-}, { additionalProperties: false })
+const Pending = Type.Object(
+  {
+    event_id: Type.String(),
+    tenant_id: Type.String(),
+    type: Type.String(),
+    entity_id: Type.String(),
+    version: Type.Integer(),
+    occurred_at: Type.String(),
+    data: Type.Unknown(),
+    correlation_id: Type.Union([Type.String(), Type.Null()]),
+    attempts: Type.Integer(),
+  },
+  { additionalProperties: false },
+)
 
 /**
  * Publishes pending events in commit order within an entity: `position` is given while the entity's row is locked, and an
@@ -53,7 +64,10 @@ export class Relay {
     while (!signal.aborted) {
       const client = new Client({ connectionString: this.#url, application_name: 'tenantry-relay', connectionTimeoutMillis: 5_000 })
       let lost = false
-      const onLost = () => { lost = true; this.#wake() }
+      const onLost = () => {
+        lost = true
+        this.#wake()
+      }
       client.on('error', onLost)
       client.on('end', onLost)
       client.on('notification', () => this.#wake())
@@ -102,16 +116,28 @@ export class Relay {
 
   /** One batch; returns how many were dispatched. */
   async #publishBatch(): Promise<number> {
-    const events = await this.#database.platform((connection) => connection.any(sql.type(Pending)`
+    const events = await this.#database.platform((connection) =>
+      connection.any(sql.type(Pending)`
       select event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id, attempts from plane.event_outbox o
       where status = 'pending' and available_at <= now() and not exists (
         select from plane.event_outbox e
         where e.tenant_id = o.tenant_id and e.entity_id = o.entity_id and e.status = 'pending' and e.position < o.position and e.available_at > now())
-      order by position limit ${BATCH}`))
+      order by position limit ${BATCH}`),
+    )
     if (events.length === 0) return 0
     const outcomes = await this.#producer
-      .sendEach(events.map(({ attempts: _, ...event }) => ({ topic: TOPICS.events, key: `${event.tenant_id}:${event.entity_id}`, value: JSON.stringify(event), headers: { 'correlation-id': event.correlation_id ?? '' } })))
-      .then((sent) => Promise.allSettled(sent), (error: unknown) => events.map(() => ({ status: 'rejected' as const, reason: error })))
+      .sendEach(
+        events.map(({ attempts: _, ...event }) => ({
+          topic: TOPICS.events,
+          key: `${event.tenant_id}:${event.entity_id}`,
+          value: JSON.stringify(event),
+          headers: { 'correlation-id': event.correlation_id ?? '' },
+        })),
+      )
+      .then(
+        (sent) => Promise.allSettled(sent),
+        (error: unknown) => events.map(() => ({ status: 'rejected' as const, reason: error })),
+      )
     const ids = (status: string) => events.filter((_, at) => outcomes[at]!.status === status).map((event) => event.event_id)
     const [done, failed] = [ids('fulfilled'), ids('rejected')]
     if (failed.length > 0) {
@@ -119,15 +145,19 @@ export class Relay {
       this.#log.warn({ failed: failed.length, reason }, 'events not published, they wait')
       // While the broker is away nothing is to blame on the event: attempts count only what a reachable broker refused.
       const away = !this.#producer.connected
-      await this.#database.platform((connection) => connection.query(sql.run`
+      await this.#database.platform((connection) =>
+        connection.query(sql.run`
         update plane.event_outbox set attempts = attempts + ${away ? 0 : 1}, error = ${reason},
           available_at = now() + least(interval '5 minutes', interval '1 second' * power(2, ${away ? 0 : 1} * attempts)),
           status = case when attempts + ${away ? 0 : 1} >= ${MAX_ATTEMPTS} then 'failed' else 'pending' end
-        where event_id = any(${sql.array(failed, 'uuid')})`))
+        where event_id = any(${sql.array(failed, 'uuid')})`),
+      )
     }
     if (done.length > 0) {
-      await this.#database.platform((connection) => connection.query(sql.run`
-        update plane.event_outbox set status = 'dispatched', dispatched_at = now(), attempts = attempts + 1, error = null where event_id = any(${sql.array(done, 'uuid')})`))
+      await this.#database.platform((connection) =>
+        connection.query(sql.run`
+        update plane.event_outbox set status = 'dispatched', dispatched_at = now(), attempts = attempts + 1, error = null where event_id = any(${sql.array(done, 'uuid')})`),
+      )
     }
     return done.length
   }

@@ -26,9 +26,18 @@ export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBat
     topics: [TOPICS.telemetry],
     batch: BATCH,
     handle: async (messages) => {
-      const result = await ingest.ingest(messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key })), newId())
+      const result = await ingest.ingest(
+        messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key })),
+        newId(),
+      )
       if (result.rejections.length > 0) {
-        await producer.send(result.rejections.map(({ device, reason, count }) => ({ topic: TOPICS.telemetryRejected, key: device, value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }) })))
+        await producer.send(
+          result.rejections.map(({ device, reason, count }) => ({
+            topic: TOPICS.telemetryRejected,
+            key: device,
+            value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }),
+          })),
+        )
       }
       onBatch?.(result)
     },

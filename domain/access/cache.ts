@@ -1,6 +1,7 @@
 // Grants and live sessions in memory, never stale: the database announces every change.
-import { type Context, type Database, type Listener, sql, systemScope } from '../kernel/index.ts'
+
 import { Type } from 'typebox'
+import { type Context, type Database, type Listener, sql, systemScope } from '../kernel/index.ts'
 import { type Decision, evaluate } from './evaluate.ts'
 import { type Grants, loadGrants } from './grants.ts'
 
@@ -56,8 +57,10 @@ export class AccessCache {
     const known = this.#listener.up ? this.#tenants.get(tenantId)?.sessions.get(sessionId) : undefined
     if (known !== undefined) return known
     const generation = this.#generation
-    const found = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) => tx.maybeOne(sql.prepared(Live)`
-      select revoked_at is null and expires_at > now() as live from res_sessions where tenant_id = ${tenantId} and id = ${sessionId}`))
+    const found = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
+      tx.maybeOne(sql.prepared(Live)`
+      select revoked_at is null and expires_at > now() as live from res_sessions where tenant_id = ${tenantId} and id = ${sessionId}`),
+    )
     const live = found?.live ?? false
     if (generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, live)
     return live

@@ -28,7 +28,10 @@ export function matches(pattern: string, permission: string): boolean {
 export interface Decision {
   allowed: boolean
   /** What settled it. */
-  decided_by: { kind: 'override'; override: Override } | { kind: 'role'; role: string; pattern: string; assignment_id: string } | { kind: 'none' }
+  decided_by:
+    | { kind: 'override'; override: Override }
+    | { kind: 'role'; role: string; pattern: string; assignment_id: string }
+    | { kind: 'none' }
 }
 
 /** Union of the covering assignments, then overrides: the narrowest covering one wins, at equal width deny beats allow. */
@@ -53,8 +56,13 @@ export function checkContext(grants: Grants, context: Context, now: number): Con
   const organization = grants.organizations.find((o) => o.id === context.organizationId)
   if (!organization) return 'context_forbidden'
   if (context.workspaceId !== null && !organization.workspaces.includes(context.workspaceId)) return 'context_forbidden'
-  const reaches = grants.assignments.some((a) => live(a, now) && (a.organization_id === null || (a.organization_id === context.organizationId &&
-    (a.workspace_id === null || context.workspaceId === null || a.workspace_id === context.workspaceId))))
+  const reaches = grants.assignments.some(
+    (a) =>
+      live(a, now) &&
+      (a.organization_id === null ||
+        (a.organization_id === context.organizationId &&
+          (a.workspace_id === null || context.workspaceId === null || a.workspace_id === context.workspaceId))),
+  )
   if (!reaches) return 'context_forbidden'
   return organization.workspace_required && context.workspaceId === null ? 'context_required' : 'ok'
 }

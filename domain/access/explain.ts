@@ -11,10 +11,13 @@ export function explain(tenant: Tenant, grants: Grants, permission: string, modu
   const availability = module ? (tenant.modules[module] ?? 'disabled') : 'enabled'
   const decision = evaluate(grants, permission, context, now)
   const decidedBy =
-    mode === 'blocked' ? 'access_mode'
-    : contextVerdict !== 'ok' ? 'context'
-    : availability !== 'enabled' ? 'module'
-    : decision.decided_by.kind
+    mode === 'blocked'
+      ? 'access_mode'
+      : contextVerdict !== 'ok'
+        ? 'context'
+        : availability !== 'enabled'
+          ? 'module'
+          : decision.decided_by.kind
   return {
     user_id: grants.user_id,
     permission,
@@ -33,16 +36,18 @@ export function explain(tenant: Tenant, grants: Grants, permission: string, modu
       expired: !live(a, now),
       grants_by: a.permissions.filter((p) => matches(p, permission)),
     })),
-    overrides: grants.overrides.filter((o) => matches(o.permission, permission)).map((o) => ({
-      effect: o.effect,
-      permission: o.permission,
-      reason: o.reason,
-      organization_id: o.organization_id,
-      workspace_id: o.workspace_id,
-      expires_at: o.expires_at,
-      covers_context: covers(o, context),
-      expired: !live(o, now),
-      decided: decision.decided_by.kind === 'override' && decision.decided_by.override.id === o.id,
-    })),
+    overrides: grants.overrides
+      .filter((o) => matches(o.permission, permission))
+      .map((o) => ({
+        effect: o.effect,
+        permission: o.permission,
+        reason: o.reason,
+        organization_id: o.organization_id,
+        workspace_id: o.workspace_id,
+        expires_at: o.expires_at,
+        covers_context: covers(o, context),
+        expired: !live(o, now),
+        decided: decision.decided_by.kind === 'override' && decision.decided_by.override.id === o.id,
+      })),
   }
 }

@@ -3,12 +3,24 @@ import { type Static, Type } from 'typebox'
 import { type Database, nullable, oneOf, sql, systemScope, Timestamp, Uuid } from '../kernel/index.ts'
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
-const Assignment = Type.Object({ id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), ...Scope }, { additionalProperties: false })
+const Assignment = Type.Object(
+  { id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), ...Scope },
+  { additionalProperties: false },
+)
 const Override = Type.Object(
   { id: Uuid, permission: Type.String(), effect: oneOf(['allow', 'deny']), reason: Type.String(), ...Scope },
   { additionalProperties: false },
 )
-const Organization = Type.Object({ id: Uuid, workspace_required: Type.Boolean(), approval_limits: Type.Record(Type.String(), nullable(Type.String())), over_receipt_tolerance: Type.String(), workspaces: Type.Array(Uuid) }, { additionalProperties: false })
+const Organization = Type.Object(
+  {
+    id: Uuid,
+    workspace_required: Type.Boolean(),
+    approval_limits: Type.Record(Type.String(), nullable(Type.String())),
+    over_receipt_tolerance: Type.String(),
+    workspaces: Type.Array(Uuid),
+  },
+  { additionalProperties: false },
+)
 
 export const Grants = Type.Object(
   {
@@ -30,11 +42,13 @@ export const Grants = Type.Object(
 export type Grants = Static<typeof Grants>
 export type Override = Static<typeof Override>
 
-const when = (column: string) => sql.fragment`to_char(${sql.identifier(column.split('.'))} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+const when = (column: string) =>
+  sql.fragment`to_char(${sql.identifier(column.split('.'))} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
 
 /** Everything that decides about a user, in one statement; null for a user that does not exist in this tenant. */
 export async function loadGrants(control: Database, tenantId: string, userId: string): Promise<Grants | null> {
-  return control.read(systemScope(tenantId, 'access', ''), (tx) => tx.maybeOne(sql.prepared(Grants)`
+  return control.read(systemScope(tenantId, 'access', ''), (tx) =>
+    tx.maybeOne(sql.prepared(Grants)`
     select u.id as user_id, u.email, u.name, u.kind, u.status, u.verified_at is not null as verified, u.locale, u.last_organization_id, u.last_workspace_id,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', a.id, 'role', r.code, 'organization_id', a.organization_id, 'workspace_id', a.workspace_id,
@@ -52,5 +66,6 @@ export async function loadGrants(control: Database, tenantId: string, userId: st
           'workspaces', coalesce((select jsonb_agg(w.id order by w.code) from res_workspaces w where w.tenant_id = g.tenant_id and w.organization_id = g.id and w.deleted_at is null), '[]')) order by g.code)
         from res_organizations g left join res_organization_settings s on s.tenant_id = g.tenant_id and s.organization_id = g.id
         where g.tenant_id = u.tenant_id and g.deleted_at is null), '[]') as organizations
-    from res_users u where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`))
+    from res_users u where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`),
+  )
 }

@@ -21,7 +21,14 @@ export async function withdrawRole(tx: Tx, assignmentId: string): Promise<void> 
 }
 
 /** Allows or denies one permission to one user, last word over the roles. */
-export async function override(tx: Tx, userId: string, permission: string, effect: 'allow' | 'deny', reason: string, scope: AssignmentScope = {}): Promise<string> {
+export async function override(
+  tx: Tx,
+  userId: string,
+  permission: string,
+  effect: 'allow' | 'deny',
+  reason: string,
+  scope: AssignmentScope = {},
+): Promise<string> {
   const id = newId()
   await tx.query(sql.run`
     insert into res_user_permission_overrides (id, tenant_id, user_id, permission, effect, reason, organization_id, workspace_id, expires_at, granted_by)

@@ -11,9 +11,18 @@ const MAX_FAILURES = 5
 
 const Account = Type.Object(
   {
-    id: Uuid, email: Type.String(), name: Type.String(), kind: Type.String(), status: Type.String(), password_hash: nullable(Type.String()),
-    locked_until: nullable(Timestamp), failed_logins: Type.Integer(), verified_at: nullable(Timestamp), locale: nullable(Type.String()),
-    last_organization_id: nullable(Uuid), last_workspace_id: nullable(Uuid),
+    id: Uuid,
+    email: Type.String(),
+    name: Type.String(),
+    kind: Type.String(),
+    status: Type.String(),
+    password_hash: nullable(Type.String()),
+    locked_until: nullable(Timestamp),
+    failed_logins: Type.Integer(),
+    verified_at: nullable(Timestamp),
+    locale: nullable(Type.String()),
+    last_organization_id: nullable(Uuid),
+    last_workspace_id: nullable(Uuid),
   },
   { additionalProperties: false },
 )
@@ -73,13 +82,27 @@ export async function openSession(tx: Tx, account: Static<typeof Account>, clien
 }
 
 const userOf = (account: Static<typeof Account>): SignedIn['user'] => ({
-  id: account.id, email: account.email, name: account.name, kind: account.kind as SignedIn['user']['kind'], locale: account.locale,
+  id: account.id,
+  email: account.email,
+  name: account.name,
+  kind: account.kind as SignedIn['user']['kind'],
+  locale: account.locale,
 })
 
-const Session = Type.Object({
-  id: Uuid, user_id: Uuid, hash: Type.String(), previous: nullable(Type.String()), rotated_at: nullable(Timestamp), expires_at: Timestamp,
-  revoked_at: nullable(Timestamp), organization_id: nullable(Uuid), workspace_id: nullable(Uuid),
-}, { additionalProperties: false })
+const Session = Type.Object(
+  {
+    id: Uuid,
+    user_id: Uuid,
+    hash: Type.String(),
+    previous: nullable(Type.String()),
+    rotated_at: nullable(Timestamp),
+    expires_at: Timestamp,
+    revoked_at: nullable(Timestamp),
+    organization_id: nullable(Uuid),
+    workspace_id: nullable(Uuid),
+  },
+  { additionalProperties: false },
+)
 
 export type Refreshed = SignedIn | { reuse: true } | { refused: true }
 
@@ -111,7 +134,12 @@ export async function rotate(tx: Tx, token: string): Promise<Refreshed> {
     update res_sessions set previous_hash = refresh_hash, refresh_hash = decode(${sha256(refresh).toString('hex')}, 'hex'),
       rotated_at = ${tx.now.toISOString()}, last_seen_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id}`)
-  return { sessionId: id, user: userOf(account), context: { organizationId: session.organization_id, workspaceId: session.workspace_id }, refreshToken: `${id}.${refresh}` }
+  return {
+    sessionId: id,
+    user: userOf(account),
+    context: { organizationId: session.organization_id, workspaceId: session.workspace_id },
+    refreshToken: `${id}.${refresh}`,
+  }
 }
 
 /** Ends a session; the trigger raises the access epoch, so it bites at the next request everywhere. */
@@ -130,11 +158,20 @@ export async function revokeAll(tx: Tx, userId: string, reason: string): Promise
   await audit(tx, 'session.revoked_all', userId, { reason })
 }
 
-export const SessionInfo = Type.Object({
-  id: Uuid, user_agent: nullable(Type.String()), address: nullable(Type.String()), created_at: Timestamp, last_seen_at: Timestamp, expires_at: Timestamp,
-}, { additionalProperties: false })
+export const SessionInfo = Type.Object(
+  {
+    id: Uuid,
+    user_agent: nullable(Type.String()),
+    address: nullable(Type.String()),
+    created_at: Timestamp,
+    last_seen_at: Timestamp,
+    expires_at: Timestamp,
+  },
+  { additionalProperties: false },
+)
 
-export const sessionsOf = (tx: Tx, userId: string) => tx.any(sql.type(SessionInfo)`
+export const sessionsOf = (tx: Tx, userId: string) =>
+  tx.any(sql.type(SessionInfo)`
   select id, user_agent, address, created_at, last_seen_at, expires_at from res_sessions
   where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null and expires_at > ${tx.now.toISOString()}
   order by created_at desc limit 200`)

@@ -21,7 +21,9 @@ function describe(key: KeyObject): SigningKey {
   const publicKey = createPublicKey(key)
   const jwk = publicKey.export({ format: 'jwk' })
   // RFC 7638: the thumbprint of the required members in lexical order.
-  const kid = createHash('sha256').update(JSON.stringify({ e: jwk.e, kty: jwk.kty, n: jwk.n })).digest('base64url')
+  const kid = createHash('sha256')
+    .update(JSON.stringify({ e: jwk.e, kty: jwk.kty, n: jwk.n }))
+    .digest('base64url')
   return {
     kid,
     privatePem: key.export({ type: 'pkcs8', format: 'pem' }).toString(),

@@ -6,7 +6,8 @@ import type { ListQuery } from './list.ts'
 /** What a cursor is good for: this tenant and context, this list, this filter and sort. Limit, fields and expand may change. */
 const bindingOf = (scope: string, { sort, filters, q }: ListQuery): string => JSON.stringify([scope, sort, filters, q ?? null])
 
-const sign = (key: Buffer, binding: string, payload: string) => createHmac('sha256', key).update(binding).update('\n').update(payload).digest().subarray(0, 16)
+const sign = (key: Buffer, binding: string, payload: string) =>
+  createHmac('sha256', key).update(binding).update('\n').update(payload).digest().subarray(0, 16)
 
 /** The cursor of the page that starts after these values. */
 export function writeCursor(key: Buffer, scope: string, query: ListQuery, next: unknown[]): string {

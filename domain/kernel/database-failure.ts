@@ -1,14 +1,14 @@
 // Constraints are the last word on what is right; this gives their refusals the contract's words.
 import {
-  CheckIntegrityConstraintViolationError,
-  ConnectionError,
   BackendTerminatedError,
   BackendTerminatedUnexpectedlyError,
+  CheckIntegrityConstraintViolationError,
+  ConnectionError,
   ForeignKeyIntegrityConstraintViolationError,
-  StatementTimeoutError,
-  UniqueIntegrityConstraintViolationError,
   InputSyntaxError,
   SlonikError,
+  StatementTimeoutError,
+  UniqueIntegrityConstraintViolationError,
 } from 'slonik'
 import { type Failure, failure } from './errors.ts'
 

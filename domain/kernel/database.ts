@@ -82,7 +82,12 @@ export class Database {
   /** Reads for a tenant: no transaction, each statement sees what is committed. Emitting is an error. */
   async read<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
     return this.#checkout(scope.tenantId, (connection) =>
-      work(unitOfWork(connection, scope, () => { throw new TypeError('a read emits no events') })))
+      work(
+        unitOfWork(connection, scope, () => {
+          throw new TypeError('a read emits no events')
+        }),
+      ),
+    )
   }
 
   /**
@@ -104,11 +109,14 @@ export class Database {
           return value
         }
         return around ? around(tx, effect) : effect()
-      }, 1))
+      }, 1),
+    )
   }
 
   /** Reads or writes across tenants, in one transaction, where the policy of the table lets the platform in. */
-  async platform<T>(work: (connection: Pick<Tx, 'any' | 'one' | 'maybeOne' | 'query' | 'maybeOneFirst' | 'oneFirst' | 'exists' | 'anyFirst'>) => Promise<T>): Promise<T> {
+  async platform<T>(
+    work: (connection: Pick<Tx, 'any' | 'one' | 'maybeOne' | 'query' | 'maybeOneFirst' | 'oneFirst' | 'exists' | 'anyFirst'>) => Promise<T>,
+  ): Promise<T> {
     return this.#checkout(PLATFORM, (connection) => connection.transaction(work, 1))
   }
 

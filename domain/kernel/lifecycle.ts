@@ -14,7 +14,9 @@ export interface Transition<D> {
   from: string | readonly string[]
   to: string
   /** Throws to refuse. */
-  guard?: ((tx: Tx, document: D, input: Input) => Promise<void> | void) | readonly ((tx: Tx, document: D, input: Input) => Promise<void> | void)[]
+  guard?:
+    | ((tx: Tx, document: D, input: Input) => Promise<void> | void)
+    | readonly ((tx: Tx, document: D, input: Input) => Promise<void> | void)[]
   /** What happens with it; columns that it returns are set on the document. */
   effect?: (tx: Tx, document: D, input: Input) => Promise<Record<string, string | number | boolean | null> | void>
   /** What the caller sends. */
@@ -50,7 +52,10 @@ export function lifecycle<R extends Row<never>, D = RowOf<R>>(
   const { initial, permission, transitions } = declaration
   const leaves = (t: Transition<D>, status: string) => (typeof t.from === 'string' ? [t.from] : t.from).includes(status)
 
-  const allowed = (status: string) => Object.entries(transitions).filter(([, t]) => !t.internal && leaves(t, status)).map(([name]) => name)
+  const allowed = (status: string) =>
+    Object.entries(transitions)
+      .filter(([, t]) => !t.internal && leaves(t, status))
+      .map(([name]) => name)
 
   async function lock(tx: Tx, id: Uuid): Promise<D> {
     const found = await tx.maybeOne(sql.prepared(row.schema)`
@@ -74,7 +79,12 @@ export function lifecycle<R extends Row<never>, D = RowOf<R>>(
       update ${tableOf(row)} as t set version = t.version + 1, updated_at = ${tx.now.toISOString()} ${sql.join(sets, sql.fragment` `)}
       from jsonb_populate_record(null::${tableOf(row)}, ${JSON.stringify(changes)}::jsonb) as r
       where t.tenant_id = ${tx.tenantId} and t.id = ${id} returning ${columns(row, 't')}`)
-    tx.emit({ type: `${permission}.${PAST[name] ?? transition.to}`, entity_id: id, version: current + 1, data: { ...(moved as object), from: status } })
+    tx.emit({
+      type: `${permission}.${PAST[name] ?? transition.to}`,
+      entity_id: id,
+      version: current + 1,
+      data: { ...(moved as object), from: status },
+    })
     return moved as D
   }
 

@@ -160,14 +160,22 @@ function keyset(row: Row, order: { column: string; descending: boolean }[], afte
   const name = (at: number) => sql.identifier([order[at]!.column])
   const descending = order[0]!.descending
   if (order.every((o) => o.descending === descending)) {
-    const left = sql.join(order.map((_, at) => name(at)), sql.fragment`, `)
-    const right = sql.join(order.map((_, at) => value(at)), sql.fragment`, `)
+    const left = sql.join(
+      order.map((_, at) => name(at)),
+      sql.fragment`, `,
+    )
+    const right = sql.join(
+      order.map((_, at) => value(at)),
+      sql.fragment`, `,
+    )
     return descending ? sql.fragment`(${left}) < (${right})` : sql.fragment`(${left}) > (${right})`
   }
-  const cases = order.map((o, at) => sql.and([
-    ...order.slice(0, at).map((_, before) => sql.fragment`${name(before)} = ${value(before)}`),
-    o.descending ? sql.fragment`${name(at)} < ${value(at)}` : sql.fragment`${name(at)} > ${value(at)}`,
-  ]))
+  const cases = order.map((o, at) =>
+    sql.and([
+      ...order.slice(0, at).map((_, before) => sql.fragment`${name(before)} = ${value(before)}`),
+      o.descending ? sql.fragment`${name(at)} < ${value(at)}` : sql.fragment`${name(at)} > ${value(at)}`,
+    ]),
+  )
   return sql.fragment`(${sql.join(cases, sql.fragment` or `)})`
 }
 
@@ -191,7 +199,12 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
 }
 
 /** One page of a list. */
-export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery, extra: Fragment[] = []): Promise<Page<T>> {
+export async function listRows<T = Record<string, unknown>>(
+  tx: Tx,
+  spec: ListSpec,
+  query: ListQuery,
+  extra: Fragment[] = [],
+): Promise<Page<T>> {
   const { row } = spec
   const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
   const where = [...scopeOf(tx, row), ...extra, ...query.filters.map((f) => condition(row, f))]
@@ -199,10 +212,14 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined
   const from = query.after ? [...where, keyset(row, order, query.after)] : where
-  const orderBy = order.map((o) => (o.descending ? sql.fragment`${sql.identifier([o.column])} desc` : sql.fragment`${sql.identifier([o.column])}`))
-  const rows = (await tx.any(prepared(sql.type(row.schema)`
+  const orderBy = order.map((o) =>
+    o.descending ? sql.fragment`${sql.identifier([o.column])} desc` : sql.fragment`${sql.identifier([o.column])}`,
+  )
+  const rows = (await tx.any(
+    prepared(sql.type(row.schema)`
     select ${columns(row)} from ${tableOf(row)} where ${sql.and(from)}
-    order by ${sql.join(orderBy, sql.fragment`, `)} limit ${query.limit + 1}`))) as unknown as Record<string, unknown>[]
+    order by ${sql.join(orderBy, sql.fragment`, `)} limit ${query.limit + 1}`),
+  )) as unknown as Record<string, unknown>[]
   const more = rows.length > query.limit
   const page = more ? rows.slice(0, query.limit) : rows
   const next = more ? order.map((o) => page.at(-1)![o.column]) : null
@@ -217,6 +234,8 @@ async function count(tx: Tx, row: Row, where: Fragment[], kind: 'exact' | 'estim
     const { total } = await tx.one(sql.type(Total)`select count(*) as total from ${tableOf(row)} where ${sql.and(where)}`)
     return total
   }
-  const plan = (await tx.one(sql.type(Plan)`explain (format json) select 1 from ${tableOf(row)} where ${sql.and(where)}`)) as Static<typeof Plan>
+  const plan = (await tx.one(sql.type(Plan)`explain (format json) select 1 from ${tableOf(row)} where ${sql.and(where)}`)) as Static<
+    typeof Plan
+  >
   return (plan['QUERY PLAN'] as { Plan: { 'Plan Rows': number } }[])[0]!.Plan['Plan Rows']
 }

@@ -27,7 +27,12 @@ export class Listener {
   /** Connects, or keeps trying in the background when the database is away. */
   async start(): Promise<void> {
     if (this.#closed) return
-    const client = new Client({ connectionString: this.#url, application_name: 'tenantry-listener', keepAlive: true, connectionTimeoutMillis: 5_000 })
+    const client = new Client({
+      connectionString: this.#url,
+      application_name: 'tenantry-listener',
+      keepAlive: true,
+      connectionTimeoutMillis: 5_000,
+    })
     const lost = () => {
       if (this.#client !== client && this.#client !== null) return
       this.up = false

@@ -1,4 +1,6 @@
 // Master data: what every declared table can do.
+
+import type { Static, TProperties } from 'typebox'
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
@@ -8,7 +10,6 @@ import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page, scopeOf } from './list.ts'
 import { columns, type Row, type RowOf, tableOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
-import type { Static, TProperties } from 'typebox'
 
 export interface ResourceOptions<P extends TProperties> {
   /** The platform module that a tenant needs for it: `erp.parties`. */
@@ -81,12 +82,28 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     const now = tx.now.toISOString()
     const rows = inputs.map((input) => ({
       ...(Value.Default(row.input, structuredClone(input)) as object),
-      id: newId(), tenant_id: tx.tenantId, organization_id: tx.context.organizationId, version: 1, created_at: now, updated_at: now,
+      id: newId(),
+      tenant_id: tx.tenantId,
+      organization_id: tx.context.organizationId,
+      version: 1,
+      created_at: now,
+      updated_at: now,
     }))
     scopeOf(tx, anyRow) // an organization's table needs a chosen one
     await check(tx, rows)
-    const names = ['id', 'tenant_id', ...(row.scope === 'organization' ? ['organization_id'] : []), 'version', 'created_at', 'updated_at', ...row.writable]
-    const list = sql.join(names.map((n) => sql.identifier([n])), sql.fragment`, `)
+    const names = [
+      'id',
+      'tenant_id',
+      ...(row.scope === 'organization' ? ['organization_id'] : []),
+      'version',
+      'created_at',
+      'updated_at',
+      ...row.writable,
+    ]
+    const list = sql.join(
+      names.map((n) => sql.identifier([n])),
+      sql.fragment`, `,
+    )
     const made = await tx.any(sql.prepared(row.schema)`
       insert into ${tableOf(anyRow)} (${list})
       select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(rows)}::jsonb)

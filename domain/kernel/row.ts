@@ -48,7 +48,8 @@ export function row<P extends TProperties>(table: string, properties: P, options
   }
   const writable = Object.keys(properties).filter((name) => !derived.includes(name))
   const body = Object.fromEntries(writable.map((name) => [name, properties[name]!])) as TProperties
-  const optional = (schema: object) => 'default' in schema || ('anyOf' in schema && Array.isArray(schema.anyOf) && schema.anyOf.some((s) => s.type === 'null'))
+  const optional = (schema: object) =>
+    'default' in schema || ('anyOf' in schema && Array.isArray(schema.anyOf) && schema.anyOf.some((s) => s.type === 'null'))
   return {
     table,
     scope,
@@ -60,7 +61,10 @@ export function row<P extends TProperties>(table: string, properties: P, options
       { additionalProperties: false },
     ),
     patch: Type.Object(
-      { ...Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, Type.Optional(schema)])), version: Type.Optional(Version) },
+      {
+        ...Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, Type.Optional(schema)])),
+        version: Type.Optional(Version),
+      },
       { additionalProperties: false },
     ),
     columns: [...Object.keys(properties), ...Object.keys(implied)],
@@ -70,7 +74,10 @@ export function row<P extends TProperties>(table: string, properties: P, options
 
 /** The column list of a row, for a select or a returning clause. */
 export function columns(row: Row<TProperties>, alias?: string): Fragment {
-  return sql.join(row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name])), sql.fragment`, `) as unknown as Fragment
+  return sql.join(
+    row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name])),
+    sql.fragment`, `,
+  ) as unknown as Fragment
 }
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])

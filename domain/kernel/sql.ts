@@ -28,7 +28,12 @@ export function parser<S extends TSchema>(schema: S): RowParser<Static<S>> {
       vendor: 'typebox',
       validate: (value) => {
         if (compiled.Check(value)) return { value: value as Static<S> }
-        return { issues: compiled.Errors(value).slice(0, 3).map((error) => ({ message: `${error.instancePath} ${error.message}` })) }
+        return {
+          issues: compiled
+            .Errors(value)
+            .slice(0, 3)
+            .map((error) => ({ message: `${error.instancePath} ${error.message}` })),
+        }
       },
     },
   }

@@ -5,16 +5,45 @@ export const Uuid = Type.String({ format: 'uuid', description: 'UUIDv7' })
 export const Timestamp = Type.String({ format: 'date-time', description: 'RFC 3339, UTC' })
 export const DateOnly = Type.String({ format: 'date', description: 'YYYY-MM-DD' })
 /** Money in its currency's unit, up to four decimals. */
-export const Money = Type.String({ pattern: '^-?\\d{1,15}(\\.\\d{1,4})?$', 'x-pg': 'numeric', description: 'Decimal string, up to 4 decimals', examples: ['12.50'] })
+export const Money = Type.String({
+  pattern: '^-?\\d{1,15}(\\.\\d{1,4})?$',
+  'x-pg': 'numeric',
+  description: 'Decimal string, up to 4 decimals',
+  examples: ['12.50'],
+})
 /** Zero or more money. */
-export const Price = Type.String({ pattern: '^\\d{1,15}(\\.\\d{1,4})?$', 'x-pg': 'numeric', description: 'Decimal string, zero or more, up to 4 decimals', examples: ['12.50'] })
-export const SignedQuantity = Type.String({ pattern: '^-?\\d{1,13}(\\.\\d{1,6})?$', 'x-pg': 'numeric', description: 'Decimal string, up to 6 decimals', examples: ['10'] })
+export const Price = Type.String({
+  pattern: '^\\d{1,15}(\\.\\d{1,4})?$',
+  'x-pg': 'numeric',
+  description: 'Decimal string, zero or more, up to 4 decimals',
+  examples: ['12.50'],
+})
+export const SignedQuantity = Type.String({
+  pattern: '^-?\\d{1,13}(\\.\\d{1,6})?$',
+  'x-pg': 'numeric',
+  description: 'Decimal string, up to 6 decimals',
+  examples: ['10'],
+})
 /** A quantity in the unit named beside it, zero or more. */
-export const Quantity = Type.String({ pattern: '^\\d{1,13}(\\.\\d{1,6})?$', 'x-pg': 'numeric', description: 'Decimal string, zero or more, up to 6 decimals', examples: ['10'] })
+export const Quantity = Type.String({
+  pattern: '^\\d{1,13}(\\.\\d{1,6})?$',
+  'x-pg': 'numeric',
+  description: 'Decimal string, zero or more, up to 6 decimals',
+  examples: ['10'],
+})
 /** A quantity above zero. */
-export const PositiveQuantity = Type.String({ pattern: '^(?=.*[1-9])\\d{1,13}(\\.\\d{1,6})?$', description: 'Decimal string above zero, up to 6 decimals', examples: ['10'] })
+export const PositiveQuantity = Type.String({
+  pattern: '^(?=.*[1-9])\\d{1,13}(\\.\\d{1,6})?$',
+  description: 'Decimal string above zero, up to 6 decimals',
+  examples: ['10'],
+})
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217 code', examples: ['EUR'] })
-export const Code = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9][A-Za-z0-9._/-]*$', description: 'Letters, digits, . _ / -' })
+export const Code = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._/-]*$',
+  description: 'Letters, digits, . _ / -',
+})
 export const Name = Type.String({ minLength: 1, maxLength: 200 })
 export const Text = Type.String({ maxLength: 2000 })
 export const Version = Type.Integer({ minimum: 1, description: 'Sent as ETag; needed to change the record' })

@@ -3,14 +3,18 @@ import { Type } from 'typebox'
 import { Code, failure, Name, newId, nullable, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 /** Something that sends readings; `code` is what it calls itself. */
-export const Device = row('tel_device', {
-  code: Code,
-  name: Name,
-  site_id: nullable(Uuid),
-  batch_id: nullable(Uuid),
-  tags: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 20, default: [] }),
-  last_seen_at: nullable(Timestamp),
-}, { derived: ['last_seen_at'] })
+export const Device = row(
+  'tel_device',
+  {
+    code: Code,
+    name: Name,
+    site_id: nullable(Uuid),
+    batch_id: nullable(Uuid),
+    tags: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 20, default: [] }),
+    last_seen_at: nullable(Timestamp),
+  },
+  { derived: ['last_seen_at'] },
+)
 
 export const devices = resource(Device, {
   module: 'telemetry.devices',

@@ -94,7 +94,13 @@ export class TelemetryIngest {
       }
       if (readings.length > 0) {
         await this.#ensureSeries(tx, readings, found)
-        await insert(tx, readings.map(({ device, reading }) => ({ series: found.get(`${device} ${reading.metric}`) ?? this.#series.get(`${device} ${reading.metric}`)!, ...reading })))
+        await insert(
+          tx,
+          readings.map(({ device, reading }) => ({
+            series: found.get(`${device} ${reading.metric}`) ?? this.#series.get(`${device} ${reading.metric}`)!,
+            ...reading,
+          })),
+        )
         await tx.query(sql.run`
           update tel_device set last_seen_at = ${tx.now.toISOString()}
           where tenant_id = ${tx.tenantId} and id = any(${sql.array([...new Set(readings.map((r) => r.device))].sort(), 'uuid')})
@@ -121,7 +127,10 @@ export class TelemetryIngest {
     const metrics = [...new Set(pairs.map(([, metric]) => metric))].sort()
     await tx.query(sql.run`
       insert into tel_metric (id, tenant_id, code)
-      select m.id, ${tx.tenantId}, m.code from ${sql.unnest(metrics.map((m) => [newId(), m]), ['uuid', 'text'])} as m (id, code)
+      select m.id, ${tx.tenantId}, m.code from ${sql.unnest(
+        metrics.map((m) => [newId(), m]),
+        ['uuid', 'text'],
+      )} as m (id, code)
       on conflict do nothing`)
     await tx.query(sql.run`
       insert into tel_series (tenant_id, device_id, metric_id)
@@ -147,8 +156,20 @@ async function insert(tx: Tx, rows: readonly { series: number; ts: string; value
   await tx.query(sql.run`
     insert into tel_measurement (tenant_id, series_id, ts, value, quality)
     select ${tx.tenantId}, r.series_id, r.ts, r.value, r.quality
-    from unnest(${sql.array(rows.map((r) => r.series), 'int8')}, ${sql.array(rows.map((r) => r.ts), 'timestamptz')},
-      ${sql.array(rows.map((r) => r.value), 'float8')}, ${sql.array(rows.map((r) => r.quality), 'int2')}) as r (series_id, ts, value, quality)
+    from unnest(${sql.array(
+      rows.map((r) => r.series),
+      'int8',
+    )}, ${sql.array(
+      rows.map((r) => r.ts),
+      'timestamptz',
+    )},
+      ${sql.array(
+        rows.map((r) => r.value),
+        'float8',
+      )}, ${sql.array(
+        rows.map((r) => r.quality),
+        'int2',
+      )}) as r (series_id, ts, value, quality)
     on conflict (series_id, ts) do nothing`)
 }
 
@@ -163,6 +184,9 @@ async function count(tx: Tx, rejections: readonly Rejection[]): Promise<void> {
   await tx.query(sql.run`
     insert into tel_rejection as t (tenant_id, device, reason, hour, count, last_at)
     select ${tx.tenantId}, r.device, r.reason, date_trunc('hour', ${tx.now.toISOString()}::timestamptz), r.count, ${tx.now.toISOString()}
-    from ${sql.unnest(rows.map((r) => [r.device, r.reason, r.count]), ['text', 'text', 'int8'])} as r (device, reason, count)
+    from ${sql.unnest(
+      rows.map((r) => [r.device, r.reason, r.count]),
+      ['text', 'text', 'int8'],
+    )} as r (device, reason, count)
     on conflict (tenant_id, device, reason, hour) do update set count = t.count + excluded.count, last_at = excluded.last_at`)
 }

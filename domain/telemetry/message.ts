@@ -8,21 +8,39 @@ const MAX_AHEAD_MS = 5 * 60_000
 const MAX_AGE_MS = 10 * 365 * 86_400_000
 export const QUALITIES = { good: 0, uncertain: 1, bad: 2 } as const
 
-export const TelemetryMessage = Type.Object({
-  tenant: Type.String({ minLength: 1, maxLength: 63 }),
-  device: Type.String({ minLength: 1, maxLength: 64 }),
-  sent_at: Type.Optional(Type.String({ maxLength: 40 })),
-  readings: Type.Array(Type.Object({
-    ts: Type.String({ maxLength: 40 }),
-    metric: Type.String({ minLength: 1, maxLength: 64 }),
-    value: Type.Number(),
-    quality: Type.Optional(Type.Unsafe<keyof typeof QUALITIES>({ type: 'string', enum: Object.keys(QUALITIES) })),
-  }, { additionalProperties: false }), { minItems: 1, maxItems: 10_000 }),
-}, { additionalProperties: false })
+export const TelemetryMessage = Type.Object(
+  {
+    tenant: Type.String({ minLength: 1, maxLength: 63 }),
+    device: Type.String({ minLength: 1, maxLength: 64 }),
+    sent_at: Type.Optional(Type.String({ maxLength: 40 })),
+    readings: Type.Array(
+      Type.Object(
+        {
+          ts: Type.String({ maxLength: 40 }),
+          metric: Type.String({ minLength: 1, maxLength: 64 }),
+          value: Type.Number(),
+          quality: Type.Optional(Type.Unsafe<keyof typeof QUALITIES>({ type: 'string', enum: Object.keys(QUALITIES) })),
+        },
+        { additionalProperties: false },
+      ),
+      { minItems: 1, maxItems: 10_000 },
+    ),
+  },
+  { additionalProperties: false },
+)
 export type TelemetryMessage = Static<typeof TelemetryMessage>
 
 /** Why a reading or a whole message was refused. One word for an unknown device and a wrong key: nobody learns which. */
-export type RejectionReason = 'malformed' | 'too_large' | 'unknown_tenant' | 'unauthorized' | 'tenant_blocked' | 'module_unavailable' | 'invalid_reading' | 'in_future' | 'too_old'
+export type RejectionReason =
+  | 'malformed'
+  | 'too_large'
+  | 'unknown_tenant'
+  | 'unauthorized'
+  | 'tenant_blocked'
+  | 'module_unavailable'
+  | 'invalid_reading'
+  | 'in_future'
+  | 'too_old'
 
 export interface GoodReading {
   metric: string
@@ -31,7 +49,13 @@ export interface GoodReading {
   quality: number
 }
 
-const Envelope = Compile(Type.Object({ tenant: TelemetryMessage.properties.tenant, device: TelemetryMessage.properties.device, readings: Type.Array(Type.Unknown(), { minItems: 1, maxItems: 10_000 }) }))
+const Envelope = Compile(
+  Type.Object({
+    tenant: TelemetryMessage.properties.tenant,
+    device: TelemetryMessage.properties.device,
+    readings: Type.Array(Type.Unknown(), { minItems: 1, maxItems: 10_000 }),
+  }),
+)
 const Reading = Compile(TelemetryMessage.properties.readings.items)
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/
 

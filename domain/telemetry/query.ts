@@ -5,7 +5,15 @@ export const BUCKETS = { '1m': '1 minute', '5m': '5 minutes', '15m': '15 minutes
 
 export const Reading = Type.Object({ ts: Timestamp, value: Type.Number(), quality: Type.Integer() }, { additionalProperties: false })
 export const Bucket = Type.Object(
-  { ts: Timestamp, count: Type.Integer(), min: Type.Number(), max: Type.Number(), avg: Type.Number(), first: Type.Number(), last: Type.Number() },
+  {
+    ts: Timestamp,
+    count: Type.Integer(),
+    min: Type.Number(),
+    max: Type.Number(),
+    avg: Type.Number(),
+    first: Type.Number(),
+    last: Type.Number(),
+  },
   { additionalProperties: false },
 )
 
@@ -39,7 +47,11 @@ export async function rawReadings(tx: Tx, q: ReadingsQuestion): Promise<readonly
 }
 
 /** Readings summed up in buckets of equal length aligned to midnight UTC, newest first; empty ones are left out. */
-export async function bucketedReadings(tx: Tx, q: ReadingsQuestion, bucket: keyof typeof BUCKETS): Promise<readonly Static<typeof Bucket>[]> {
+export async function bucketedReadings(
+  tx: Tx,
+  q: ReadingsQuestion,
+  bucket: keyof typeof BUCKETS,
+): Promise<readonly Static<typeof Bucket>[]> {
   const series = await seriesOf(tx, q.device, q.metric)
   return tx.any(sql.prepared(Bucket)`
     select date_bin(${BUCKETS[bucket]}::interval, ts, '2000-01-01T00:00:00Z'::timestamptz) as ts, count(*) as count, min(value) as min, max(value) as max, avg(value) as avg,

@@ -37,8 +37,13 @@ export class TenantDirectory {
   byHost(host: string): Promise<Tenant | null> | Tenant | null {
     const name = host.toLowerCase().replace(/:\d+$/, '').replace(/\.$/, '')
     const slug = name.endsWith(`.${this.#baseDomain}`) ? name.slice(0, -this.#baseDomain.length - 1) : null
-    return slug !== null ? this.bySlug(slug) : this.#find(`domain:${name}`, sql.fragment`
-      where t.id = (select d.tenant_id from tenant_domains d where d.domain = ${name} and d.verified_at is not null)`)
+    return slug !== null
+      ? this.bySlug(slug)
+      : this.#find(
+          `domain:${name}`,
+          sql.fragment`
+      where t.id = (select d.tenant_id from tenant_domains d where d.domain = ${name} and d.verified_at is not null)`,
+        )
   }
 
   bySlug(slug: string): Promise<Tenant | null> | Tenant | null {

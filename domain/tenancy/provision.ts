@@ -24,7 +24,16 @@ const SEEDED_ROLES = {
   manager: { name: 'Manager', permissions: ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'] },
   operator: {
     name: 'Operator',
-    permissions: ['*.read', 'erp.purchase_order.create', 'erp.purchase_order.update', 'erp.purchase_order.submit', 'erp.purchase_order.send', 'erp.goods_receipt.create', 'erp.stock.issue', 'erp.stock.transfer'],
+    permissions: [
+      '*.read',
+      'erp.purchase_order.create',
+      'erp.purchase_order.update',
+      'erp.purchase_order.submit',
+      'erp.purchase_order.send',
+      'erp.goods_receipt.create',
+      'erp.stock.issue',
+      'erp.stock.transfer',
+    ],
   },
   viewer: { name: 'Viewer', permissions: ['*.read'] },
 } as const
@@ -39,7 +48,9 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
       values (${id}, ${tenant.slug}, ${tenant.name}, ${tenant.kind ?? 'customer'}, 'active', ${tenant.terms === 'trial' ? trialEnds : null}, ${tenant.currency ?? 'EUR'}, ${tx.now.toISOString()})`)
     await tx.query(sql.run`insert into tenant_connection_profiles (id, tenant_id, state) values (${newId()}, ${tx.tenantId}, 'ready')`)
     if (tenant.terms === 'paid') {
-      await tx.query(sql.run`insert into billing_subscriptions (id, tenant_id, plan, status) values (${newId()}, ${tx.tenantId}, ${tenant.plan}, 'active')`)
+      await tx.query(
+        sql.run`insert into billing_subscriptions (id, tenant_id, plan, status) values (${newId()}, ${tx.tenantId}, ${tenant.plan}, 'active')`,
+      )
     }
     const source = tenant.terms === 'trial' ? 'trial' : 'plan'
     await tx.query(sql.run`
@@ -53,7 +64,9 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
     for (const [code, role] of Object.entries(SEEDED_ROLES)) {
       const roleId = newId()
       roles[code as keyof typeof roles] = roleId
-      await tx.query(sql.run`insert into res_roles (id, tenant_id, code, name, template) values (${roleId}, ${tx.tenantId}, ${code}, ${role.name}, ${code})`)
+      await tx.query(
+        sql.run`insert into res_roles (id, tenant_id, code, name, template) values (${roleId}, ${tx.tenantId}, ${code}, ${role.name}, ${code})`,
+      )
       await tx.query(sql.run`
         insert into res_role_permissions (id, tenant_id, role_id, permission)
         select gen_random_uuid(), ${tx.tenantId}, ${roleId}, p from unnest(${sql.array([...role.permissions], 'text')}) as p`)
@@ -65,9 +78,14 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
 }
 
 /** An organization with its settings and workspaces. */
-export async function createOrganization(tx: Tx, organization: NewTenant['organizations'][number]): Promise<ProvisionedTenant['organizations'][number]> {
+export async function createOrganization(
+  tx: Tx,
+  organization: NewTenant['organizations'][number],
+): Promise<ProvisionedTenant['organizations'][number]> {
   const id = newId()
-  await tx.query(sql.run`insert into res_organizations (id, tenant_id, code, name) values (${id}, ${tx.tenantId}, ${organization.code}, ${organization.name})`)
+  await tx.query(
+    sql.run`insert into res_organizations (id, tenant_id, code, name) values (${id}, ${tx.tenantId}, ${organization.code}, ${organization.name})`,
+  )
   await tx.query(sql.run`
     insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
     values (${newId()}, ${tx.tenantId}, ${id}, ${sql.jsonb({ admin: null, manager: '10000' })})`)
@@ -76,7 +94,10 @@ export async function createOrganization(tx: Tx, organization: NewTenant['organi
     await tx.query(sql.run`
       insert into res_workspaces (id, tenant_id, organization_id, code, name)
       select w.id, ${tx.tenantId}, ${id}, w.code, w.name
-      from ${sql.unnest(workspaces.map((w) => [w.id, w.code, w.name]), ['uuid', 'text', 'text'])} as w (id, code, name)`)
+      from ${sql.unnest(
+        workspaces.map((w) => [w.id, w.code, w.name]),
+        ['uuid', 'text', 'text'],
+      )} as w (id, code, name)`)
   }
   return { id, code: organization.code, workspaces: workspaces.map(({ id, code }) => ({ id, code })) }
 }

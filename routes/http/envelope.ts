@@ -2,11 +2,14 @@
 import { type TProperties, type TSchema, Type } from 'typebox'
 import { type Detail, errorTable } from '../../domain/kernel/index.ts'
 
-const ErrorBody = Type.Object({
-  error: Type.Object({ code: Type.String(), message: Type.String(), details: Type.Object({}, { additionalProperties: true }) }),
-  detail: Type.String(),
-  correlation_id: Type.String(),
-}, { description: 'See docs/errors.md for every detail code.' })
+const ErrorBody = Type.Object(
+  {
+    error: Type.Object({ code: Type.String(), message: Type.String(), details: Type.Object({}, { additionalProperties: true }) }),
+    detail: Type.String(),
+    correlation_id: Type.String(),
+  },
+  { description: 'See docs/errors.md for every detail code.' },
+)
 
 export const ok = (data: TSchema, extra: TProperties = {}) => Type.Object({ data, ...extra })
 
@@ -23,16 +26,43 @@ export function errors(...details: Detail[]): Record<string, TSchema> {
     const { status } = errorTable[detail]
     byStatus.set(status, [...(byStatus.get(status) ?? []), detail])
   }
-  return Object.fromEntries([...byStatus].map(([status, list]) => [String(status), { ...ErrorBody, description: list.map((d) => `\`${d}\``).join(', ') } as TSchema]))
+  return Object.fromEntries(
+    [...byStatus].map(([status, list]) => [
+      String(status),
+      { ...ErrorBody, description: list.map((d) => `\`${d}\``).join(', ') } as TSchema,
+    ]),
+  )
 }
 
 /** What the plugins may answer before a route that needs a session is reached. */
 const GATE: Detail[] = [
-  'missing_token', 'invalid_token', 'token_expired', 'session_revoked', 'tenant_mismatch', 'permission_denied', 'blocked', 'context_required', 'context_forbidden',
-  'module_unavailable', 'tenant_not_found', 'rate_limited', 'internal', 'database_unavailable', 'overloaded',
+  'missing_token',
+  'invalid_token',
+  'token_expired',
+  'session_revoked',
+  'tenant_mismatch',
+  'permission_denied',
+  'blocked',
+  'context_required',
+  'context_forbidden',
+  'module_unavailable',
+  'tenant_not_found',
+  'rate_limited',
+  'internal',
+  'database_unavailable',
+  'overloaded',
 ]
-const BODY: Detail[] = ['invalid_body', 'invalid_json', 'body_too_large', 'unsupported_media_type', 'read_only', 'origin_forbidden', 'idempotency_key_reused']
+const BODY: Detail[] = [
+  'invalid_body',
+  'invalid_json',
+  'body_too_large',
+  'unsupported_media_type',
+  'read_only',
+  'origin_forbidden',
+  'idempotency_key_reused',
+]
 
 export const guarded = (...details: Detail[]) => errors(...GATE, 'invalid_params', 'invalid_query', ...details)
 export const mutation = (...details: Detail[]) => errors(...GATE, ...BODY, 'invalid_params', 'invalid_value', 'invalid_headers', ...details)
-export const open = (...details: Detail[]) => errors('tenant_not_found', 'rate_limited', 'internal', 'database_unavailable', 'overloaded', ...BODY.slice(0, 4), ...details)
+export const open = (...details: Detail[]) =>
+  errors('tenant_not_found', 'rate_limited', 'internal', 'database_unavailable', 'overloaded', ...BODY.slice(0, 4), ...details)

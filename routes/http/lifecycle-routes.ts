@@ -16,27 +16,46 @@ interface LifecycleRoutes {
 
 const OnlyVersion = Type.Optional(Type.Object({ version: Type.Optional(Version) }, { additionalProperties: false }))
 
-/** The transition routes of a document as a Fastify plugin; each needs the permission `<entity>.<transition>`. */
 // biome-ignore lint/suspicious/noExplicitAny: a lifecycle of any document
-export const lifecycleRoutes = (lifecycle: Lifecycle<any>, { module, document, move, input = {} }: LifecycleRoutes) => async (app: FastifyInstance) => {
-  const path = pathOf(lifecycle.row.table)
-  for (const [name, transition] of Object.entries(lifecycle.transitions)) {
-    if (transition.internal) continue
-    app.post<{ Params: { id: string }; Body: object | undefined }>(`${path}/:id/${name}`, {
-      permission: `${lifecycle.permission}.${name}`,
-      module,
-      schema: {
-        tags: [path.split('/')[2]!],
-        summary: transition.summary,
-        description: `From ${[transition.from].flat().join(', ')} to ${transition.to}.`,
-        params: Id,
-        body: transition.input ? Type.Optional(transition.input) : OnlyVersion,
-        response: { 200: ok(document), ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_transition', 'in_use', 'self_approval', 'approval_limit') },
-      },
-    }, async (request, reply) => {
-      const version = versionOf(request)
-      const given = { ...(request.body as object | undefined), ...input[name]?.(request) }
-      return tagged(reply, await request.write((tx) => move(tx, name, request.params.id, version, given)))
-    })
+type AnyLifecycle = Lifecycle<any>
+
+/** The transition routes of a document as a Fastify plugin; each needs the permission `<entity>.<transition>`. */
+export const lifecycleRoutes =
+  (lifecycle: AnyLifecycle, { module, document, move, input = {} }: LifecycleRoutes) =>
+  async (app: FastifyInstance) => {
+    const path = pathOf(lifecycle.row.table)
+    for (const [name, transition] of Object.entries(lifecycle.transitions)) {
+      if (transition.internal) continue
+      app.post<{ Params: { id: string }; Body: object | undefined }>(
+        `${path}/:id/${name}`,
+        {
+          permission: `${lifecycle.permission}.${name}`,
+          module,
+          schema: {
+            tags: [path.split('/')[2]!],
+            summary: transition.summary,
+            description: `From ${[transition.from].flat().join(', ')} to ${transition.to}.`,
+            params: Id,
+            body: transition.input ? Type.Optional(transition.input) : OnlyVersion,
+            response: {
+              200: ok(document),
+              ...mutation(
+                'not_found',
+                'version_required',
+                'version_conflict',
+                'invalid_transition',
+                'in_use',
+                'self_approval',
+                'approval_limit',
+              ),
+            },
+          },
+        },
+        async (request, reply) => {
+          const version = versionOf(request)
+          const given = { ...(request.body as object | undefined), ...input[name]?.(request) }
+          return tagged(reply, await request.write((tx) => move(tx, name, request.params.id, version, given)))
+        },
+      )
+    }
   }
-}

@@ -14,7 +14,12 @@ function csvField(value: unknown): string {
 }
 
 /** Answers a list as the contract says; with `Accept: text/csv` as CSV, page after page, so memory stays flat. */
-export async function replyList(request: FastifyRequest, reply: FastifyReply, spec: ListSpec, load: (tx: Tx, query: ListQuery) => Promise<Page>) {
+export async function replyList(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  spec: ListSpec,
+  load: (tx: Tx, query: ListQuery) => Promise<Page>,
+) {
   const { cursor, ...rest } = request.query as Record<string, string>
   const query = parseListQuery(spec, rest)
   const key = request.server.services.settings.cursorKey
@@ -30,7 +35,10 @@ export async function replyList(request: FastifyRequest, reply: FastifyReply, sp
         if (!page.next) return
       }
     }
-    return reply.type('text/csv; charset=utf-8').header('content-disposition', `attachment; filename="${spec.row.table}.csv"`).send(Readable.from(lines()))
+    return reply
+      .type('text/csv; charset=utf-8')
+      .header('content-disposition', `attachment; filename="${spec.row.table}.csv"`)
+      .send(Readable.from(lines()))
   }
   const page = await request.read((tx) => load(tx, query))
   const next = page.next ? writeCursor(key, scope, query, page.next) : null
@@ -39,6 +47,8 @@ export async function replyList(request: FastifyRequest, reply: FastifyReply, sp
     url.searchParams.set('cursor', next)
     reply.header('link', `<${url.pathname}${url.search}>; rel="next"`)
   }
-  const data = query.fields ? page.rows.map((r) => Object.fromEntries(query.fields!.map((f) => [f, (r as Record<string, unknown>)[f]]))) : page.rows
+  const data = query.fields
+    ? page.rows.map((r) => Object.fromEntries(query.fields!.map((f) => [f, (r as Record<string, unknown>)[f]])))
+    : page.rows
   return { data, pagination: { limit: query.limit, next_cursor: next, ...(page.total === undefined ? {} : { total: page.total }) } }
 }

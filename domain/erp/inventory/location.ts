@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { Code, type Tx, failure, Name, nullable, oneOf, resource, row, sql, Uuid } from '../../kernel/index.ts'
+import { Code, failure, Name, nullable, oneOf, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 
 export const LOCATION_KINDS = ['internal', 'supplier', 'client', 'production', 'loss', 'transit'] as const
 
@@ -26,7 +26,8 @@ const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS) }, { additiona
 /** The organization's location of a virtual kind, made at first need. The unique code makes a race harmless. */
 export async function virtualLocation(tx: Tx, kind: 'supplier' | 'client' | 'production' | 'loss'): Promise<string> {
   const code = `VIRTUAL-${kind.toUpperCase()}`
-  const find = () => tx.maybeOne(sql.prepared(Found)`
+  const find = () =>
+    tx.maybeOne(sql.prepared(Found)`
     select id, kind from erp_location
     where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and code = ${code} and deleted_at is null`)
   const known = await find()

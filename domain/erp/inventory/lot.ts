@@ -38,7 +38,10 @@ export async function ensureLots(tx: Tx, wanted: readonly WantedLot[]): Promise<
     on conflict do nothing`)
   const known = await tx.any(sql.prepared(Known)`
     select l.id, l.product_id, l.code from erp_lot l
-    join ${sql.unnest(rows.map(([, product, code]) => [product!, code!]), ['uuid', 'text'])} as w (product_id, code) on w.product_id = l.product_id and w.code = l.code
+    join ${sql.unnest(
+      rows.map(([, product, code]) => [product!, code!]),
+      ['uuid', 'text'],
+    )} as w (product_id, code) on w.product_id = l.product_id and w.code = l.code
     where l.tenant_id = ${tx.tenantId} and l.organization_id = ${tx.context.organizationId} and l.deleted_at is null`)
   return new Map(known.map((lot) => [`${lot.product_id} ${lot.code}`, lot.id]))
 }

@@ -46,7 +46,16 @@ export interface MoveSource {
  */
 export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveSource): Promise<readonly StockMove[]> {
   const ids = moves.map(() => newId())
-  const rows = moves.map((m, at) => [ids[at]!, m.product_id, m.lot_id, m.from_location_id, m.to_location_id, m.quantity, m.unit_cost ?? null, m.currency ?? null])
+  const rows = moves.map((m, at) => [
+    ids[at]!,
+    m.product_id,
+    m.lot_id,
+    m.from_location_id,
+    m.to_location_id,
+    m.quantity,
+    m.unit_cost ?? null,
+    m.currency ?? null,
+  ])
   const returned = await tx.any(sql.prepared(StockMove)`
     insert into erp_stock_move (id, tenant_id, organization_id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency,
       effective_at, source_type, source_id, reason, actor_id, created_at)
@@ -61,8 +70,15 @@ export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveS
   for (const product of new Set(posted.map((m) => m.product_id))) {
     const own = posted.filter((m) => m.product_id === product)
     tx.emit({
-      type: 'erp.stock.moved', entity_id: product, version: 1,
-      data: { organization_id: tx.context.organizationId, product_id: product, location_ids: [...new Set(own.flatMap((m) => [m.from_location_id, m.to_location_id]))], moves: own },
+      type: 'erp.stock.moved',
+      entity_id: product,
+      version: 1,
+      data: {
+        organization_id: tx.context.organizationId,
+        product_id: product,
+        location_ids: [...new Set(own.flatMap((m) => [m.from_location_id, m.to_location_id]))],
+        moves: own,
+      },
     })
   }
   return posted

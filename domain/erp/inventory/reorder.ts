@@ -1,6 +1,19 @@
 // Low stock: a rule a product and location, at most one open alert a rule.
 import { Type } from 'typebox'
-import { decimal, newId, nullable, oneOf, Quantity, resource, row, SignedQuantity, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import {
+  decimal,
+  newId,
+  nullable,
+  oneOf,
+  Quantity,
+  resource,
+  row,
+  SignedQuantity,
+  sql,
+  Timestamp,
+  type Tx,
+  Uuid,
+} from '../../kernel/index.ts'
 import { Product } from '../products/index.ts'
 import { Location } from './location.ts'
 
@@ -16,7 +29,13 @@ export const reorderRules = resource(ReorderRule, {
 })
 
 export const StockAlert = row('erp_stock_alert', {
-  rule_id: Uuid, product_id: Uuid, location_id: Uuid, on_hand: SignedQuantity, minimum: Quantity, status: oneOf(['raised', 'cleared']), cleared_at: nullable(Timestamp),
+  rule_id: Uuid,
+  product_id: Uuid,
+  location_id: Uuid,
+  on_hand: SignedQuantity,
+  minimum: Quantity,
+  status: oneOf(['raised', 'cleared']),
+  cleared_at: nullable(Timestamp),
 })
 
 export const stockAlerts = resource(StockAlert, {
@@ -26,7 +45,10 @@ export const stockAlerts = resource(StockAlert, {
   sort: ['created_at'],
 })
 
-const Level = Type.Object({ rule_id: Uuid, organization_id: Uuid, location_id: Uuid, minimum: Quantity, on_hand: SignedQuantity, alert_id: nullable(Uuid) }, { additionalProperties: false })
+const Level = Type.Object(
+  { rule_id: Uuid, organization_id: Uuid, location_id: Uuid, minimum: Quantity, on_hand: SignedQuantity, alert_id: nullable(Uuid) },
+  { additionalProperties: false },
+)
 
 /**
  * Raises and clears the alerts of a product after its stock changed. It looks at what is there now, not at what the event
@@ -41,7 +63,13 @@ export async function reviewReorderRules(tx: Tx, productId: string): Promise<voi
     order by r.id for update of r`)
   for (const level of levels) {
     const low = decimal(level.on_hand).lt(level.minimum)
-    const data = { organization_id: level.organization_id, product_id: productId, location_id: level.location_id, on_hand: level.on_hand, minimum: level.minimum }
+    const data = {
+      organization_id: level.organization_id,
+      product_id: productId,
+      location_id: level.location_id,
+      on_hand: level.on_hand,
+      minimum: level.minimum,
+    }
     if (low && !level.alert_id) {
       const id = newId()
       await tx.query(sql.run`

@@ -1,6 +1,19 @@
 // Taking stock out, moving it, and asking what there is.
 import { type Static, Type } from 'typebox'
-import { decimal, failure, nullable, PositiveQuantity, Quantity, SignedQuantity, quantity as format, sql, Text, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import {
+  decimal,
+  failure,
+  quantity as format,
+  nullable,
+  PositiveQuantity,
+  Quantity,
+  SignedQuantity,
+  sql,
+  Text,
+  Timestamp,
+  type Tx,
+  Uuid,
+} from '../../kernel/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
 import { type NewMove, postMoves, type StockMove } from './moves.ts'
@@ -15,12 +28,21 @@ const Wanted = {
 }
 
 export const StockIssue = Type.Object(
-  { ...Wanted, location_id: Uuid, destination: Type.Optional(Type.Unsafe<'client' | 'production' | 'loss'>({ type: 'string', enum: ['client', 'production', 'loss'], default: 'client' })) },
+  {
+    ...Wanted,
+    location_id: Uuid,
+    destination: Type.Optional(
+      Type.Unsafe<'client' | 'production' | 'loss'>({ type: 'string', enum: ['client', 'production', 'loss'], default: 'client' }),
+    ),
+  },
   { additionalProperties: false },
 )
 export const StockTransfer = Type.Object({ ...Wanted, from_location_id: Uuid, to_location_id: Uuid }, { additionalProperties: false })
 
-const Free = Type.Object({ lot_id: nullable(Uuid), free: SignedQuantity, expires_on: nullable(Type.String()) }, { additionalProperties: false })
+const Free = Type.Object(
+  { lot_id: nullable(Uuid), free: SignedQuantity, expires_on: nullable(Type.String()) },
+  { additionalProperties: false },
+)
 
 /**
  * Picks `amount` (base unit) of a product out of a location, earliest expiry first, things without lot last.
@@ -48,15 +70,32 @@ async function pick(tx: Tx, productId: string, from: string, to: string, amount:
     moves.push({ product_id: productId, lot_id: quant.lot_id, from_location_id: from, to_location_id: to, quantity: format(taken) })
   }
   if (missing.isZero()) return moves
-  throw failure('insufficient_stock', { product_id: productId, location_id: from, requested: amount, available: format(decimal(amount).minus(missing)) })
+  throw failure('insufficient_stock', {
+    product_id: productId,
+    location_id: from,
+    requested: amount,
+    available: format(decimal(amount).minus(missing)),
+  })
 }
 
-async function moveOut(tx: Tx, wanted: Pick<Static<typeof StockTransfer>, 'product_id' | 'quantity' | 'uom_id' | 'lot_id' | 'effective_at' | 'reason'>, from: string, to: string, source: string): Promise<readonly StockMove[]> {
+async function moveOut(
+  tx: Tx,
+  wanted: Pick<Static<typeof StockTransfer>, 'product_id' | 'quantity' | 'uom_id' | 'lot_id' | 'effective_at' | 'reason'>,
+  from: string,
+  to: string,
+  source: string,
+): Promise<readonly StockMove[]> {
   const [unit] = await unitsOf(tx, [wanted])
   if (unit!.kind !== 'stocked') throw failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
-  if (wanted.effective_at && Date.parse(wanted.effective_at) > tx.now.getTime()) throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
+  if (wanted.effective_at && Date.parse(wanted.effective_at) > tx.now.getTime())
+    throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
   const moves = await pick(tx, wanted.product_id, from, to, format(toBase(wanted.quantity, unit!)), wanted.lot_id)
-  return postMoves(tx, moves, { source_type: source, source_id: null, effective_at: wanted.effective_at ?? tx.now.toISOString(), reason: wanted.reason ?? null })
+  return postMoves(tx, moves, {
+    source_type: source,
+    source_id: null,
+    effective_at: wanted.effective_at ?? tx.now.toISOString(),
+    reason: wanted.reason ?? null,
+  })
 }
 
 /** Takes stock out of a location. Throws `insufficient_stock`, `invalid_reference`, `invalid_value`. */
@@ -67,7 +106,8 @@ export async function issueStock(tx: Tx, issue: Static<typeof StockIssue>): Prom
 
 /** Moves stock between two locations at once. Throws as `issueStock`. */
 export async function transferStock(tx: Tx, transfer: Static<typeof StockTransfer>): Promise<readonly StockMove[]> {
-  if (transfer.from_location_id === transfer.to_location_id) throw failure('invalid_value', { path: 'to_location_id', rule: 'another_location' })
+  if (transfer.from_location_id === transfer.to_location_id)
+    throw failure('invalid_value', { path: 'to_location_id', rule: 'another_location' })
   await requireStockLocation(tx, transfer.from_location_id, 'from_location_id')
   await requireStockLocation(tx, transfer.to_location_id, 'to_location_id')
   return moveOut(tx, transfer, transfer.from_location_id, transfer.to_location_id, 'stock_transfer')
@@ -84,7 +124,8 @@ export interface StockQuestion {
 }
 
 /** What there is now in the locations that hold stock, by product, location and lot. At most 1,000 rows. */
-export const stockOnHand = (tx: Tx, { product_id, location_id }: StockQuestion) => tx.any(sql.prepared(StockLevel)`
+export const stockOnHand = (tx: Tx, { product_id, location_id }: StockQuestion) =>
+  tx.any(sql.prepared(StockLevel)`
   select q.product_id, q.location_id, q.lot_id, q.quantity, q.reserved, q.quantity - q.reserved as available
   from erp_stock_quant q join erp_location l on l.tenant_id = q.tenant_id and l.id = q.location_id and l.kind in ('internal', 'transit')
   where q.tenant_id = ${tx.tenantId} and q.organization_id = ${tx.context.organizationId} and q.quantity <> 0
@@ -93,7 +134,8 @@ export const stockOnHand = (tx: Tx, { product_id, location_id }: StockQuestion) 
   order by q.product_id, q.location_id, q.lot_id limit 1000`)
 
 /** What there was at a moment: the sum of the moves that were effective by then. Nothing was reserved in the past. */
-export const stockAsOf = (tx: Tx, at: string, { product_id, location_id }: StockQuestion) => tx.any(sql.prepared(StockLevel)`
+export const stockAsOf = (tx: Tx, at: string, { product_id, location_id }: StockQuestion) =>
+  tx.any(sql.prepared(StockLevel)`
   select e.product_id, e.location_id, e.lot_id, sum(e.delta) as quantity, 0::numeric(19, 6) as reserved, sum(e.delta) as available
   from (
     select product_id, to_location_id as location_id, lot_id, quantity as delta from erp_stock_move
@@ -116,7 +158,8 @@ export const StockDifference = Type.Object(
 )
 
 /** Where the sum of the moves and the quants differ. There must be none, ever. */
-export const verifyStock = (tx: Tx) => tx.any(sql.type(StockDifference)`
+export const verifyStock = (tx: Tx) =>
+  tx.any(sql.type(StockDifference)`
   with ledger as (
     select product_id, location_id, lot_id, sum(delta) as quantity from (
       select product_id, to_location_id as location_id, lot_id, quantity as delta from erp_stock_move where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId}

@@ -1,1 +1,1 @@
-export { parties, Party } from './party.ts'
+export { Party, parties } from './party.ts'

@@ -1,6 +1,29 @@
 // Goods receipts: what came for an order becomes lots, moves and stock, in one transaction.
 import { type Static, Type } from 'typebox'
-import { columns, DateOnly, decimal, failure, money, newId, nextNumber, nullable, oneOf, PositiveQuantity, Quantity, quantity as format, row, type RowOf, scopeOf, sql, Text, Timestamp, type Tx, Uuid, Version, type ListSpec } from '../../kernel/index.ts'
+import {
+  columns,
+  DateOnly,
+  decimal,
+  failure,
+  quantity as format,
+  type ListSpec,
+  money,
+  newId,
+  nextNumber,
+  nullable,
+  oneOf,
+  PositiveQuantity,
+  Quantity,
+  type RowOf,
+  row,
+  scopeOf,
+  sql,
+  Text,
+  Timestamp,
+  type Tx,
+  Uuid,
+  Version,
+} from '../../kernel/index.ts'
 import { ensureLots, postMoves, requireStockLocation, virtualLocation } from '../inventory/index.ts'
 import { movePurchaseOrder, purchaseOrderLifecycle } from './purchase-order.ts'
 
@@ -16,12 +39,27 @@ export const GoodsReceipt = row('erp_goods_receipt', {
 export type GoodsReceipt = RowOf<typeof GoodsReceipt>
 
 const ReceiptLine = Type.Object(
-  { id: Uuid, order_line_id: Uuid, product_id: Uuid, lot_id: nullable(Uuid), quantity: Quantity, base_quantity: Quantity, move_id: nullable(Uuid) },
+  {
+    id: Uuid,
+    order_line_id: Uuid,
+    product_id: Uuid,
+    lot_id: nullable(Uuid),
+    quantity: Quantity,
+    base_quantity: Quantity,
+    move_id: nullable(Uuid),
+  },
   { additionalProperties: false },
 )
-export const GoodsReceiptDocument = Type.Object({ ...GoodsReceipt.schema.properties, lines: Type.Array(ReceiptLine) }, { additionalProperties: false })
+export const GoodsReceiptDocument = Type.Object(
+  { ...GoodsReceipt.schema.properties, lines: Type.Array(ReceiptLine) },
+  { additionalProperties: false },
+)
 
-export const goodsReceiptList: ListSpec = { row: GoodsReceipt as never, filter: ['code', 'order_id', 'created_at'], sort: ['created_at', 'code'] }
+export const goodsReceiptList: ListSpec = {
+  row: GoodsReceipt as never,
+  filter: ['code', 'order_id', 'created_at'],
+  sort: ['created_at', 'code'],
+}
 
 export const NewGoodsReceipt = Type.Object(
   {
@@ -31,11 +69,19 @@ export const NewGoodsReceipt = Type.Object(
     notes: Type.Optional(nullable(Text)),
     order_version: Type.Optional(Version),
     lines: Type.Array(
-      Type.Object({
-        order_line_id: Uuid,
-        quantity: PositiveQuantity,
-        lot: Type.Optional(Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }), expires_on: Type.Optional(nullable(DateOnly)) }, { additionalProperties: false })),
-      }, { additionalProperties: false }),
+      Type.Object(
+        {
+          order_line_id: Uuid,
+          quantity: PositiveQuantity,
+          lot: Type.Optional(
+            Type.Object(
+              { code: Type.String({ minLength: 1, maxLength: 64 }), expires_on: Type.Optional(nullable(DateOnly)) },
+              { additionalProperties: false },
+            ),
+          ),
+        },
+        { additionalProperties: false },
+      ),
       { minItems: 1, maxItems: 500 },
     ),
   },
@@ -43,7 +89,16 @@ export const NewGoodsReceipt = Type.Object(
 )
 
 const OpenLine = Type.Object(
-  { id: Uuid, product_id: Uuid, quantity: Quantity, base_quantity: Quantity, received_quantity: Quantity, unit_price: Type.String(), lot_tracked: Type.Boolean(), stocked: Type.Boolean() },
+  {
+    id: Uuid,
+    product_id: Uuid,
+    quantity: Quantity,
+    base_quantity: Quantity,
+    received_quantity: Quantity,
+    unit_price: Type.String(),
+    lot_tracked: Type.Boolean(),
+    stocked: Type.Boolean(),
+  },
   { additionalProperties: false },
 )
 
@@ -61,10 +116,15 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
     throw error.detail === 'not_found' ? failure('invalid_reference', { path: 'order_id', ids: [input.order_id] }) : error
   })
   if (order.status !== 'sent' && order.status !== 'partially_received') {
-    throw failure('invalid_transition', { status: order.status, transition: 'receive', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) }, 'Only an order that was sent can be received.')
+    throw failure(
+      'invalid_transition',
+      { status: order.status, transition: 'receive', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) },
+      'Only an order that was sent can be received.',
+    )
   }
   if (input.order_version && input.order_version !== order.version) throw failure('version_conflict', { current: order })
-  if (input.received_at && Date.parse(input.received_at) > tx.now.getTime()) throw failure('invalid_value', { path: 'received_at', rule: 'not_in_future' })
+  if (input.received_at && Date.parse(input.received_at) > tx.now.getTime())
+    throw failure('invalid_value', { path: 'received_at', rule: 'not_in_future' })
   await requireStockLocation(tx, input.location_id, 'location_id')
   const open = await tx.any(sql.prepared(OpenLine)`
     select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.kind = 'stocked' as stocked
@@ -72,16 +132,32 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
     where l.tenant_id = ${tx.tenantId} and l.order_id = ${order.id} order by l.position`)
   const lines = checkLines(input.lines, open, tolerance)
 
-  const lots = await ensureLots(tx, lines.filter((l) => l.lot).map((l) => ({ product_id: l.ordered.product_id, code: l.lot!.code, expires_on: l.lot!.expires_on ?? null })))
+  const lots = await ensureLots(
+    tx,
+    lines.filter((l) => l.lot).map((l) => ({ product_id: l.ordered.product_id, code: l.lot!.code, expires_on: l.lot!.expires_on ?? null })),
+  )
   const lotOf = (l: (typeof lines)[number]) => (l.lot ? lots.get(`${l.ordered.product_id} ${l.lot.code}`)! : null)
   const from = await virtualLocation(tx, 'supplier')
   const receivedAt = input.received_at ?? tx.now.toISOString()
   const id = newId()
   const now = tx.now.toISOString()
   const stocked = lines.filter((l) => l.ordered.stocked)
-  const moves = stocked.length === 0 ? [] : await postMoves(tx, stocked.map((l) => ({
-    product_id: l.ordered.product_id, lot_id: lotOf(l), from_location_id: from, to_location_id: input.location_id, quantity: l.base, unit_cost: l.unitCost, currency: order.currency,
-  })), { source_type: 'goods_receipt', source_id: id, effective_at: receivedAt })
+  const moves =
+    stocked.length === 0
+      ? []
+      : await postMoves(
+          tx,
+          stocked.map((l) => ({
+            product_id: l.ordered.product_id,
+            lot_id: lotOf(l),
+            from_location_id: from,
+            to_location_id: input.location_id,
+            quantity: l.base,
+            unit_cost: l.unitCost,
+            currency: order.currency,
+          })),
+          { source_type: 'goods_receipt', source_id: id, effective_at: receivedAt },
+        )
 
   const receipt = await tx.one(sql.prepared(GoodsReceipt.schema)`
     insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, notes, created_at, updated_at)
@@ -91,7 +167,10 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
   const written = await tx.any(sql.prepared(ReceiptLine)`
     insert into erp_goods_receipt_line (id, tenant_id, organization_id, receipt_id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id, created_at)
     select l.id, ${tx.tenantId}, ${tx.context.organizationId}, ${id}, l.order_line_id, l.product_id, l.lot_id, l.quantity, l.base_quantity, l.move_id, ${now}
-    from ${sql.unnest(lines.map((l) => [newId(), l.ordered.id, l.ordered.product_id, lotOf(l), l.quantity, l.base, moveOf.get(l) ?? null]), ['uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'uuid'])}
+    from ${sql.unnest(
+      lines.map((l) => [newId(), l.ordered.id, l.ordered.product_id, lotOf(l), l.quantity, l.base, moveOf.get(l) ?? null]),
+      ['uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'uuid'],
+    )}
       as l (id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id)
     returning id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id`)
   await tx.query(sql.run`
@@ -116,12 +195,20 @@ function checkLines(wanted: readonly Wanted[], open: readonly Static<typeof Open
     const path = `lines/${index}`
     const ordered = byId.get(line.order_line_id)
     if (!ordered) throw failure('invalid_reference', { path: `${path}/order_line_id`, ids: [line.order_line_id] })
-    if (ordered.lot_tracked && !line.lot) throw failure('invalid_value', { path: `${path}/lot`, rule: 'required' }, 'This product is tracked by lot: say which lot came.')
-    if (!ordered.lot_tracked && line.lot) throw failure('invalid_value', { path: `${path}/lot`, rule: 'not_tracked' }, 'This product is not tracked by lot.')
+    if (ordered.lot_tracked && !line.lot)
+      throw failure('invalid_value', { path: `${path}/lot`, rule: 'required' }, 'This product is tracked by lot: say which lot came.')
+    if (!ordered.lot_tracked && line.lot)
+      throw failure('invalid_value', { path: `${path}/lot`, rule: 'not_tracked' }, 'This product is not tracked by lot.')
     const sum = arrived.get(ordered.id)!.plus(line.quantity)
     arrived.set(ordered.id, sum)
     const most = decimal(ordered.quantity).mul(decimal(1).plus(tolerance))
-    if (sum.gt(most)) throw failure('over_receipt', { path: `${path}/quantity`, ordered: ordered.quantity, received: ordered.received_quantity, at_most: format(most) })
+    if (sum.gt(most))
+      throw failure('over_receipt', {
+        path: `${path}/quantity`,
+        ordered: ordered.quantity,
+        received: ordered.received_quantity,
+        at_most: format(most),
+      })
     const perUnit = decimal(ordered.base_quantity).div(ordered.quantity)
     return { ...line, ordered, base: format(perUnit.mul(line.quantity)), unitCost: money(decimal(ordered.unit_price).div(perUnit)) }
   })

@@ -1,33 +1,73 @@
 // Purchase orders: the document, its lines, its lifecycle.
 import { type Static, Type } from 'typebox'
 import {
-  columns, Currency, DateOnly, decimal, failure, lifecycle, listRows, type ListQuery, type ListSpec, money, newId, nextNumber, nullable, oneOf, type Page,
-  Price, PositiveQuantity, Quantity, quantity as format, row, type RowOf, scopeOf, sql, Text, Timestamp, type Tx, Uuid, Version,
+  Currency,
+  columns,
+  DateOnly,
+  decimal,
+  failure,
+  quantity as format,
+  type ListQuery,
+  type ListSpec,
+  lifecycle,
+  listRows,
+  money,
+  newId,
+  nextNumber,
+  nullable,
+  oneOf,
+  type Page,
+  PositiveQuantity,
+  Price,
+  Quantity,
+  type RowOf,
+  row,
+  scopeOf,
+  sql,
+  Text,
+  Timestamp,
+  type Tx,
+  Uuid,
+  Version,
 } from '../../kernel/index.ts'
 import { Party } from '../parties/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 
 const STATES = ['draft', 'submitted', 'approved', 'sent', 'partially_received', 'received', 'closed', 'cancelled'] as const
 
-export const PurchaseOrder = row('erp_purchase_order', {
-  code: Type.String(),
-  status: oneOf(STATES),
-  supplier_id: Uuid,
-  currency: Currency,
-  total: Price,
-  expected_on: nullable(DateOnly),
-  notes: nullable(Text),
-  requested_by: Uuid,
-  submitted_at: nullable(Timestamp),
-  approved_by: nullable(Uuid),
-  approved_at: nullable(Timestamp),
-  sent_at: nullable(Timestamp),
-  cancelled_reason: nullable(Text),
-}, { derived: ['code', 'status', 'total', 'requested_by', 'submitted_at', 'approved_by', 'approved_at', 'sent_at', 'cancelled_reason'] })
+export const PurchaseOrder = row(
+  'erp_purchase_order',
+  {
+    code: Type.String(),
+    status: oneOf(STATES),
+    supplier_id: Uuid,
+    currency: Currency,
+    total: Price,
+    expected_on: nullable(DateOnly),
+    notes: nullable(Text),
+    requested_by: Uuid,
+    submitted_at: nullable(Timestamp),
+    approved_by: nullable(Uuid),
+    approved_at: nullable(Timestamp),
+    sent_at: nullable(Timestamp),
+    cancelled_reason: nullable(Text),
+  },
+  { derived: ['code', 'status', 'total', 'requested_by', 'submitted_at', 'approved_by', 'approved_at', 'sent_at', 'cancelled_reason'] },
+)
 export type PurchaseOrder = RowOf<typeof PurchaseOrder>
 
 export const PurchaseOrderLine = Type.Object(
-  { id: Uuid, position: Type.Integer(), product_id: Uuid, uom_id: Uuid, quantity: Quantity, base_quantity: Quantity, unit_price: Price, amount: Price, received_quantity: Quantity },
+  {
+    id: Uuid,
+    position: Type.Integer(),
+    product_id: Uuid,
+    uom_id: Uuid,
+    quantity: Quantity,
+    base_quantity: Quantity,
+    unit_price: Price,
+    amount: Price,
+    received_quantity: Quantity,
+  },
   { additionalProperties: false },
 )
 export type PurchaseOrderLine = Static<typeof PurchaseOrderLine>
@@ -39,7 +79,10 @@ export const PurchaseOrderDocument = Type.Object(
 )
 export type PurchaseOrderDocument = PurchaseOrder & { lines: readonly PurchaseOrderLine[]; allowed_transitions: string[] }
 
-const NewLine = Type.Object({ product_id: Uuid, uom_id: Type.Optional(Uuid), quantity: PositiveQuantity, unit_price: Price }, { additionalProperties: false })
+const NewLine = Type.Object(
+  { product_id: Uuid, uom_id: Type.Optional(Uuid), quantity: PositiveQuantity, unit_price: Price },
+  { additionalProperties: false },
+)
 export const NewPurchaseOrder = Type.Object(
   {
     supplier_id: Uuid,
@@ -50,7 +93,10 @@ export const NewPurchaseOrder = Type.Object(
   },
   { additionalProperties: false },
 )
-export const PurchaseOrderPatch = Type.Object({ ...Type.Partial(NewPurchaseOrder).properties, version: Type.Optional(Version) }, { additionalProperties: false })
+export const PurchaseOrderPatch = Type.Object(
+  { ...Type.Partial(NewPurchaseOrder).properties, version: Type.Optional(Version) },
+  { additionalProperties: false },
+)
 
 export const purchaseOrderList: ListSpec = {
   row: PurchaseOrder as never,
@@ -59,7 +105,8 @@ export const purchaseOrderList: ListSpec = {
   search: ['code'],
 }
 
-const linesOf = (tx: Tx, orderId: string) => tx.any(sql.prepared(PurchaseOrderLine)`
+const linesOf = (tx: Tx, orderId: string) =>
+  tx.any(sql.prepared(PurchaseOrderLine)`
   select id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, received_quantity
   from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${orderId} order by position`)
 
@@ -71,8 +118,11 @@ export async function getPurchaseOrder(tx: Tx, id: string): Promise<PurchaseOrde
   return documentOf(order as PurchaseOrder, await linesOf(tx, id))
 }
 
-const documentOf = (order: PurchaseOrder, lines: readonly PurchaseOrderLine[]): PurchaseOrderDocument =>
-  ({ ...order, lines, allowed_transitions: purchaseOrderLifecycle.allowed(order.status) })
+const documentOf = (order: PurchaseOrder, lines: readonly PurchaseOrderLine[]): PurchaseOrderDocument => ({
+  ...order,
+  lines,
+  allowed_transitions: purchaseOrderLifecycle.allowed(order.status),
+})
 
 export const listPurchaseOrders = (tx: Tx, query: ListQuery): Promise<Page<PurchaseOrder>> => listRows(tx, purchaseOrderList, query)
 
@@ -91,7 +141,16 @@ async function priced(tx: Tx, lines: Lines) {
 
 /** All lines in one statement. */
 async function writeLines(tx: Tx, orderId: string, { rows }: Awaited<ReturnType<typeof priced>>): Promise<readonly PurchaseOrderLine[]> {
-  const values = rows.map(({ unit, line, position, base, amount }) => [newId(), position, unit.product_id, unit.uom_id, line.quantity, base, line.unit_price, amount])
+  const values = rows.map(({ unit, line, position, base, amount }) => [
+    newId(),
+    position,
+    unit.product_id,
+    unit.uom_id,
+    line.quantity,
+    base,
+    line.unit_price,
+    amount,
+  ])
   const written = await tx.any(sql.prepared(PurchaseOrderLine)`
     insert into erp_purchase_order_line (id, tenant_id, organization_id, order_id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, created_at, updated_at)
     select l.id, ${tx.tenantId}, ${tx.context.organizationId}, ${orderId}, l.position, l.product_id, l.uom_id, l.quantity, l.base_quantity, l.unit_price, l.amount, ${tx.now.toISOString()}, ${tx.now.toISOString()}
@@ -105,7 +164,8 @@ const Supplier = Type.Object({ id: Uuid, supplies: Type.Boolean() }, { additiona
 async function requireSupplier(tx: Tx, id: string): Promise<void> {
   const found = await tx.maybeOne(sql.prepared(Supplier)`
     select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party as never))} and id = ${id} and deleted_at is null`)
-  if (!found?.supplies) throw failure('invalid_reference', { path: 'supplier_id', ids: [id] }, found ? 'This party is not a supplier.' : undefined)
+  if (!found?.supplies)
+    throw failure('invalid_reference', { path: 'supplier_id', ids: [id] }, found ? 'This party is not a supplier.' : undefined)
 }
 
 /** A draft order. Throws `invalid_reference` for a supplier, product or unit that is not there. */
@@ -126,10 +186,20 @@ export async function createPurchaseOrder(tx: Tx, input: Static<typeof NewPurcha
 }
 
 /** Changes a draft; `lines`, where given, replace all lines. Throws `invalid_transition` once it was submitted. */
-export async function updatePurchaseOrder(tx: Tx, id: string, version: number, patch: Static<typeof PurchaseOrderPatch>): Promise<PurchaseOrderDocument> {
+export async function updatePurchaseOrder(
+  tx: Tx,
+  id: string,
+  version: number,
+  patch: Static<typeof PurchaseOrderPatch>,
+): Promise<PurchaseOrderDocument> {
   const order = await purchaseOrderLifecycle.lock(tx, id)
   if (order.version !== version) throw failure('version_conflict', { current: await getPurchaseOrder(tx, id) })
-  if (order.status !== 'draft') throw failure('invalid_transition', { status: order.status, transition: 'update', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) }, 'Only a draft can be changed.')
+  if (order.status !== 'draft')
+    throw failure(
+      'invalid_transition',
+      { status: order.status, transition: 'update', allowed_transitions: purchaseOrderLifecycle.allowed(order.status) },
+      'Only a draft can be changed.',
+    )
   if (patch.supplier_id) await requireSupplier(tx, patch.supplier_id)
   let total = order.total
   if (patch.lines) {
@@ -144,7 +214,12 @@ export async function updatePurchaseOrder(tx: Tx, id: string, version: number, p
       version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id}`)
   const changed = await getPurchaseOrder(tx, id)
-  tx.emit({ type: 'erp.purchase_order.updated', entity_id: id, version: changed.version, data: changed as unknown as Record<string, unknown> })
+  tx.emit({
+    type: 'erp.purchase_order.updated',
+    entity_id: id,
+    version: changed.version,
+    data: changed as unknown as Record<string, unknown>,
+  })
   return changed
 }
 
@@ -173,7 +248,9 @@ async function recordApproval(tx: Tx, order: PurchaseOrder, { comment }: Approva
 
 /** An order that goods came for cannot be cancelled: it is closed instead. The order's row is locked, so no receipt can race it. */
 async function nothingReceived(tx: Tx, order: PurchaseOrder): Promise<void> {
-  const received = await tx.exists(sql.run`select 1 from erp_goods_receipt where tenant_id = ${tx.tenantId} and order_id = ${order.id} and deleted_at is null`)
+  const received = await tx.exists(
+    sql.run`select 1 from erp_goods_receipt where tenant_id = ${tx.tenantId} and order_id = ${order.id} and deleted_at is null`,
+  )
   if (received) throw failure('in_use', { order: order.code, by: 'goods_receipt' })
 }
 
@@ -187,21 +264,42 @@ export const purchaseOrderLifecycle = lifecycle<never, PurchaseOrder>(PurchaseOr
   permission: 'erp.purchase_order',
   transitions: {
     submit: { from: 'draft', to: 'submitted', effect: stamp('submitted_at'), summary: 'Ask for approval' },
-    approve: { from: 'submitted', to: 'approved', guard: [notTheRequester, withinLimit], effect: recordApproval, input: ApprovalInput, summary: 'Approve, within one’s limit and never one’s own' },
+    approve: {
+      from: 'submitted',
+      to: 'approved',
+      guard: [notTheRequester, withinLimit],
+      effect: recordApproval,
+      input: ApprovalInput,
+      summary: 'Approve, within one’s limit and never one’s own',
+    },
     send: { from: 'approved', to: 'sent', effect: stamp('sent_at'), summary: 'Send to the supplier' },
-    receive_part: { from: ['sent', 'partially_received'], to: 'partially_received', summary: 'A goods receipt left something open', internal: true },
+    receive_part: {
+      from: ['sent', 'partially_received'],
+      to: 'partially_received',
+      summary: 'A goods receipt left something open',
+      internal: true,
+    },
     receive_all: { from: ['sent', 'partially_received'], to: 'received', summary: 'A goods receipt completed the order', internal: true },
     close: { from: ['partially_received', 'received'], to: 'closed', summary: 'Expect nothing more' },
     cancel: {
-      from: ['draft', 'submitted', 'approved', 'sent'], to: 'cancelled', guard: nothingReceived, input: Reason,
-      effect: async (_tx, _order, { reason }: { reason?: string }) => ({ cancelled_reason: reason ?? null }), summary: 'Call it off before anything was received',
+      from: ['draft', 'submitted', 'approved', 'sent'],
+      to: 'cancelled',
+      guard: nothingReceived,
+      input: Reason,
+      effect: async (_tx, _order, { reason }: { reason?: string }) => ({ cancelled_reason: reason ?? null }),
+      summary: 'Call it off before anything was received',
     },
   },
 })
 
 /** Moves an order and returns it whole. */
-export async function movePurchaseOrder(tx: Tx, name: string, id: string, version: number | null, input: object = {}): Promise<PurchaseOrderDocument> {
+export async function movePurchaseOrder(
+  tx: Tx,
+  name: string,
+  id: string,
+  version: number | null,
+  input: object = {},
+): Promise<PurchaseOrderDocument> {
   const order = await purchaseOrderLifecycle.move(tx, name, id, version, input)
   return documentOf(order, await linesOf(tx, id))
 }
-

@@ -1,2 +1,2 @@
 export { Product, ProductCategory, productCategories, products } from './product.ts'
-export { type ProductUnit, toBase, Uom, UomConversion, uomConversions, uoms, unitsOf } from './uom.ts'
+export { type ProductUnit, toBase, Uom, UomConversion, unitsOf, uomConversions, uoms } from './uom.ts'

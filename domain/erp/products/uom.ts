@@ -32,7 +32,17 @@ export const uomConversions = resource(UomConversion, {
   references: { from_uom_id: () => Uom, to_uom_id: () => Uom },
 })
 
-const Ratio = Type.Object({ product_id: Uuid, uom_id: Uuid, numerator: Type.Integer(), denominator: Type.Integer(), lot_tracked: Type.Boolean(), kind: Type.String() }, { additionalProperties: false })
+const Ratio = Type.Object(
+  {
+    product_id: Uuid,
+    uom_id: Uuid,
+    numerator: Type.Integer(),
+    denominator: Type.Integer(),
+    lot_tracked: Type.Boolean(),
+    kind: Type.String(),
+  },
+  { additionalProperties: false },
+)
 export type ProductUnit = Static<typeof Ratio>
 
 /**
@@ -61,7 +71,12 @@ export async function unitsOf(tx: Tx, pairs: readonly { product_id: string; uom_
   const byPosition = new Map(found.map(({ position, ...unit }) => [position, unit]))
   return pairs.map((pair, position) => {
     const unit = byPosition.get(position)
-    if (!unit) throw failure('invalid_reference', { path: `lines/${position}`, product_id: pair.product_id, uom_id: pair.uom_id ?? null }, 'There is no such product, or its unit cannot be converted to the product’s base unit.')
+    if (!unit)
+      throw failure(
+        'invalid_reference',
+        { path: `lines/${position}`, product_id: pair.product_id, uom_id: pair.uom_id ?? null },
+        'There is no such product, or its unit cannot be converted to the product’s base unit.',
+      )
     return unit
   })
 }
@@ -69,6 +84,11 @@ export async function unitsOf(tx: Tx, pairs: readonly { product_id: string; uom_
 /** A quantity in the base unit; refuses with `invalid_value` where it does not come out exact to six decimals. */
 export function toBase(quantity: string, unit: Pick<ProductUnit, 'numerator' | 'denominator'>): Decimal {
   const base = decimal(quantity).mul(unit.numerator).div(unit.denominator)
-  if (base.decimalPlaces() > 6) throw failure('invalid_value', { rule: 'exact_conversion', quantity, numerator: unit.numerator, denominator: unit.denominator }, 'This quantity does not convert to the base unit exactly: choose another quantity or unit.')
+  if (base.decimalPlaces() > 6)
+    throw failure(
+      'invalid_value',
+      { rule: 'exact_conversion', quantity, numerator: unit.numerator, denominator: unit.denominator },
+      'This quantity does not convert to the base unit exactly: choose another quantity or unit.',
+    )
   return base
 }

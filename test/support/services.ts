@@ -1,0 +1,53 @@
+// The real services that the whole run shares; test/support/run.ts starts them and hands their addresses on.
+import { createHash } from 'node:crypto'
+import { newSigningKey } from '../../domain/identity/index.ts'
+import { type Config, readConfig } from '../../server/config.ts'
+import { createLog } from '../../server/log.ts'
+import { createRuntime, type Runtime } from '../../server/runtime.ts'
+
+export interface TestServices {
+  /** URLs with a role that may do anything, for arranging what the application could not do. */
+  admin: { control: string; data: string; telemetry: string }
+  app: { control: string; data: string; telemetry: string }
+  brokers: string
+  redis: string | null
+}
+
+export function testServices(): TestServices {
+  const text = process.env.TENANTRY_TEST_SERVICES
+  if (!text) throw new Error('run the tests with npm test: it starts the services they need')
+  return JSON.parse(text) as TestServices
+}
+
+// One key for all files of a run would need a file; a key a process costs 100 ms and proves nothing less.
+const signingKey = newSigningKey()
+
+/** A configuration on the shared services. */
+export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}): Config {
+  const { app, brokers, redis } = testServices()
+  return readConfig({
+    NODE_ENV: 'test',
+    BASE_DOMAIN: 'localhost',
+    HOST: '127.0.0.1',
+    PORT: '0',
+    METRICS_PORT: '0',
+    LOG_LEVEL: 'silent',
+    CONTROL_DATABASE_URL: app.control,
+    DATA_CATALOG: JSON.stringify({ main: app.data }),
+    TELEMETRY_CATALOG: JSON.stringify({ main: app.telemetry }),
+    DATABASE_POOL_MAX: '12',
+    KAFKA_BROKERS: brokers,
+    KAFKA_REPLICATION: '1',
+    MASTER_KEY: createHash('sha256').update('test').digest('base64'),
+    JWT_KEYS: JSON.stringify([signingKey]),
+    RATE_LIMIT_PER_MINUTE: '1000000',
+    RATE_LIMIT_AUTH_PER_MINUTE: '1000000',
+    ...(redis ? { REDIS_URL: redis } : {}),
+    ...overrides,
+  })
+}
+
+export const quietLog = createLog('test', 'silent')
+
+export const testRuntime = (overrides: Partial<Record<keyof Config, string>> = {}): Promise<Runtime> =>
+  createRuntime(testConfig(overrides), quietLog)
