@@ -61,7 +61,7 @@ export default fp(
           keys.publicPem((token as { header?: { kid?: string } }).header?.kid ?? '') ?? Promise.reject(failure('invalid_token')),
       },
       decode: { complete: true },
-      sign: { algorithm: 'RS256', kid: keys.current.kid, iss: ISSUER, expiresIn: ACCESS_SECONDS * 1000 } as never,
+      sign: { algorithm: 'RS256', kid: keys.current.kid, iss: ISSUER, expiresIn: `${ACCESS_SECONDS}s` } as never,
       // `none`, HS256 with the public key and other tricks end at the list of one algorithm.
       verify: {
         algorithms: ['RS256'],

@@ -33,7 +33,7 @@ const AWAY = /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT)$
 /** The refusal that a database error stands for, or undefined when it is a fault of ours. */
 export function databaseFailure(error: unknown): Failure | undefined {
   if (error instanceof UniqueIntegrityConstraintViolationError) {
-    return failure('already_exists', { constraint: error.constraint, fields: error.columns ?? fieldsOf(error.constraint) })
+    return failure('already_exists', { constraint: error.constraint, fields: fieldsOf(error.constraint) })
   }
   if (error instanceof ForeignKeyIntegrityConstraintViolationError) {
     const deleting = String((error.cause as Error | undefined)?.message ?? error.message).includes('still referenced')
