@@ -127,7 +127,7 @@ t.test('a refusal inside a write rolls back everything and keeps the connection'
         tx.emit({ type: 'x.y.done', entity_id: newId(), version: 1, data: {} })
         throw failure('in_use')
       }),
-      { detail: 'in_use' },
+      refused('in_use'),
     )
   }
   t.equal(pids.size, 1, 'one server connection served all five')
