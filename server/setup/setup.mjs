@@ -20,7 +20,7 @@ function stop(sentence) {
 /** What the installation depends on: when this changes, set up again. */
 function fingerprint() {
   const hash = createHash('sha256')
-  for (const file of ['package.json', 'package-lock.json', 'server/setup/setup.mjs']) hash.update(readFileSync(path.join(root, file)))
+  for (const file of ['package-lock.json', 'server/setup/setup.mjs']) hash.update(readFileSync(path.join(root, file)))
   return hash.update(`${process.platform}-${process.arch}`).digest('hex')
 }
 

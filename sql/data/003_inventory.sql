@@ -43,6 +43,7 @@ create table erp_lot (
 );
 alter table erp_lot add foreign key (tenant_id, product_id) references erp_product (tenant_id, id);
 create unique index erp_lot__product_id__code_key on erp_lot (tenant_id, organization_id, product_id, code) where deleted_at is null;
+create index erp_lot_code on erp_lot (tenant_id, organization_id, code, id) where deleted_at is null;
 create index erp_lot_expires_on on erp_lot (tenant_id, organization_id, expires_on, id) where deleted_at is null;
 create index erp_lot_recent on erp_lot (tenant_id, organization_id, created_at desc, id desc) where deleted_at is null;
 call plane.protect('erp_lot');

@@ -1,0 +1,189 @@
+// What the database itself promises.
+import { Client } from 'pg'
+import t from 'tap'
+import * as inventory from '../../domain/erp/inventory/index.ts'
+import * as parties from '../../domain/erp/parties/index.ts'
+import * as procurement from '../../domain/erp/procurement/index.ts'
+import * as products from '../../domain/erp/products/index.ts'
+import { type ListSpec, newId, type Row, sql } from '../../domain/kernel/index.ts'
+import * as telemetry from '../../domain/telemetry/index.ts'
+import { migrate, problemsOf } from '../../server/migrations.ts'
+import { testApp } from '../support/app.ts'
+import { catalogue, stockUp } from '../support/erp.ts'
+import { testServices } from '../support/services.ts'
+
+const { tenant, runtime } = await testApp(t)
+const services = testServices()
+
+async function connect(url: string, t: { teardown(work: () => unknown): void }): Promise<Client> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+const exported = [parties, products, inventory, procurement, telemetry].flatMap((module) => Object.values(module) as unknown[])
+const isRow = (value: unknown): value is Row => typeof value === 'object' && value !== null && 'table' in value && 'writable' in value
+const specs: ListSpec[] = exported.flatMap((value) => {
+  const candidate = value as { spec?: ListSpec; row?: unknown; filter?: unknown }
+  if (candidate?.spec) return [candidate.spec]
+  return isRow(candidate?.row) && Array.isArray(candidate.filter) ? [candidate as unknown as ListSpec] : []
+})
+
+t.test('every tenant table has forced row security and the application cannot bypass it', async (t) => {
+  for (const plane of ['control', 'data', 'telemetry'] as const)
+    t.same(await problemsOf({ name: plane, plane, url: services.app[plane] }), [], plane)
+  t.match(await problemsOf({ name: 'control', plane: 'control', url: services.admin.control }), [/could bypass row security/])
+})
+
+t.test('the application’s role sees nothing unbound, only its own bound, and changes nothing of the structure', async (t) => {
+  const [acme, globex] = await Promise.all([tenant(), tenant()])
+  await catalogue(acme)
+  await catalogue(globex)
+  const client = await connect(services.app.data, t)
+  const count = async () => Number((await client.query('select count(*) from erp_party')).rows[0].count)
+  t.equal(await count(), 0, 'unbound')
+  await client.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
+  t.equal(await count(), 1, 'bound')
+  t.equal(Number((await client.query('select count(*) from erp_party where tenant_id = $1', [globex.id])).rows[0].count), 0)
+  t.same(
+    (await client.query(`select plane.search_ids('erp_party', '{name}', $1, null, '%', 10) as ids`, [globex.id])).rows[0].ids,
+    [],
+    'search does not help either',
+  )
+  for (const statement of [
+    'alter table erp_party disable row level security',
+    'drop table erp_party',
+    'create table mine (a int)',
+    'set role tenantry_owner',
+    `copy erp_party to '/tmp/x'`,
+    'update erp_stock_quant set quantity = 5',
+    'delete from erp_stock_move',
+    'update erp_stock_move set quantity = 1',
+    'delete from plane.audit_events',
+    `update plane.audit_events set action = 'x'`,
+    `create function f() returns int language sql as 'select 1'`,
+  ]) {
+    await t.rejects(client.query(statement), { code: '42501' } as never, statement)
+  }
+  await t.rejects(
+    client.query('insert into erp_party (id, tenant_id, organization_id, code, name, roles) values ($1, $2, $2, $3, $3, $4)', [
+      newId(),
+      globex.id,
+      'X',
+      ['client'],
+    ]),
+    /row-level security/,
+  )
+})
+
+t.test('a reference cannot cross tenants, whatever the code does', async (t) => {
+  const [acme, globex] = await Promise.all([tenant(), tenant()])
+  const theirs = await catalogue(globex)
+  await t.rejects(
+    runtime.services.planes.data.get('main')!.write(acme.scope, (tx) =>
+      tx.query(sql.run`
+      insert into erp_product (id, tenant_id, organization_id, code, name, uom_id) values (${newId()}, ${tx.tenantId}, ${tx.context.organizationId}, 'X', 'X', ${theirs.uom})`),
+    ),
+    { detail: 'invalid_reference' } as never,
+  )
+})
+
+t.test('rows have the columns that their schema says', async (t) => {
+  for (const [url, rows] of [
+    [services.admin.data, exported.filter(isRow).filter((row) => row.table.startsWith('erp_'))],
+    [services.admin.telemetry, exported.filter(isRow).filter((row) => row.table.startsWith('tel_'))],
+  ] as const) {
+    const client = await connect(url, t)
+    for (const row of rows) {
+      const { rows: found } = await client.query<{ name: string; nullable: boolean }>(
+        `select attname as name, not attnotnull as nullable from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped`,
+        [row.table],
+      )
+      const columns = new Map(found.map((column) => [column.name, column.nullable]))
+      for (const [name, schema] of Object.entries(
+        (row.schema as { properties: Record<string, { anyOf?: { type?: string }[] }> }).properties,
+      )) {
+        const nullable = schema.anyOf?.some((option) => option.type === 'null') ?? false
+        t.equal(columns.get(name), nullable, `${row.table}.${name}`)
+      }
+    }
+  }
+})
+
+t.test('every declared filter and sort has an index that starts with the tenant', async (t) => {
+  t.ok(specs.length >= 10, `${specs.length} lists`)
+  for (const spec of specs) {
+    const client = await connect(spec.row.table.startsWith('tel_') ? services.admin.telemetry : services.admin.data, t)
+    const { rows } = await client.query<{ definition: string }>(
+      `select pg_get_indexdef(indexrelid) as definition from pg_index where indrelid = $1::regclass`,
+      [spec.row.table],
+    )
+    const scope = 'tenant_id, organization_id, '
+    for (const column of new Set([...spec.filter, ...spec.sort])) {
+      t.ok(
+        rows.some(({ definition }) => definition.includes(`(${scope}${column}`)),
+        `${spec.row.table}.${column}`,
+      )
+    }
+    for (const column of spec.search ?? [])
+      t.ok(
+        rows.some(({ definition }) => definition.includes(`${column} gin_trgm_ops`)),
+        `${spec.row.table}.${column} is searchable`,
+      )
+  }
+})
+
+t.test('a page of a large list is read by its index, for the application’s role', async (t) => {
+  const acme = await tenant()
+  const c = await catalogue(acme)
+  const admin = await connect(services.admin.data, t)
+  await admin.query(
+    `insert into erp_product (id, tenant_id, organization_id, code, name, uom_id, created_at)
+    select gen_random_uuid(), $1, $2, 'BULK-' || n, 'Plant ' || n, $3, now() - n * interval '1 second' from generate_series(1, 20000) n`,
+    [acme.id, acme.organizations[0]!.id, c.uom],
+  )
+  await admin.query('analyze erp_product')
+  const client = await connect(services.app.data, t)
+  await client.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
+  const scope = `tenant_id = '${acme.id}' and organization_id = '${acme.organizations[0]!.id}' and deleted_at is null`
+  for (const [query, index] of [
+    [`where ${scope} order by created_at desc, id desc limit 51`, /Index (Only )?Scan using erp_product_recent/],
+    [
+      `where ${scope} and (created_at, id) < (now() - interval '1 hour', '${newId()}') order by created_at desc, id desc limit 51`,
+      /Index (Only )?Scan using erp_product_recent[\s\S]*Index Cond:.*created_at/,
+    ],
+    [`where ${scope} and code = 'BULK-7' limit 51`, /Index (Only )?Scan using erp_product__code_key/],
+    [`where ${scope} order by name, id limit 51`, /Index (Only )?Scan using erp_product_name/],
+  ] as const) {
+    const { rows } = await client.query(`explain select id from erp_product ${query}`)
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n')
+    t.match(plan, index)
+    t.notMatch(plan, /Seq Scan/)
+  }
+})
+
+t.test('the trail has who, what and when of every change, with secrets masked', async (t) => {
+  const acme = await tenant()
+  const admin = await connect(services.admin.control, t)
+  const { rows } = await admin.query(`select diff from plane.audit_events where tenant_id = $1 and entity = 'res_users'`, [acme.id])
+  t.ok(rows.length >= 4)
+  t.notMatch(JSON.stringify(rows), /argon2/)
+  const c = await catalogue(acme)
+  await stockUp(acme, c, '1')
+  const data = await connect(services.admin.data, t)
+  const { rows: changes } = await data.query(`select entity, actor_id, correlation_id from plane.audit_events where tenant_id = $1`, [
+    acme.id,
+  ])
+  t.ok(changes.every((change) => change.actor_id && change.correlation_id))
+  t.ok(changes.some((change) => change.entity === 'erp_purchase_order_line'))
+})
+
+t.test('migrations run once, and a file changed afterwards is refused', async (t) => {
+  t.same(await migrate({ name: 'control', plane: 'control', url: services.admin.control }), { target: 'control', applied: [] })
+  const admin = await connect(services.admin.telemetry, t)
+  await admin.query(`update schema_migrations set checksum = 'x' || checksum where name = 'telemetry/001_telemetry.sql'`)
+  t.match(await migrate({ name: 'telemetry', plane: 'telemetry', url: services.admin.telemetry }), { error: /was changed after it ran/ })
+  await admin.query(`update schema_migrations set checksum = substr(checksum, 2) where name = 'telemetry/001_telemetry.sql'`)
+  t.match(await migrate({ name: 'nowhere', plane: 'data', url: 'postgres://x:x@127.0.0.1:1/x' }), { error: String })
+})
