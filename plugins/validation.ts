@@ -41,10 +41,12 @@ export default fp(
     })
     app.setValidatorCompiler<TSchema & FastifySchema>(({ schema, httpPart }) => {
       const compiled = Compile(schema as TSchema)
+      // Where nothing is needed, no body at all means an empty one.
+      const empty = (schema as { type?: string }).type === 'object' && !(schema as { required?: string[] }).required?.length
       return (given) => {
         let value = given
         try {
-          if (httpPart === 'body') value = clean(given)
+          if (httpPart === 'body') value = clean(given ?? (empty ? {} : given))
           else if (httpPart !== 'headers') value = Value.Convert(schema as TSchema, clean(given))
         } catch (error) {
           return { error: error as Error }

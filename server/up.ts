@@ -76,6 +76,7 @@ await migrateJobs(owner.CONTROL_DATABASE_URL)
 
 const log = createLog('up', config.LOG_LEVEL)
 const runtime = await createRuntime(config, log)
+const workers = await startWorkers(runtime, log)
 await seedDemo(runtime.services.planes, async (slug) => (await runtime.services.tenants.bySlug(slug)) !== null)
 const app = await buildApp(runtime.services, log)
 const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) =>
@@ -85,7 +86,6 @@ await app.listen({ host: config.HOST, port: config.PORT }).catch(async (error) =
   await postgres.stop()
   return explainListenError(error, config.PORT, 'PORT')
 })
-const workers = await startWorkers(runtime, log)
 onStop(log, [
   () => app.close(),
   () => workers.stop(),
@@ -94,6 +94,8 @@ onStop(log, [
   () => broker.stop(),
   () => postgres.stop(),
 ])
+
+await workers.assigned(6_000)
 
 const { port } = app.server.address() as { port: number }
 const { port: metricsPort } = metrics.address() as { port: number }

@@ -12,6 +12,8 @@ export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
   jobs: Jobs
+  /** Resolves when every consumer has its partitions, or after `ms`. */
+  assigned(ms: number): Promise<unknown>
   stop(): Promise<void>
 }
 
@@ -30,7 +32,7 @@ export async function startWorkers(
   } = runtime
   const workerLog = log.root
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
-  const running: { stop(): Promise<void> }[] = []
+  const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void> }[] = []
   if (only.includes('relay')) {
     const urls = new Map([
       [config.CONTROL_DATABASE_URL, planes.control],
@@ -63,6 +65,7 @@ export async function startWorkers(
   if (only.includes('jobs')) await jobs.work(consumers, planes)
   return {
     jobs,
+    assigned: (ms) => Promise.all(running.map((worker) => worker.assigned?.(ms))),
     stop: async () => {
       await Promise.allSettled(running.map((worker) => worker.stop()))
       await jobs.stop()

@@ -73,6 +73,7 @@ export class EventConsumer {
 
   start = () => this.#consumer.start()
   stop = () => this.#consumer.stop()
+  assigned = (ms: number) => this.#consumer.assigned(ms)
 
   async #handle(message: Message): Promise<void> {
     const value = message.value?.toString('utf8') ?? ''

@@ -172,7 +172,6 @@ export class Consumer {
   readonly #abort = new AbortController()
   #loop: Promise<void> | undefined
   #retries = 0
-  lag = 0
 
   constructor(options: ConsumerOptions) {
     this.#options = { batch: 1_000, ...options }
@@ -205,6 +204,13 @@ export class Consumer {
     this.#consumer.setDefaultConsumeTimeout(200)
     this.#consumer.subscribe([...this.#options.topics])
     this.#loop = this.#run()
+  }
+
+  /** Resolves when the group has given this consumer its partitions, or after `ms`. */
+  async assigned(ms: number): Promise<void> {
+    const until = Date.now() + ms
+    while (!this.#abort.signal.aborted && Date.now() < until && this.#consumer.assignments().length === 0)
+      await pause(25, this.#abort.signal)
   }
 
   /** Takes no new batch, finishes the one in hand, commits, leaves the group. */
