@@ -51,10 +51,16 @@ const refuse = (path: string, message: string) => failure('invalid_query', { err
 
 /** The part of a column's schema that a filter value is held against: of a nullable one its type, of an array its item. */
 function scalarOf(schema: TSchema): TSchema {
-  const some = schema as { anyOf?: TSchema[]; type?: string; items?: TSchema }
-  if (some.anyOf) return scalarOf(some.anyOf.find((s) => (s as { type?: string }).type !== 'null')!)
-  if (some.type === 'array') return scalarOf(some.items!)
-  return schema
+  const some = schema as { type?: string | string[]; enum?: unknown[]; items?: TSchema }
+  if (Array.isArray(some.type)) {
+    const { enum: values, ...rest } = some
+    return {
+      ...rest,
+      type: some.type.find((type) => type !== 'null'),
+      ...(values ? { enum: values.filter((v) => v !== null) } : {}),
+    } as TSchema
+  }
+  return some.type === 'array' ? scalarOf(some.items!) : schema
 }
 
 const isArray = (schema: TSchema) => (schema as { type?: string }).type === 'array'

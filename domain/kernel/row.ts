@@ -1,7 +1,7 @@
 // A table's columns as one schema: the source of SQL column lists, row checks, request and response bodies and OpenAPI.
 import { type Static, type TObject, type TProperties, Type } from 'typebox'
 import { type Fragment, sql } from './sql.ts'
-import { nullable, Timestamp, Uuid, Version } from './types.ts'
+import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
 /** Whose a row is: the whole tenant's, an organization's, or a workspace's. */
 export type RowScope = 'tenant' | 'organization'
@@ -48,8 +48,7 @@ export function row<P extends TProperties>(table: string, properties: P, options
   }
   const writable = Object.keys(properties).filter((name) => !derived.includes(name))
   const body = Object.fromEntries(writable.map((name) => [name, properties[name]!])) as TProperties
-  const optional = (schema: object) =>
-    'default' in schema || ('anyOf' in schema && Array.isArray(schema.anyOf) && schema.anyOf.some((s) => s.type === 'null'))
+  const optional = (schema: object) => 'default' in schema || isNullable(schema)
   return {
     table,
     scope,

@@ -15,13 +15,25 @@ interface RowParser<T> {
   }
 }
 
+/** Keywords about content: the database's own types and constraints answer for it, checking it again would cost a list dearly. */
+const CONTENT = new Set(['format', 'pattern', 'minLength', 'maxLength', 'minimum', 'maximum', 'minItems', 'maxItems', 'uniqueItems'])
+
+/** The shape of a row's schema: which columns there are, of what type, and which may be null. */
+function shapeOf(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(shapeOf)
+  if (schema === null || typeof schema !== 'object') return schema
+  return Object.fromEntries(
+    Object.entries(schema).flatMap(([key, value]) => (CONTENT.has(key) && typeof value !== 'object' ? [] : [[key, shapeOf(value)]])),
+  )
+}
+
 const parsers = new WeakMap<TSchema, RowParser<never>>()
 
 /** The row parser of a schema, compiled once. */
 export function parser<S extends TSchema>(schema: S): RowParser<Static<S>> {
   const known = parsers.get(schema)
   if (known) return known
-  const compiled = Compile(schema)
+  const compiled = Compile(shapeOf(schema) as S)
   const made: RowParser<Static<S>> = {
     '~standard': {
       version: 1,

@@ -1,5 +1,5 @@
 // The scalar types of the contract. Formats are checked by regular expression, so they mean the same in TypeBox, OpenAPI and clients.
-import { type TSchema, type TSchemaOptions, Type } from 'typebox'
+import { type Static, type TSchema, type TSchemaOptions, Type } from 'typebox'
 
 export const Uuid = Type.String({ format: 'uuid', description: 'UUIDv7' })
 export const Timestamp = Type.String({ format: 'date-time', description: 'RFC 3339, UTC' })
@@ -48,6 +48,16 @@ export const Name = Type.String({ minLength: 1, maxLength: 200 })
 export const Text = Type.String({ maxLength: 2000 })
 export const Version = Type.Integer({ minimum: 1, description: 'Sent as ETag; needed to change the record' })
 
-export const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+/**
+ * A value or null, as `type: [T, 'null']` and not as a union: the serializer answers the first with a comparison and the
+ * second by validating, which made up a third of the time of a list.
+ */
+export function nullable<T extends TSchema>(schema: T) {
+  const { type, enum: values, ...rest } = schema as { type?: string; enum?: unknown[] }
+  return Type.Unsafe<Static<T> | null>({ ...rest, type: [type, 'null'], ...(values ? { enum: [...values, null] } : {}) })
+}
+
+/** Whether a schema lets null pass. */
+export const isNullable = (schema: object): boolean => 'type' in schema && Array.isArray(schema.type) && schema.type.includes('null')
 export const oneOf = <const T extends string>(values: readonly T[], options?: TSchemaOptions) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })

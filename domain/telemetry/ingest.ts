@@ -151,25 +151,19 @@ function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {
   return tenant.modules[MODULE] === 'enabled' ? null : 'module_unavailable'
 }
 
-/** All readings in one statement, columns as arrays. A redelivery meets the primary key and changes nothing. */
-async function insert(tx: Tx, rows: readonly { series: number; ts: string; value: number; quality: number }[]): Promise<void> {
+/**
+ * All readings in one statement, columns as arrays. A redelivery meets the primary key and changes nothing.
+ *
+ * The arrays are written as PostgreSQL's literals of plain numbers: element-wise quoting by the driver took as long as the
+ * insert. Times travel as milliseconds, which PostgreSQL reads faster than text.
+ */
+async function insert(tx: Tx, rows: readonly { series: number; at: number; value: number; quality: number }[]): Promise<void> {
+  const literal = (numbers: number[]) => `{${numbers.join(',')}}`
   await tx.query(sql.run`
     insert into tel_measurement (tenant_id, series_id, ts, value, quality)
-    select ${tx.tenantId}, r.series_id, r.ts, r.value, r.quality
-    from unnest(${sql.array(
-      rows.map((r) => r.series),
-      'int8',
-    )}, ${sql.array(
-      rows.map((r) => r.ts),
-      'timestamptz',
-    )},
-      ${sql.array(
-        rows.map((r) => r.value),
-        'float8',
-      )}, ${sql.array(
-        rows.map((r) => r.quality),
-        'int2',
-      )}) as r (series_id, ts, value, quality)
+    select ${tx.tenantId}, r.series_id, timestamptz 'epoch' + r.ms * interval '1 millisecond', r.value, r.quality
+    from unnest(${literal(rows.map((r) => r.series))}::int8[], ${literal(rows.map((r) => r.at))}::float8[],
+      ${literal(rows.map((r) => r.value))}::float8[], ${literal(rows.map((r) => r.quality))}::int2[]) as r (series_id, ms, value, quality)
     on conflict (series_id, ts) do nothing`)
 }
 

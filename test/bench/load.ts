@@ -15,29 +15,33 @@ export interface Load {
 
 interface Plan {
   url: string
-  headers: Record<string, string>
+  /** One set for all requests, or several that take turns. */
+  headers: Record<string, string> | Record<string, string>[]
   connections: number
   seconds: number
-  body?: string | undefined
+  /** One for all, or one for each set of headers. */
+  body?: string | string[] | undefined
 }
 
 /** Loads a URL on loopback with so many connections for so long. `@unique` as a header's value becomes another one each time. */
-export function load(url: string, { body, ...plan }: Omit<Plan, 'url' | 'body'> & { body?: (() => string) | undefined }): Promise<Load> {
+export function load(url: string, plan: Omit<Plan, 'url'>): Promise<Load> {
   return new Promise((resolve, reject) => {
     const child = fork(import.meta.filename, { execArgv: [] })
     child.once('message', (result) => resolve(result as Load))
     child.once('error', reject)
-    child.send({ url, ...plan, body: body?.() })
+    child.send({ url, ...plan })
   })
 }
 
 function once(plan: Plan, agent: Agent, serial: number): Promise<{ status: number; text: string }> {
+  const turn = Array.isArray(plan.headers) ? plan.headers[serial % plan.headers.length]! : plan.headers
   const headers: Record<string, string> = Object.fromEntries(
-    Object.entries(plan.headers).map(([name, value]) => [name, value === '@unique' ? `${process.pid}-${serial}` : value]),
+    Object.entries(turn).map(([name, value]) => [name, value === '@unique' ? `${process.pid}-${serial}` : value]),
   )
-  if (plan.body) headers['content-length'] = String(Buffer.byteLength(plan.body))
+  const body = Array.isArray(plan.body) ? plan.body[serial % plan.body.length] : plan.body
+  if (body) headers['content-length'] = String(Buffer.byteLength(body))
   return new Promise((resolve, reject) => {
-    const call = request(plan.url, { agent, method: plan.body ? 'POST' : 'GET', headers }, (response) => {
+    const call = request(plan.url, { agent, method: body ? 'POST' : 'GET', headers }, (response) => {
       let text = ''
       response.on('data', (chunk: Buffer) => {
         if (text.length < 300) text += chunk.toString()
@@ -45,7 +49,7 @@ function once(plan: Plan, agent: Agent, serial: number): Promise<{ status: numbe
       response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
     })
     call.once('error', reject)
-    call.end(plan.body)
+    call.end(body)
   })
 }
 

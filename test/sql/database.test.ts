@@ -5,7 +5,7 @@ import * as inventory from '../../domain/erp/inventory/index.ts'
 import * as parties from '../../domain/erp/parties/index.ts'
 import * as procurement from '../../domain/erp/procurement/index.ts'
 import * as products from '../../domain/erp/products/index.ts'
-import { type ListSpec, newId, type Row, sql } from '../../domain/kernel/index.ts'
+import { isNullable, type ListSpec, newId, type Row, sql } from '../../domain/kernel/index.ts'
 import * as telemetry from '../../domain/telemetry/index.ts'
 import { migrate, problemsOf } from '../../server/migrations.ts'
 import { testApp } from '../support/app.ts'
@@ -101,10 +101,8 @@ t.test('rows have the columns that their schema says', async (t) => {
         [row.table],
       )
       const columns = new Map(found.map((column) => [column.name, column.nullable]))
-      for (const [name, schema] of Object.entries(
-        (row.schema as { properties: Record<string, { anyOf?: { type?: string }[] }> }).properties,
-      )) {
-        const nullable = schema.anyOf?.some((option) => option.type === 'null') ?? false
+      for (const [name, schema] of Object.entries((row.schema as { properties: Record<string, object> }).properties)) {
+        const nullable = isNullable(schema)
         t.equal(columns.get(name), nullable, `${row.table}.${name}`)
       }
     }
