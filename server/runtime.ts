@@ -31,19 +31,18 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
 
 /** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
 export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
-  const opened = new Map<string, Promise<Database>>()
+  const opened = new Map<string, Database>()
   /** One pool a database, however many names it goes by. */
   const open = (url: string) => {
-    const known = opened.get(url) ?? Database.open(url, { max: config.DATABASE_POOL_MAX, interceptors })
+    const known = opened.get(url) ?? new Database(url, { max: config.DATABASE_POOL_MAX, interceptors })
     opened.set(url, known)
     return known
   }
-  const catalog = async (urls: Record<string, string>) =>
-    new Map(await Promise.all(Object.entries(urls).map(async ([key, url]) => [key, await open(url)] as const)))
+  const catalog = (urls: Record<string, string>) => new Map(Object.entries(urls).map(([key, url]) => [key, open(url)] as const))
   const planes: Planes = {
-    control: await open(config.CONTROL_DATABASE_URL),
-    data: await catalog(config.DATA_CATALOG),
-    telemetry: await catalog(config.TELEMETRY_CATALOG),
+    control: open(config.CONTROL_DATABASE_URL),
+    data: catalog(config.DATA_CATALOG),
+    telemetry: catalog(config.TELEMETRY_CATALOG),
   }
 
   const listener = new Listener(config.CONTROL_DATABASE_URL)
@@ -95,8 +94,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     producer,
     kafka,
     close: async () => {
-      await Promise.allSettled([producer.close(), listener.close(), redis?.quit()])
-      await Promise.allSettled([...opened.values()].map(async (database) => (await database).close()))
+      await Promise.allSettled([producer.close(), listener.close(), redis?.disconnect()])
+      await Promise.allSettled([...opened.values()].map((database) => database.close()))
     },
   }
 }

