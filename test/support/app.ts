@@ -1,4 +1,5 @@
 // An app a test file, tenants of its own a test, a client a role.
+import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import { type AssignmentScope, assignRole } from '../../domain/access/index.ts'
 import { createUser, hashPassword } from '../../domain/identity/index.ts'
@@ -72,8 +73,10 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
   })
   await app.ready()
 
+  // An address of its own: buckets by address are shared through Redis with every other test that runs.
+  const remoteAddress = `2001:db8::${randomBytes(6).toString('hex').match(/.{4}/g)!.join(':')}`
   async function request(host: string, options: InjectOptions): Promise<Answer> {
-    const response = await app.inject({ ...options, headers: { host, ...options.headers } })
+    const response = await app.inject({ remoteAddress, ...options, headers: { host, ...options.headers } })
     const json = String(response.headers['content-type'] ?? '').startsWith('application/json')
     const body = json && response.payload ? JSON.parse(response.payload) : null
     return { status: response.statusCode, body, data: body?.data, headers: response.headers, text: response.payload }
