@@ -205,15 +205,10 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
 }
 
 /** One page of a list. */
-export async function listRows<T = Record<string, unknown>>(
-  tx: Tx,
-  spec: ListSpec,
-  query: ListQuery,
-  extra: Fragment[] = [],
-): Promise<Page<T>> {
+export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery): Promise<Page<T>> {
   const { row } = spec
   const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
-  const where = [...scopeOf(tx, row), ...extra, ...query.filters.map((f) => condition(row, f))]
+  const where = [...scopeOf(tx, row), ...query.filters.map((f) => condition(row, f))]
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined

@@ -21,8 +21,6 @@ export interface ResourceOptions<P extends TProperties> {
   sort: readonly string[]
   /** Columns that name a row of another table of the same organization. */
   references?: Readonly<Record<string, () => Row>>
-  /** Rules beyond the schema, for new and changed rows. */
-  check?: (tx: Tx, rows: readonly Record<string, unknown>[]) => Promise<void> | void
 }
 
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
@@ -67,7 +65,6 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
   }
   const check = async (tx: Tx, rows: readonly Record<string, unknown>[]) => {
     if (options.references) await checkReferences(tx, options.references, rows)
-    await options.check?.(tx, rows)
   }
 
   async function get(tx: Tx, id: Uuid): Promise<R> {

@@ -186,3 +186,14 @@ t.test('the context is switched where one may work, and refused with the reason 
     'context_required',
   )
 })
+
+t.test('signing in with an Idempotency-Key keeps no secret and opens a session each time', async (t) => {
+  const acme = await tenant()
+  const [one, two] = [
+    await login(acme.host, acme.viewer.email, PASSWORD, { 'idempotency-key': 'k' }),
+    await login(acme.host, acme.viewer.email, PASSWORD, { 'idempotency-key': 'k' }),
+  ]
+  t.same([one.status, two.status], [200, 200])
+  t.not(one.data.refresh_token, two.data.refresh_token)
+  t.equal(two.headers['idempotency-replayed'], undefined)
+})
