@@ -44,7 +44,7 @@ declare module 'fastify' {
 const LEEWAY_MS = 30_000
 const MAX_VERIFIED = 5_000
 
-/** Access tokens whose signature was right, to the letter: an RSA verification costs more than the rest of the gate. */
+/** Access tokens whose signature was right, to the letter, so that RSA is verified once a token and not once a request. */
 class VerifiedTokens {
   readonly #claims = new Map<string, Claims & { exp: number }>()
 

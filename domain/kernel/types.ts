@@ -49,8 +49,8 @@ export const Text = Type.String({ maxLength: 2000 })
 export const Version = Type.Integer({ minimum: 1, description: 'Sent as ETag; needed to change the record' })
 
 /**
- * A value or null, as `type: [T, 'null']` and not as a union: the serializer answers the first with a comparison and the
- * second by validating, which made up a third of the time of a list.
+ * A value or null, as `type: [T, 'null']` and not as a union: the serializer generates a comparison for the
+ * first and calls a schema validator for the second.
  */
 export function nullable<T extends TSchema>(schema: T) {
   const { type, enum: values, ...rest } = schema as { type?: string; enum?: unknown[] }

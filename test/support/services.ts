@@ -19,7 +19,7 @@ export function testServices(): TestServices {
   return JSON.parse(text) as TestServices
 }
 
-// One key for all files of a run would need a file; a key a process costs 100 ms and proves nothing less.
+// One key for all files of a run would need a file; a key a process proves nothing less.
 const signingKey = newSigningKey()
 
 /** A configuration on the shared services. */
