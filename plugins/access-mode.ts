@@ -1,8 +1,7 @@
 import fp from 'fastify-plugin'
 import { failure } from '../domain/kernel/index.ts'
 import { accessMode } from '../domain/tenancy/index.ts'
-
-const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
+import { mutates } from './route-options.ts'
 
 /** Active, read-only or blocked, for this tenant and this kind of actor. Refuses with `read_only`, `blocked`. */
 export default fp(
@@ -12,7 +11,7 @@ export default fp(
       const kind = request.grants.verified ? request.actor.kind : null
       const { mode, reason } = kind ? accessMode(request.tenant, kind) : { mode: 'blocked', reason: 'user_not_verified' }
       if (mode === 'blocked') throw failure('blocked', { reason })
-      if (mode === 'read_only' && !SAFE.has(request.method) && !request.routeOptions.config.access?.allowReadOnly)
+      if (mode === 'read_only' && mutates(request) && !request.routeOptions.config.access?.allowReadOnly)
         throw failure('read_only', { reason })
     })
   },

@@ -10,7 +10,7 @@ declare module 'fastify' {
 
 /**
  * Organization and workspace, held on every request against assignments and settings. Refuses with `context_required`,
- * `context_forbidden`; a route that says `contextless` goes on with whatever holds.
+ * `context_forbidden`; a route that only needs a session goes on without one.
  */
 export default fp(
   async (app) => {
@@ -18,8 +18,8 @@ export default fp(
     app.addHook('onRequest', async (request) => {
       if (!request.actor) return
       const verdict = checkContext(request.grants, request.claimedContext, Date.now())
-      const { contextless, authenticated } = request.routeOptions.config.access ?? {}
-      if (verdict !== 'ok' && !contextless && !authenticated) throw failure(verdict)
+      const { authenticated } = request.routeOptions.config.access ?? {}
+      if (verdict !== 'ok' && !authenticated) throw failure(verdict)
       request.context = verdict === 'ok' ? request.claimedContext : { organizationId: null, workspaceId: null }
     })
   },

@@ -1,12 +1,6 @@
 import fp from 'fastify-plugin'
 import { newId } from '../domain/kernel/index.ts'
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    correlationId: string
-  }
-}
-
 const VALID = /^[A-Za-z0-9._:-]{1,128}$/
 
 /** The id that ties a request to its log lines, its rows in the trail and its events: a valid incoming one is kept. */
@@ -16,9 +10,7 @@ export const correlationIdOf = (header: string | string[] | undefined): string =
 /** Sends the id back, and logs one line for each answer. */
 export default fp(
   async (app) => {
-    app.decorateRequest('correlationId', '')
     app.addHook('onRequest', async (request, reply) => {
-      request.correlationId = request.id
       reply.header('x-correlation-id', request.id)
     })
     app.addHook('onResponse', async (request, reply) => {

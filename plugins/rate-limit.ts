@@ -62,7 +62,7 @@ function storeOver(redis: Redis | null, warn: (message: string) => void) {
 declare module 'fastify' {
   interface FastifyRequest {
     /** Counts the request in its user's bucket; the session plugin calls it once the user is known. */
-    countUser(): Promise<void>
+    countUser(reply: FastifyReply): Promise<void>
   }
 }
 
@@ -93,9 +93,8 @@ export default fp(
       if (access?.tenantless) return
       await take(access?.authLimit ? byAttempt : byAddress, request, reply)
     })
-    app.decorateRequest('countUser', async function (this: FastifyRequest) {})
-    app.addHook('onRequest', async (request, reply) => {
-      request.countUser = () => take(byUser, request, reply)
+    app.decorateRequest('countUser', function (this: FastifyRequest, reply: FastifyReply) {
+      return take(byUser, this, reply)
     })
   },
   { name: 'rate-limit', dependencies: ['security'] },

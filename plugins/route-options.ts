@@ -5,14 +5,12 @@ import type { Plane } from '../domain/tenancy/index.ts'
 export interface RouteAccess {
   /** Needs this permission in the caller's context. */
   permission?: string
-  /** Needs a session, and nothing more. */
+  /** Needs a session, and neither a permission nor a chosen organization. */
   authenticated?: true
   /** For anyone. */
   public?: true
   /** Answers on any host: health, keys, docs. */
   tenantless?: true
-  /** Works without a chosen organization. */
-  contextless?: true
   /** The platform module that the tenant must have. */
   module?: string
   /** Whose database `request.read` and `request.write` go to; the data plane when nothing is said. */
@@ -31,17 +29,11 @@ declare module 'fastify' {
   }
 }
 
-const KEYS = [
-  'permission',
-  'authenticated',
-  'public',
-  'tenantless',
-  'contextless',
-  'module',
-  'plane',
-  'allowReadOnly',
-  'authLimit',
-] as const
+const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
+/** Whether a request means to change something (RFC 9110, 9.2.1). */
+export const mutates = ({ method }: { method: string }): boolean => !SAFE.has(method)
+
+const KEYS = ['permission', 'authenticated', 'public', 'tenantless', 'module', 'plane', 'allowReadOnly', 'authLimit'] as const
 
 /** Every permission that some route asks for, with its module: the registry is generated from here. */
 declare module 'fastify' {

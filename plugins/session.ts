@@ -5,11 +5,11 @@ import fp from 'fastify-plugin'
 import type { Grants } from '../domain/access/index.ts'
 import type { SignedIn } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
+import { mutates } from './route-options.ts'
 import { originAllowed } from './security.ts'
 
 const ACCESS_SECONDS = 900
-export const ISSUER = 'tenantry'
-const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
+const ISSUER = 'tenantry'
 
 interface Claims {
   iss: string
@@ -20,11 +20,13 @@ interface Claims {
   organization_id: string | null
   workspace_id: string | null
   kind: Actor['kind']
+  /** Seconds since 1970; set when signed. */
+  exp: number
 }
 
 declare module '@fastify/jwt' {
   interface FastifyJWT {
-    payload: Claims & { jti: string }
+    payload: Omit<Claims, 'exp'> & { jti: string }
     user: Claims
   }
 }
@@ -46,14 +48,14 @@ const MAX_VERIFIED = 5_000
 
 /** Access tokens whose signature was right, to the letter, so that RSA is verified once a token and not once a request. */
 class VerifiedTokens {
-  readonly #claims = new Map<string, Claims & { exp: number }>()
+  readonly #claims = new Map<string, Claims>()
 
   get(token: string): Claims | undefined {
     const claims = this.#claims.get(token)
     return claims && claims.exp * 1000 + LEEWAY_MS > Date.now() ? claims : undefined
   }
 
-  keep(token: string, claims: Claims & { exp: number }): void {
+  keep(token: string, claims: Claims): void {
     if (this.#claims.size >= MAX_VERIFIED) this.#claims.clear()
     this.#claims.set(token, claims)
   }
@@ -107,22 +109,22 @@ export default fp(
     app.decorateRequest('actor', null as never)
     app.decorateRequest('grants', null as never)
     app.decorateRequest('claimedContext', null as never)
-    app.addHook('onRequest', async (request) => {
+    app.addHook('onRequest', async (request, reply) => {
       if (request.is404) return
       const route = request.routeOptions.config.access
       if (route?.public) return
-      const fromHeader = bearer(request) !== undefined
-      if (!fromHeader && !request.cookies.access_token) throw failure('missing_token')
-      const token = bearer(request) ?? request.cookies.access_token!
+      const fromHeader = bearer(request)
+      const token = fromHeader ?? request.cookies.access_token
+      if (!token) throw failure('missing_token')
       let claims = verified.get(token)
       if (!claims) {
-        claims = await request.jwtVerify<Claims & { exp: number }>().catch((error: unknown) => {
+        claims = await request.jwtVerify<Claims>().catch((error: unknown) => {
           throw tokenFailure(error)
         })
-        verified.keep(token, claims as Claims & { exp: number })
+        verified.keep(token, claims)
       }
       if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
-      if (!fromHeader && !SAFE.has(request.method) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
+      if (!fromHeader && mutates(request) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
         throw failure('origin_forbidden')
       }
       const [live, grants] = await Promise.all([
@@ -140,7 +142,7 @@ export default fp(
       }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
       request.log = request.log.child({ user_id: claims.sub })
-      await request.countUser()
+      await request.countUser(reply)
     })
   },
   { name: 'session', dependencies: ['tenant'] },

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, defaultContext, evaluate } from '../domain/access/index.ts'
+import { checkContext, defaultContext, evaluate, type Grants } from '../domain/access/index.ts'
 import {
   authenticate,
   MAX_PASSWORD_BYTES,
@@ -58,6 +58,10 @@ const Me = Type.Object({
   plan: nullable(Type.String()),
 })
 
+const userOf = ({ user_id: id, email, name, kind, locale }: Grants): SignedIn['user'] => ({ id, email, name, kind, locale })
+/** Operators ask for the tokens in the body; browsers have them in cookies. */
+const wantsTokens = (request: FastifyRequest): boolean => (request.query as Static<typeof TokenQuery>).token === 'body'
+
 const SESSION_PATH = '/api/v1/auth'
 const client = (request: FastifyRequest) => ({ userAgent: request.headers['user-agent']?.slice(0, 300) ?? null, address: request.ip })
 
@@ -84,13 +88,12 @@ export default async function auth(app: FastifyInstance) {
     reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
     reply.setCookie('refresh_token', signedIn.refreshToken, { ...cookie, path: SESSION_PATH, maxAge: 30 * 86_400 })
     reply.header('cache-control', 'no-store')
-    const inBody = (request.query as Static<typeof TokenQuery>).token === 'body'
     return {
       data: {
         user: signedIn.user,
         tenant: tenantInfo(request),
         context: contextBody(signedIn.context),
-        ...(inBody ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
+        ...(wantsTokens(request) ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
       },
     }
   }
@@ -226,7 +229,7 @@ export default async function auth(app: FastifyInstance) {
       const permissions = [...app.permissions.keys()].filter((p) => evaluate(grants, p, context, now).allowed).sort()
       return {
         data: {
-          user: { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale },
+          user: userOf(grants),
           tenant: tenantInfo(request),
           context: contextBody(context),
           access_mode: accessMode(tenant, grants.kind),
@@ -262,14 +265,13 @@ export default async function auth(app: FastifyInstance) {
       if (verdict !== 'ok') throw failure(verdict)
       await request.write((tx) => rememberContext(tx, context))
       access.forget(request.tenant.id)
-      const { grants } = request
-      const user = { id: grants.user_id, email: grants.email, name: grants.name, kind: grants.kind, locale: grants.locale }
+      const user = userOf(request.grants)
       const token = app.accessToken(request.tenant.id, { sessionId: request.actor.sessionId!, user, context }, newId())
       reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
       return {
         data: {
           context: contextBody(context),
-          ...((request.query as Static<typeof TokenQuery>).token === 'body' ? { access_token: token } : {}),
+          ...(wantsTokens(request) ? { access_token: token } : {}),
         },
       }
     },

@@ -1,5 +1,5 @@
 // Documents move through states; the states and moves are data, the rules are functions beside them.
-import { type TSchema, Type } from 'typebox'
+import type { TSchema } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
@@ -96,5 +96,3 @@ export function lifecycle<R extends Row<never>, D = RowOf<R>>(
 
   return { row, initial, permission, transitions, allowed, move, lock, diagram }
 }
-
-export const NoInput = Type.Object({}, { additionalProperties: false })
