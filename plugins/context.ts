@@ -15,12 +15,13 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     app.decorateRequest('context', null as never)
-    app.addHook('onRequest', async (request) => {
-      if (!request.actor) return
+    app.addHook('onRequest', (request, _reply, done) => {
+      if (!request.actor) return done()
       const verdict = checkContext(request.grants, request.claimedContext, Date.now())
       const { authenticated } = request.routeOptions.config.access ?? {}
       if (verdict !== 'ok' && !authenticated) throw failure(verdict)
       request.context = verdict === 'ok' ? request.claimedContext : { organizationId: null, workspaceId: null }
+      done()
     })
   },
   { name: 'context', dependencies: ['access-mode'] },

@@ -10,10 +10,12 @@ export const correlationIdOf = (header: string | string[] | undefined): string =
 /** Sends the id back, and logs one line for each answer. */
 export default fp(
   async (app) => {
-    app.addHook('onRequest', async (request, reply) => {
+    app.addHook('onRequest', (request, reply, done) => {
       reply.header('x-correlation-id', request.id)
+      done()
     })
-    app.addHook('onResponse', async (request, reply) => {
+    app.addHook('onResponse', (request, reply, done) => {
+      done()
       if (request.routeOptions.url === '/health') return
       request.log.info(
         {

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Around, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
+import { type Once, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Plane } from '../domain/tenancy/index.ts'
 
 declare module 'fastify' {
@@ -9,8 +9,8 @@ declare module 'fastify' {
     read<T>(work: (tx: Tx) => Promise<T>): Promise<T>
     /** Writes on the route's plane in one transaction; with an Idempotency-Key, once. `work` may run twice: SQL only. */
     write<T>(work: (tx: Tx) => Promise<T>): Promise<T>
-    /** Wraps the effect of `write` inside its transaction; the idempotency plugin sets it. */
-    around: Around | undefined
+    /** Makes `write` happen once; the idempotency plugin sets it. */
+    once: Once | undefined
   }
 }
 
@@ -24,12 +24,12 @@ export default fp(
   async (app) => {
     const { planes } = app.services
     const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
-    app.decorateRequest('around', undefined)
+    app.decorateRequest('once', undefined)
     app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
       return databaseOf(planes, plane(this), this.tenant).read(scopeOf(this), work)
     })
     app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-      return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.around)
+      return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.once)
     })
   },
   { name: 'data', dependencies: ['access'] },

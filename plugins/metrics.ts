@@ -20,7 +20,8 @@ export default fp(
       registers: [registry],
     })
     app.decorate('metrics', registry)
-    app.addHook('onResponse', async (request, reply) => {
+    app.addHook('onResponse', (request, reply, done) => {
+      done()
       // The route's pattern, never the path: ids in labels would make a series for each.
       duration.observe(
         { method: request.method, route: request.routeOptions.url ?? 'none', status: reply.statusCode },

@@ -1,9 +1,9 @@
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
-import helmet from '@fastify/helmet'
 import underPressure from '@fastify/under-pressure'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import helmet from 'helmet'
 
 /** Whether a browser origin belongs to the tenant that the request's host names. */
 export function originAllowed(origin: string, host: string, domains: readonly string[]): boolean {
@@ -15,22 +15,39 @@ export function originAllowed(origin: string, host: string, domains: readonly st
   }
 }
 
+/** What helmet would set on each answer: the same for all, so it is asked once. */
+function securityHeaders(development: boolean): Record<string, string> {
+  const headers: Record<string, string> = {}
+  const response = {
+    setHeader: (name: string, value: string) => {
+      headers[name.toLowerCase()] = value
+    },
+    removeHeader: () => {},
+  }
+  helmet({
+    contentSecurityPolicy: {
+      directives: {
+        defaultSrc: ["'self'"],
+        styleSrc: ["'self'", "'unsafe-inline'"],
+        imgSrc: ["'self'", 'data:'],
+        upgradeInsecureRequests: null,
+      },
+    },
+    strictTransportSecurity: !development,
+  })({} as never, response as never, () => {})
+  return headers
+}
+
 /** Headers, CORS by tenant domain, cookies, and refusing work (`overloaded`) before the event loop drowns. */
 export default fp(
   async (app) => {
-    await app.register(helmet, {
-      contentSecurityPolicy: {
-        directives: {
-          defaultSrc: ["'self'"],
-          styleSrc: ["'self'", "'unsafe-inline'"],
-          imgSrc: ["'self'", 'data:'],
-          upgradeInsecureRequests: null,
-        },
-      },
-      hsts: !app.services.settings.development,
+    const headers = securityHeaders(app.services.settings.development)
+    app.addHook('onRequest', (_request, reply, done) => {
+      reply.headers(headers)
+      done()
     })
     await app.register(cookie)
-    await app.register(underPressure, { maxEventLoopDelay: 2_000, maxEventLoopUtilization: 0.995, sampleInterval: 2_000, retryAfter: 1 })
+    await app.register(underPressure, { maxEventLoopDelay: 2_000, sampleInterval: 2_000, retryAfter: 1 })
     await app.register(cors, {
       delegator: async (request: FastifyRequest) => {
         const tenant = await app.services.tenants.byHost(request.headers.host ?? '')

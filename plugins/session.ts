@@ -2,7 +2,7 @@
 import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Grants } from '../domain/access/index.ts'
+import type { Caller, Grants } from '../domain/access/index.ts'
 import type { SignedIn } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
 import { mutates } from './route-options.ts'
@@ -109,28 +109,17 @@ export default fp(
     app.decorateRequest('actor', null as never)
     app.decorateRequest('grants', null as never)
     app.decorateRequest('claimedContext', null as never)
-    app.addHook('onRequest', async (request, reply) => {
-      if (request.is404) return
-      const route = request.routeOptions.config.access
-      if (route?.public) return
-      const fromHeader = bearer(request)
-      const token = fromHeader ?? request.cookies.access_token
-      if (!token) throw failure('missing_token')
-      let claims = verified.get(token)
-      if (!claims) {
-        claims = await request.jwtVerify<Claims>().catch((error: unknown) => {
-          throw tokenFailure(error)
-        })
-        verified.keep(token, claims)
-      }
-      if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
-      if (!fromHeader && mutates(request) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
-        throw failure('origin_forbidden')
-      }
-      const [live, grants] = await Promise.all([
-        access.sessionLives(request.tenant.id, claims.session_id),
-        access.grants(request.tenant.id, claims.sub),
-      ])
+    /** The signature, checked for a token that was not seen yet. */
+    async function verify(request: FastifyRequest, token: string): Promise<Claims> {
+      const claims = await request.jwtVerify<Claims>().catch((error: unknown) => {
+        throw tokenFailure(error)
+      })
+      verified.keep(token, claims)
+      return claims
+    }
+
+    /** What the token says and the database confirms. */
+    function admit(request: FastifyRequest, claims: Claims, { live, grants }: Caller): void {
       if (!live || grants?.status !== 'active') throw failure('session_revoked')
       request.grants = grants
       request.actor = {
@@ -142,6 +131,28 @@ export default fp(
       }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
       request.log = request.log.child({ user_id: claims.sub })
+    }
+
+    function checkAudience(request: FastifyRequest, claims: Claims, byCookie: boolean): void {
+      if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
+      if (byCookie && mutates(request) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
+        throw failure('origin_forbidden')
+      }
+    }
+
+    app.addHook('onRequest', async (request, reply) => {
+      if (request.is404 || request.routeOptions.config.access?.public) return
+      const fromHeader = bearer(request)
+      const token = fromHeader ?? request.cookies.access_token
+      if (!token) throw failure('missing_token')
+      const claims = verified.get(token) ?? (await verify(request, token))
+      checkAudience(request, claims, !fromHeader)
+      const { id } = request.tenant
+      admit(
+        request,
+        claims,
+        access.callerNow(id, claims.sub, claims.session_id) ?? (await access.caller(id, claims.sub, claims.session_id)),
+      )
       await request.countUser(reply)
     })
   },

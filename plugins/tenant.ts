@@ -1,4 +1,4 @@
-import type { FastifyBaseLogger } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { failure } from '../domain/kernel/index.ts'
 import type { Tenant } from '../domain/tenancy/index.ts'
@@ -17,13 +17,18 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     app.decorateRequest('tenant', null as never)
-    app.addHook('onRequest', async (request) => {
-      // An unknown path keeps its own answer, `route_not_found`, whatever the host.
-      if (request.is404 || request.routeOptions.config.access?.tenantless) return
-      const tenant = await app.services.tenants.byHost(request.host)
+    const settle = (request: FastifyRequest, tenant: Tenant | null) => {
       if (!tenant) throw failure('tenant_not_found')
       request.tenant = tenant
       request.log = app.logOf(request.id, tenant.id)
+    }
+    app.addHook('onRequest', (request, _reply, done) => {
+      // An unknown path keeps its own answer, `route_not_found`, whatever the host.
+      if (request.is404 || request.routeOptions.config.access?.tenantless) return done()
+      const tenant = app.services.tenants.byHost(request.host)
+      if (tenant instanceof Promise) return tenant.then((found) => settle(request, found))
+      settle(request, tenant)
+      done()
     })
   },
   { name: 'tenant', dependencies: ['rate-limit'] },

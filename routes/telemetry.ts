@@ -54,7 +54,7 @@ export default async function telemetry(app: FastifyInstance) {
     },
     async (request, reply) => {
       // A replay must not show the key again: it would have to be stored in the clear.
-      request.around = undefined
+      request.once = undefined
       reply.status(201).header('cache-control', 'no-store')
       return { data: await request.write((tx) => issueDeviceKey(tx, request.params.id)) }
     },

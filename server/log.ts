@@ -4,7 +4,41 @@ import { type DestinationStream, type Logger, pino } from 'pino'
 export interface Log {
   root: Logger
   /** The logger of a request or a message: its lines carry the correlation id, and the tenant once it is known. */
-  ofRequest(correlationId: string, tenantId?: string): Logger
+  ofRequest(correlationId: string, tenantId?: string): RequestLog
+}
+
+type Level = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+
+/** Adds fields to each line when it is written. A pino child would serialize them when it is made, and most requests write one line. */
+export class RequestLog {
+  readonly #root: Logger
+  readonly #fields: object
+
+  constructor(root: Logger, fields: object) {
+    this.#root = root
+    this.#fields = fields
+  }
+
+  get level(): string {
+    return this.#root.level
+  }
+
+  child(fields: object): RequestLog {
+    return new RequestLog(this.#root, { ...this.#fields, ...fields })
+  }
+
+  fatal = (what: unknown, message?: string) => this.#write('fatal', what, message)
+  error = (what: unknown, message?: string) => this.#write('error', what, message)
+  warn = (what: unknown, message?: string) => this.#write('warn', what, message)
+  info = (what: unknown, message?: string) => this.#write('info', what, message)
+  debug = (what: unknown, message?: string) => this.#write('debug', what, message)
+  trace = (what: unknown, message?: string) => this.#write('trace', what, message)
+  silent = () => {}
+
+  #write(level: Level, what: unknown, message?: string): void {
+    if (typeof what === 'string') this.#root[level](this.#fields, what)
+    else this.#root[level]({ ...this.#fields, ...(what instanceof Error ? { err: what } : (what as object)) }, message)
+  }
 }
 
 const TOP = new Set(['correlation_id', 'tenant_id', 'context', 'user_id', 'module', 'action', 'err'])
@@ -47,6 +81,7 @@ export function createLog(service: string, level: string, destination?: Destinat
   const empty = { correlation_id: null, tenant_id: null, context: null }
   return {
     root: base.child(empty),
-    ofRequest: (correlationId, tenantId) => base.child({ correlation_id: correlationId, tenant_id: tenantId ?? null, context: null }),
+    ofRequest: (correlationId, tenantId) =>
+      new RequestLog(base, { correlation_id: correlationId, tenant_id: tenantId ?? null, context: null }),
   }
 }

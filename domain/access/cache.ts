@@ -19,6 +19,14 @@ interface TenantEntry {
   sessions: Map<string, boolean>
 }
 
+/** Who asks, as far as the control plane knows. */
+export interface Caller {
+  /** The session is neither revoked nor expired. */
+  live: boolean
+  /** Null for a user that is not there. */
+  grants: Grants | null
+}
+
 const Live = Type.Object({ live: Type.Boolean() })
 
 /**
@@ -50,6 +58,20 @@ export class AccessCache {
 
   async grants(tenantId: string, userId: string): Promise<Grants | null> {
     return (await this.#user(tenantId, userId))?.grants ?? null
+  }
+
+  /** Whether the session lives, and what its user may do. */
+  async caller(tenantId: string, userId: string, sessionId: string): Promise<Caller> {
+    const [live, user] = await Promise.all([this.sessionLives(tenantId, sessionId), this.#user(tenantId, userId)])
+    return { live, grants: user?.grants ?? null }
+  }
+
+  /** Like `caller`, without waiting, when the answer is in memory. */
+  callerNow(tenantId: string, userId: string, sessionId: string): Caller | undefined {
+    const entry = this.#listener.up ? this.#tenants.get(tenantId) : undefined
+    const live = entry?.sessions.get(sessionId)
+    const user = entry?.users.get(userId)
+    return live === undefined || !user ? undefined : { live, grants: user.grants }
   }
 
   /** Whether a session is neither revoked nor expired. */

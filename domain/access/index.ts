@@ -1,4 +1,4 @@
-export { AccessCache } from './cache.ts'
+export { AccessCache, type Caller } from './cache.ts'
 export { approvalLimit, checkContext, type Decision, defaultContext, evaluate, matches } from './evaluate.ts'
 export { explain } from './explain.ts'
 export type { Grants } from './grants.ts'

@@ -27,8 +27,11 @@ export interface DomainEvent {
   data: Record<string, unknown>
 }
 
+/** How statements are run: many rows, one row or none, exactly one, whether there is one, or for the effect alone. */
+export type Queries = Pick<CommonQueryMethods, 'any' | 'maybeOne' | 'one' | 'exists' | 'query'>
+
 /** The unit of work: what every domain function receives first. */
-export interface Tx extends Omit<CommonQueryMethods, 'transaction' | 'stream'> {
+export interface Tx extends Queries {
   readonly tenantId: Uuid
   readonly actor: Actor
   readonly context: Context
@@ -37,8 +40,6 @@ export interface Tx extends Omit<CommonQueryMethods, 'transaction' | 'stream'> {
   readonly correlationId: string
   /** Written to `event_outbox` in this transaction. */
   emit(event: DomainEvent): void
-  /** Streams rows without holding them all (CSV). */
-  readonly stream: CommonQueryMethods['stream']
 }
 
 /** Who and where a unit of work is for, before there is a connection. */

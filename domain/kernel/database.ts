@@ -1,10 +1,11 @@
 // A database and its units of work: the only way to a connection.
 import { createPool, type DatabasePool, type DatabasePoolConnection, type Interceptor, SchemaValidationError } from 'slonik'
-import type { DomainEvent, Scope, Tx } from './context.ts'
+import type { Actor, Context, DomainEvent, Queries, Scope, Tx } from './context.ts'
 import { databaseFailure } from './database-failure.ts'
 import { Failure, failure } from './errors.ts'
+import { claim, keepAnswer, type Once } from './idempotency.ts'
 import { newId, type Uuid } from './ids.ts'
-import { sql } from './sql.ts'
+import { type Fragment, prepared, sql } from './sql.ts'
 
 /** `numeric` stays a string, times become RFC 3339 in UTC (sessions run in UTC), `int8` becomes a number: ours fit 2^53. */
 const typeParsers = [
@@ -47,15 +48,16 @@ interface Success<T> {
 }
 type Outcome<T> = Success<T> | Failure
 
-/** The slice of a transaction's life that callers may extend: idempotency runs around the effect, in its transaction. */
-export type Around = <T>(tx: Tx, effect: () => Promise<T>) => Promise<T>
+/** How long a process waits before it wakes the relay, so that a burst of commits wakes it once. */
+const WAKE_MS = 10
 
 export class Database {
   readonly #make: () => Promise<DatabasePool>
   #made: Promise<DatabasePool> | undefined
   #closed = false
+  #waking: NodeJS.Timeout | undefined
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
-  readonly #bound = new Map<string, Binding>()
+  readonly #bound = new WeakMap<object, Binding>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
   constructor(url: string, { max, interceptors = [] }: DatabaseOptions) {
@@ -96,7 +98,7 @@ export class Database {
   async read<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
     return this.#checkout(scope.tenantId, (connection) =>
       work(
-        unitOfWork(connection, scope, () => {
+        new UnitOfWork(connection, scope, () => {
           throw new TypeError('a read emits no events')
         }),
       ),
@@ -105,31 +107,50 @@ export class Database {
 
   /**
    * Writes for a tenant: one transaction, bound to tenant, actor and correlation id for RLS and audit; emitted events are
-   * written with it. Runs again once after a serialization failure or deadlock, so `work` must do nothing but SQL.
+   * written with it. Runs again once after a serialization failure or deadlock, so `work` must do nothing but SQL. With
+   * `once`, a unit of work that was done before is not done again: the earlier value is returned.
    */
-  async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, around?: Around): Promise<T> {
-    return this.#checkout(scope.tenantId, (connection) =>
+  async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, once?: Once): Promise<T> {
+    let emitted = false
+    const value = await this.#checkout(scope.tenantId, (connection) =>
       connection.transaction(async (transaction) => {
         const events: DomainEvent[] = []
-        const tx = unitOfWork(transaction, scope, (event) => events.push(event))
-        await transaction.query(sql.run`
-          select set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
-                 set_config('tenantry.actor_name', ${scope.actor.name}, true),
-                 set_config('tenantry.correlation_id', ${scope.correlationId}, true)`)
-        const effect = async () => {
-          const value = await work(tx)
-          await flush(tx, events)
-          return value
+        const tx = new UnitOfWork(transaction, scope, (event) => events.push(event))
+        const settings = sql.fragment`
+          set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
+          set_config('tenantry.actor_name', ${scope.actor.name}, true),
+          set_config('tenantry.correlation_id', ${scope.correlationId}, true)`
+        if (once) {
+          const earlier = await claim(tx, once, settings)
+          if (earlier) return earlier.answer as T
+        } else {
+          await tx.query(prepared(sql.run`select ${settings}`))
         }
-        return around ? around(tx, effect) : effect()
+        const value = await work(tx)
+        await seal(tx, events, once ? keepAnswer(tx, once, value) : null)
+        emitted = events.length > 0
+        return value
       }, 1),
     )
+    if (emitted) this.#wakeRelay()
+    return value
+  }
+
+  /**
+   * Wakes the relay after a commit. Not inside the transaction: one that notifies holds a lock of the whole server while
+   * it commits, so that commits would wait for one another. Should a wake-up be lost, the relay looks by itself soon.
+   */
+  #wakeRelay(): void {
+    this.#waking ??= setTimeout(() => {
+      this.#waking = undefined
+      this.#pool()
+        .then((pool) => pool.query(prepared(sql.run`select pg_notify('tenantry_outbox', '')`)))
+        .catch(() => {})
+    }, WAKE_MS).unref()
   }
 
   /** Reads or writes across tenants, in one transaction, where the policy of the table lets the platform in. */
-  async platform<T>(
-    work: (connection: Pick<Tx, 'any' | 'one' | 'maybeOne' | 'query' | 'maybeOneFirst' | 'oneFirst' | 'exists' | 'anyFirst'>) => Promise<T>,
-  ): Promise<T> {
+  async platform<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#checkout(PLATFORM, (connection) => connection.transaction(work, 1))
   }
 
@@ -140,6 +161,7 @@ export class Database {
 
   async close(): Promise<void> {
     this.#closed = true
+    clearTimeout(this.#waking)
     await (await this.#made?.catch(() => undefined))?.end()
   }
 
@@ -166,30 +188,63 @@ export class Database {
   }
 
   async #bind(connection: DatabasePoolConnection, binding: Binding): Promise<void> {
-    if (this.#bound.get(connection.connectionId) === binding) return
-    this.#bound.delete(connection.connectionId)
+    const client = clientOf(connection)
+    if (this.#bound.get(client) === binding) return
+    this.#bound.delete(client)
     const [tenant, platform] = binding === PLATFORM ? ['', 'on'] : [binding, 'off']
-    await connection.query(sql.run`
-      select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false)`)
-    if (this.#bound.size > 1000) this.#bound.clear() // ids of connections long gone
-    this.#bound.set(connection.connectionId, binding)
+    await connection.query(
+      prepared(sql.run`
+      select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false)`),
+    )
+    this.#bound.set(client, binding)
   }
 }
 
-type Connection = Omit<Tx, 'tenantId' | 'actor' | 'context' | 'now' | 'correlationId' | 'emit'>
+/**
+ * The server connection behind a checkout. slonik wraps it anew, with a new `connectionId`, at each one, and shows it in
+ * no type; were the wrapper to change, each checkout would bind again, and a test would say so.
+ */
+const clientOf = (checkout: DatabasePoolConnection): object => (checkout as unknown as { connection?: object }).connection ?? checkout
 
-function unitOfWork(connection: Connection, scope: Scope, emit: Tx['emit']): Tx {
-  // slonik's methods rely on `this`: the unit of work inherits them, at the cost of one small object.
-  return Object.assign(Object.create(connection) as Connection, { ...scope, now: new Date(), emit })
+/** A transaction, or a connection for reads, as domain functions see it. */
+class UnitOfWork implements Tx {
+  readonly now = new Date()
+  readonly tenantId: Uuid
+  readonly actor: Actor
+  readonly context: Context
+  readonly correlationId: string
+  readonly emit: Tx['emit']
+  readonly #queries: Queries
+
+  constructor(queries: Queries, scope: Scope, emit: Tx['emit']) {
+    this.#queries = queries
+    this.tenantId = scope.tenantId
+    this.actor = scope.actor
+    this.context = scope.context
+    this.correlationId = scope.correlationId
+    this.emit = emit
+  }
+
+  any: Queries['any'] = (query) => this.#queries.any(query)
+  exists: Queries['exists'] = (query) => this.#queries.exists(query)
+  maybeOne: Queries['maybeOne'] = (query) => this.#queries.maybeOne(query)
+  one: Queries['one'] = (query) => this.#queries.one(query)
+  query: Queries['query'] = (query) => this.#queries.query(query)
 }
 
-/** Writes the events and wakes the relay when the transaction commits. */
-async function flush(tx: Tx, events: DomainEvent[]): Promise<void> {
-  if (events.length === 0) return
+/** Ends a unit of work, in one statement: its events go to the outbox, its answer to its idempotency key. */
+async function seal(tx: Tx, events: readonly DomainEvent[], answer: Fragment | null): Promise<void> {
+  if (events.length === 0) {
+    if (answer) await tx.query(prepared(sql.run`${answer}`))
+    return
+  }
   const now = tx.now.toISOString()
-  const rows = events.map((e) => [newId(), tx.tenantId, e.type, e.entity_id, e.version, now, JSON.stringify(e.data), tx.correlationId])
-  await tx.query(sql.run`
-    with woken as (select pg_notify('tenantry_outbox', ''))
+  const rows = events.map((e) => [newId(), e.type, e.entity_id, e.version, JSON.stringify(e.data)])
+  await tx.query(
+    prepared(sql.run`
+    with ${answer ? sql.fragment`answered as (${answer}),` : sql.fragment``}
+    e as (select * from ${sql.unnest(rows, ['uuid', 'text', 'uuid', 'int4', 'jsonb'])} as e (event_id, type, entity_id, version, data))
     insert into plane.event_outbox (event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id)
-    select e.* from ${sql.unnest(rows, ['uuid', 'uuid', 'text', 'uuid', 'int4', 'timestamptz', 'jsonb', 'text'])} as e, woken`)
+    select event_id, ${tx.tenantId}, type, entity_id, version, ${now}, data, ${tx.correlationId} from e`),
+  )
 }

@@ -1,9 +1,17 @@
 // The same POST twice has one effect and one answer.
 import { createHash } from 'node:crypto'
 import { Type } from 'typebox'
-import type { Around } from './database.ts'
+import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
-import { prepared, sql } from './sql.ts'
+import { type Fragment, prepared, sql } from './sql.ts'
+
+/** A unit of work that happens once for its key, actor and tenant. */
+export interface Once {
+  key: string
+  fingerprint: string
+  /** Told when the answer is an earlier one. */
+  onReplay(): void
+}
 
 const Kept = Type.Object({ fingerprint: Type.String(), answer: Type.Unknown() }, { additionalProperties: false })
 const Made = Type.Object({ key: Type.String() }, { additionalProperties: false })
@@ -14,36 +22,33 @@ export const fingerprintOf = (method: string, url: string, body: unknown): strin
     .update(`${method} ${url}\n${JSON.stringify(body) ?? ''}`)
     .digest('hex')
 
+const actorOf = (tx: Tx) => tx.actor.userId ?? tx.tenantId
+
 /**
- * Runs an effect once for a key. The key's row is inserted first: the primary key makes a second request wait until the
- * first has committed (then it gets the first one's answer) or failed (then it is the first). The answer is written with
- * the effect, so a crash after the commit loses nothing. Another body under the key is `idempotency_key_reused`.
+ * Claims the key before the effect, in its transaction: the primary key makes a second request wait until the first has
+ * committed (then it gets the first one's answer) or failed (then it is the first). Null means: go ahead. Another body
+ * under the key is `idempotency_key_reused`. `settings` are evaluated in the same statement.
  */
-export const once =
-  (key: string, fingerprint: string, onReplay: () => void): Around =>
-  async (tx, effect) => {
-    const actor = tx.actor.userId ?? tx.tenantId
-    const mine = await tx.maybeOne(
-      prepared(sql.type(Made)`
+export async function claim(tx: Tx, { key, fingerprint, onReplay }: Once, settings: Fragment): Promise<{ answer: unknown } | null> {
+  const mine = await tx.maybeOne(
+    prepared(sql.type(Made)`
     insert into plane.idempotency_keys as k (tenant_id, actor_id, key, fingerprint, created_at)
-    values (${tx.tenantId}, ${actor}, ${key}, decode(${fingerprint}, 'hex'), ${tx.now.toISOString()})
+    select ${tx.tenantId}::uuid, ${actorOf(tx)}::uuid, ${key}, decode(${fingerprint}, 'hex'), ${tx.now.toISOString()}::timestamptz
+    from (select ${settings}) as bound
     on conflict (tenant_id, actor_id, key) do update set fingerprint = excluded.fingerprint, answer = null, created_at = excluded.created_at
       where k.created_at < excluded.created_at - interval '24 hours'
     returning key`),
-    )
-    if (!mine) {
-      const kept = await tx.one(sql.prepared(Kept)`
-      select encode(fingerprint, 'hex') as fingerprint, answer from plane.idempotency_keys
-      where tenant_id = ${tx.tenantId} and actor_id = ${actor} and key = ${key}`)
-      if (kept.fingerprint !== fingerprint) throw failure('idempotency_key_reused', { key })
-      onReplay()
-      return kept.answer as never
-    }
-    const answer = await effect()
-    await tx.query(
-      prepared(sql.run`
-    update plane.idempotency_keys set answer = ${JSON.stringify(answer ?? null)}::jsonb
-    where tenant_id = ${tx.tenantId} and actor_id = ${actor} and key = ${key}`),
-    )
-    return answer
-  }
+  )
+  if (mine) return null
+  const kept = await tx.one(sql.prepared(Kept)`
+    select encode(fingerprint, 'hex') as fingerprint, answer from plane.idempotency_keys
+    where tenant_id = ${tx.tenantId} and actor_id = ${actorOf(tx)} and key = ${key}`)
+  if (kept.fingerprint !== fingerprint) throw failure('idempotency_key_reused', { key })
+  onReplay()
+  return { answer: kept.answer }
+}
+
+/** The statement that keeps the answer, to be run with the effect: a crash after the commit loses nothing. */
+export const keepAnswer = (tx: Tx, { key }: Once, answer: unknown): Fragment => sql.fragment`
+  update plane.idempotency_keys set answer = ${JSON.stringify(answer ?? null)}::jsonb
+  where tenant_id = ${tx.tenantId} and actor_id = ${actorOf(tx)} and key = ${key}`

@@ -3,15 +3,17 @@
 //   create     a purchase order of ten lines       against the bare transaction that writes the same rows
 //   rbac       one warm decision, p99 in µs        against 20 µs
 //   telemetry  Kafka → table                       against COPY of the same rows
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import Fastify from 'fastify'
-import { Client, Pool } from 'pg'
+import { Client } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
-import { newId } from '../../domain/kernel/index.ts'
+import type { Config } from '../../server/config.ts'
 import { prepareServer, startPostgres } from '../../server/embedded/postgres.ts'
 import { migrateAll } from '../../server/migrations.ts'
 import { migrateJobs } from '../../workers/jobs.ts'
@@ -19,7 +21,8 @@ import { openMockBroker } from '../../workers/kafka.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 import { TOPICS, topicDeclarations } from '../../workers/topics.ts'
 import type { TestTenant } from '../support/app.ts'
-import { type Load, load } from './load.ts'
+import type { BareTenant } from './bare.ts'
+import { type Load, load, type Plan } from './load.ts'
 
 const json = process.argv.includes('--json')
 const quick = process.argv.includes('--quick')
@@ -46,24 +49,97 @@ const detail: string[] = []
 const line = (name: string, { rate, p50, p99 }: Load, cpu: number, rss: number) =>
   detail.push(`| ${name} | ${rate.toFixed(0)} | ${p50.toFixed(1)} | ${p99.toFixed(1)} | ${cpu.toFixed(2)} | ${(rss / 1e6).toFixed(0)} |`)
 
-/** Loads a URL and returns what it did and what this process spent: CPU seconds per 1,000 requests, and its size. */
-async function measured(
-  name: string,
-  url: string,
-  headers: Record<string, string> | Record<string, string>[],
-  body?: string | string[],
-): Promise<Load> {
-  await load(url, { headers, connections: CONNECTIONS, seconds: 2, body })
-  const before = process.cpuUsage()
-  const done = await load(url, { headers, connections: CONNECTIONS, seconds: SECONDS, body })
-  const spent = process.cpuUsage(before)
+interface Usage {
+  /** Seconds of CPU since the start. */
+  cpu: number
+  /** Bytes. */
+  rss: number
+}
+
+/** A server in a process of its own, so that its CPU time and size are its own. */
+interface Server {
+  url: string
+  usage(): Promise<Usage>
+  stop(): Promise<void>
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  return port
+}
+
+const stopped = async (child: ChildProcess) => {
+  child.kill()
+  await once(child, 'exit')
+}
+
+async function startBare(url: string, tenant: BareTenant): Promise<Server> {
+  const port = await freePort()
+  const child = fork(path.join(import.meta.dirname, 'bare.ts'), {
+    env: { ...process.env, PORT: String(port), BENCH_BARE: JSON.stringify({ url, tenant }) },
+  })
+  await once(child, 'message')
+  const usage = async () => {
+    child.send('usage')
+    const [{ cpu, rss }] = (await once(child, 'message')) as [{ cpu: NodeJS.CpuUsage; rss: number }]
+    return { cpu: (cpu.user + cpu.system) / 1e6, rss }
+  }
+  return { url: `http://127.0.0.1:${port}`, usage, stop: () => stopped(child) }
+}
+
+/** `npm run api` as it is deployed, on the configuration that the bench made its tenants with. */
+async function startApi(config: Config): Promise<Server> {
+  const [port, metrics] = [await freePort(), await freePort()]
+  const settings = { ...config, PORT: port, METRICS_PORT: metrics, LOG_LEVEL: 'info' }
+  const env = Object.fromEntries(
+    Object.entries(settings).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)]),
+  )
+  const child = fork(path.join(import.meta.dirname, '../../server/api.ts'), {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const url = `http://127.0.0.1:${port}`
+  for (let waited = 0; !(await fetch(`${url}/ready`).catch(() => null))?.ok; waited++) {
+    if (child.exitCode !== null || waited > 200) throw new Error('the API does not start')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  const usage = async () => {
+    const text = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()
+    const gauge = (name: string) => Number(text.match(new RegExp(`^${name} (.*)$`, 'm'))![1])
+    return { cpu: gauge('process_cpu_seconds_total'), rss: gauge('process_resident_memory_bytes') }
+  }
+  return { url, usage, stop: () => stopped(child) }
+}
+
+/** Loads a server and returns what it did; notes the CPU seconds that it spent per 1,000 requests, and its size. */
+async function measured(name: string, server: Server, where: string, plan: Omit<Plan, 'url' | 'connections' | 'seconds'>): Promise<Load> {
+  const url = `${server.url}${where}`
+  await load(url, { ...plan, connections: CONNECTIONS, seconds: 2 })
+  const before = await server.usage()
+  const done = await load(url, { ...plan, connections: CONNECTIONS, seconds: SECONDS })
+  const after = await server.usage()
   if (done.errors > 0) throw new Error(`${name}: ${done.errors} answers were errors: ${done.firstError}`)
-  line(name, done, (spent.user + spent.system) / 1e6 / (done.requests / 1000), process.memoryUsage.rss())
+  line(name, done, (after.cpu - before.cpu) / (done.requests / 1000), after.rss)
   return done
 }
 
+/** Run last to first at the end, however it ends. */
+const closing: (() => unknown)[] = [() => rmSync(work, { recursive: true, force: true })]
+async function close() {
+  for (const one of closing.reverse()) await one()
+}
+process.once('uncaughtException', (error) => {
+  process.stderr.write(`${error.stack}\n`)
+  void close().finally(() => process.exit(1))
+})
+
 const postgres = await startPostgres(path.join(work, 'postgres'))
+closing.push(() => postgres.stop())
 const broker = await openMockBroker(topicDeclarations.map(({ topic }) => topic))
+closing.push(() => broker.stop())
 const names = { control: 'bench_control', data: 'bench_data', telemetry: 'bench_telemetry' }
 await prepareServer(postgres.url('postgres'), Object.values(names))
 const urls = (role?: string) => ({
@@ -78,15 +154,13 @@ process.env.TENANTRY_TEST_SERVICES = JSON.stringify({ admin, app: urls('tenantry
 
 const { testApp } = await import('../support/app.ts')
 const { quietLog } = await import('../support/services.ts')
-const closing: (() => unknown)[] = []
-const { app, tenant, runtime } = await testApp({ teardown: (close) => closing.push(close) }, { DATABASE_POOL_MAX: '20' })
-await app.listen({ port: 0, host: '127.0.0.1' })
-const ours = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+const { tenant, runtime } = await testApp({ teardown: (close) => closing.push(close) }, { DATABASE_POOL_MAX: '20' })
 
 note(`loading ${TENANTS} tenants × ${PRODUCTS} products …`)
 const tenants: (TestTenant & { organization: string; uom: string; supplier: string; product: string })[] = []
 const data = new Client({ connectionString: admin.data })
 await data.connect()
+closing.push(() => data.end())
 await data.query('set session_replication_role = replica') // the load itself needs no trail
 for (let i = 0; i < TENANTS; i++) {
   const one = await tenant()
@@ -105,67 +179,19 @@ await data.query('vacuum analyze')
 const [first] = tenants
 const auth = (one: (typeof tenants)[number]) => ({ host: one.host, authorization: `Bearer ${one.admin.token}` })
 
-// --- bare Fastify + pg: the limit of list and create
-const pool = new Pool({ connectionString: admin.data, max: 20 })
-const bare = Fastify()
-const columns =
-  'code, name, kind, uom_id, category_id, lot_tracked, shelf_life_days, barcode, list_price, currency, active, id, version, created_at, updated_at, organization_id, deleted_at'
-const { properties } = (await import('../../domain/erp/products/index.ts')).Product.schema
-bare.get(
-  '/list',
-  { schema: { response: { 200: { type: 'object', properties: { data: { type: 'array', items: { type: 'object', properties } } } } } } },
-  async () => {
-    const { rows } = await pool.query({
-      name: 'list',
-      text: `select ${columns} from erp_product where tenant_id = $1 and organization_id = $2 and deleted_at is null order by created_at desc, id desc limit 51`,
-      values: [first!.id, first!.organization],
-    })
-    return { data: rows.slice(0, 50) }
-  },
-)
-const { product } = first!
-bare.post('/create', async (request) => {
-  const { lines } = request.body as { lines: { quantity: string; unit_price: string }[] }
-  const id = newId()
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
-    await client.query({
-      name: 'order',
-      text: `insert into bare_order (id, tenant_id, organization_id, code, status, supplier_id, currency, total, requested_by) values ($1, $2, $3, $4, 'draft', $5, 'EUR', 20, $6)`,
-      values: [id, first!.id, first!.organization, `B-${id}`, first!.supplier, first!.admin.userId],
-    })
-    await client.query({
-      name: 'lines',
-      text: `insert into bare_line (id, tenant_id, organization_id, order_id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount)
-        select gen_random_uuid(), $1, $2, $3, p, $4, $5, q, q, u, q * u from unnest($6::int[], $7::numeric[], $8::numeric[]) as l (p, q, u)`,
-      values: [
-        first!.id,
-        first!.organization,
-        id,
-        product,
-        first!.uom,
-        lines.map((_, at) => at + 1),
-        lines.map((l) => l.quantity),
-        lines.map((l) => l.unit_price),
-      ],
-    })
-    await client.query('commit')
-  } finally {
-    client.release()
-  }
-  return { data: { id } }
-})
-// The same tables, keys and indexes; no row security and no audit.
+await data.query('set session_replication_role = origin')
+const ours = await startApi(runtime.config)
+closing.push(ours.stop)
+// The same tables with their keys, checks and indexes; no row security and no audit. The API refuses to start beside such tables.
 await data.query('create table bare_order (like erp_purchase_order including all)')
 await data.query('create table bare_line (like erp_purchase_order_line including all)')
-await bare.listen({ port: 0, host: '127.0.0.1' })
-const limit = `http://127.0.0.1:${(bare.server.address() as { port: number }).port}`
+const bare = await startBare(admin.data, { ...first!, user: first!.admin.userId })
+closing.push(bare.stop)
 
 async function list() {
   note('list …')
-  const listLimit = await measured('list: bare Fastify + pg', `${limit}/list`, {})
-  const listOurs = await measured('list: ours', `${ours}/api/v1/erp/products`, auth(first!))
+  const listLimit = await measured('list: bare Fastify + pg', bare, '/list', { headers: {} })
+  const listOurs = await measured('list: ours', ours, '/api/v1/erp/products', { headers: auth(first!) })
   results.push({ name: 'list', ratio: listOurs.rate / listLimit.rate, ours: listOurs.rate, limit: listLimit.rate, unit: 'req/s' })
 }
 
@@ -180,9 +206,9 @@ async function create() {
     }),
   )
   const type = { 'content-type': 'application/json' }
-  const createLimit = await measured('create: bare transaction', `${limit}/create`, type, orders[0]!)
+  const createLimit = await measured('create: bare transaction', bare, '/create', { headers: type, body: orders[0]! })
   const everyone = tenants.map((one) => ({ ...auth(one), ...type, 'idempotency-key': '@unique' }))
-  const createOurs = await measured('create: ours', `${ours}/api/v1/erp/purchase-orders`, everyone, orders)
+  const createOurs = await measured('create: ours', ours, '/api/v1/erp/purchase-orders', { headers: everyone, body: orders })
   results.push({ name: 'create', ratio: createOurs.rate / createLimit.rate, ours: createOurs.rate, limit: createLimit.rate, unit: 'req/s' })
 }
 
@@ -264,20 +290,11 @@ async function telemetry() {
   results.push({ name: 'telemetry', ratio: kafka / copy, ours: kafka, limit: copy, unit: 'rows/s' })
 }
 
-try {
-  if (wanted('list')) await list()
-  if (wanted('create')) await create()
-  if (wanted('rbac')) await rbac()
-  if (wanted('telemetry')) await telemetry()
-} finally {
-  await bare.close()
-  await pool.end()
-  await data.end()
-  for (const close of closing) await close()
-  await broker.stop()
-  await postgres.stop()
-  rmSync(work, { recursive: true, force: true })
-}
+if (wanted('list')) await list()
+if (wanted('create')) await create()
+if (wanted('rbac')) await rbac()
+if (wanted('telemetry')) await telemetry()
+await close()
 
 if (json) for (const result of results) process.stdout.write(`${JSON.stringify(result)}\n`)
 else {

@@ -13,7 +13,7 @@ export interface Load {
   p99: number
 }
 
-interface Plan {
+export interface Plan {
   url: string
   /** One set for all requests, or several that take turns. */
   headers: Record<string, string> | Record<string, string>[]

@@ -5,6 +5,7 @@ import {
   columns,
   DateOnly,
   decimal,
+  type Fragment,
   failure,
   quantity as format,
   type ListQuery,
@@ -13,7 +14,6 @@ import {
   listRows,
   money,
   newId,
-  nextNumber,
   nullable,
   oneOf,
   type Page,
@@ -27,6 +27,7 @@ import {
   Text,
   Timestamp,
   type Tx,
+  takeNumber,
   Uuid,
   Version,
 } from '../../kernel/index.ts'
@@ -129,60 +130,72 @@ export const listPurchaseOrders = (tx: Tx, query: ListQuery): Promise<Page<Purch
 type Lines = Static<typeof NewPurchaseOrder>['lines']
 
 /** The lines priced and converted, and their sum: each is rounded by itself, so that the document adds up as printed. */
-async function priced(tx: Tx, lines: Lines) {
-  const units = await unitsOf(tx, lines)
-  const rows = lines.map((line, index) => {
-    const unit = units[index]!
-    const amount = money(decimal(line.quantity).mul(line.unit_price))
-    return { unit, line, position: index + 1, base: format(toBase(line.quantity, unit)), amount }
+async function priced(tx: Tx, wanted: Lines): Promise<{ lines: PurchaseOrderLine[]; total: string }> {
+  const units = await unitsOf(tx, wanted)
+  const lines = wanted.map(({ quantity, unit_price }, index) => {
+    const { product_id, uom_id, ...ratio } = units[index]!
+    return {
+      id: newId(),
+      position: index + 1,
+      product_id,
+      uom_id,
+      quantity: format(decimal(quantity)),
+      base_quantity: format(toBase(quantity, ratio)),
+      unit_price: money(decimal(unit_price)),
+      amount: money(decimal(quantity).mul(unit_price)),
+      received_quantity: format(decimal(0)),
+    }
   })
-  return { rows, total: money(rows.reduce((sum, r) => sum.plus(r.amount), decimal(0))) }
+  return { lines, total: money(lines.reduce((sum, l) => sum.plus(l.amount), decimal(0))) }
 }
 
-/** All lines in one statement. */
-async function writeLines(tx: Tx, orderId: string, { rows }: Awaited<ReturnType<typeof priced>>): Promise<readonly PurchaseOrderLine[]> {
-  const values = rows.map(({ unit, line, position, base, amount }) => [
-    newId(),
-    position,
-    unit.product_id,
-    unit.uom_id,
-    line.quantity,
-    base,
-    line.unit_price,
-    amount,
-  ])
-  const written = await tx.any(sql.prepared(PurchaseOrderLine)`
+/** The statement that writes all lines of an order. `order` is a query of one row: the order's id. */
+const insertLines = (tx: Tx, order: Fragment, lines: readonly PurchaseOrderLine[]): Fragment => {
+  const rows = lines.map((l) => [l.id, l.position, l.product_id, l.uom_id, l.quantity, l.base_quantity, l.unit_price, l.amount])
+  return sql.fragment`
     insert into erp_purchase_order_line (id, tenant_id, organization_id, order_id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, created_at, updated_at)
-    select l.id, ${tx.tenantId}, ${tx.context.organizationId}, ${orderId}, l.position, l.product_id, l.uom_id, l.quantity, l.base_quantity, l.unit_price, l.amount, ${tx.now.toISOString()}, ${tx.now.toISOString()}
-    from ${sql.unnest(values, ['uuid', 'int4', 'uuid', 'uuid', 'numeric', 'numeric', 'numeric', 'numeric'])} as l (id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount)
-    returning id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, received_quantity`)
-  return [...written].sort((a, b) => a.position - b.position)
+    select l.id, ${tx.tenantId}, ${tx.context.organizationId}, o.id, l.position, l.product_id, l.uom_id, l.quantity, l.base_quantity, l.unit_price, l.amount, ${tx.now.toISOString()}, ${tx.now.toISOString()}
+    from (${order}) as o (id),
+      ${sql.unnest(rows, ['uuid', 'int4', 'uuid', 'uuid', 'numeric', 'numeric', 'numeric', 'numeric'])} as l (id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount)`
 }
 
 const Supplier = Type.Object({ id: Uuid, supplies: Type.Boolean() }, { additionalProperties: false })
 
+const notASupplier = (id: string, message?: string) => failure('invalid_reference', { path: 'supplier_id', ids: [id] }, message)
+
+const selectSupplier = (tx: Tx, id: string): Fragment => sql.fragment`
+  select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party as never))} and id = ${id} and deleted_at is null`
+
+/** Refuses with `invalid_reference` and says why. */
 async function requireSupplier(tx: Tx, id: string): Promise<void> {
-  const found = await tx.maybeOne(sql.prepared(Supplier)`
-    select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party as never))} and id = ${id} and deleted_at is null`)
-  if (!found?.supplies)
-    throw failure('invalid_reference', { path: 'supplier_id', ids: [id] }, found ? 'This party is not a supplier.' : undefined)
+  const found = await tx.maybeOne(sql.prepared(Supplier)`${selectSupplier(tx, id)}`)
+  if (!found?.supplies) throw notASupplier(id, found ? 'This party is not a supplier.' : undefined)
 }
 
 /** A draft order. Throws `invalid_reference` for a supplier, product or unit that is not there. */
 export async function createPurchaseOrder(tx: Tx, input: Static<typeof NewPurchaseOrder>): Promise<PurchaseOrderDocument> {
   if (!tx.context.organizationId) throw failure('context_required')
-  await requireSupplier(tx, input.supplier_id)
   const id = newId()
   const now = tx.now.toISOString()
-  const lines = await priced(tx, input.lines)
-  const order = await tx.one(sql.prepared(PurchaseOrder.schema)`
-    insert into erp_purchase_order (id, tenant_id, organization_id, workspace_id, code, status, supplier_id, currency, total, expected_on, notes, requested_by, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'PO')}, 'draft', ${input.supplier_id}, ${input.currency}, ${lines.total},
-      ${input.expected_on ?? null}, ${input.notes ?? null}, ${tx.actor.userId}, ${now}, ${now})
-    returning ${columns(PurchaseOrder as never)}`)
-  const written = await writeLines(tx, id, lines)
-  tx.emit({ type: 'erp.purchase_order.created', entity_id: id, version: 1, data: { ...(order as object), lines: written } })
-  return documentOf(order as PurchaseOrder, written)
+  const { lines, total } = await priced(tx, input.lines)
+  // One statement: number, order and lines together, so that the number's lock is held no longer than it must be.
+  const order = await tx.maybeOne(sql.prepared(PurchaseOrder.schema)`
+    with number as (${takeNumber(tx, 'PO')}),
+    supplier as (${selectSupplier(tx, input.supplier_id)} and 'supplier' = any(roles)),
+    placed as (
+      insert into erp_purchase_order (id, tenant_id, organization_id, workspace_id, code, status, supplier_id, currency, total, expected_on, notes, requested_by, created_at, updated_at)
+      select ${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, number.code, 'draft', supplier.id, ${input.currency}, ${total}::numeric,
+        ${input.expected_on ?? null}::date, ${input.notes ?? null}, ${tx.actor.userId}::uuid, ${now}, ${now}
+      from number, supplier
+      returning ${columns(PurchaseOrder as never)}),
+    written as (${insertLines(tx, sql.fragment`select id from placed`, lines)})
+    select * from placed`)
+  if (!order) {
+    await requireSupplier(tx, input.supplier_id)
+    throw notASupplier(input.supplier_id)
+  }
+  tx.emit({ type: 'erp.purchase_order.created', entity_id: id, version: 1, data: { ...(order as object), lines } })
+  return documentOf(order as PurchaseOrder, lines)
 }
 
 /** Changes a draft; `lines`, where given, replace all lines. Throws `invalid_transition` once it was submitted. */
@@ -204,9 +217,9 @@ export async function updatePurchaseOrder(
   let total = order.total
   if (patch.lines) {
     await tx.query(sql.run`delete from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${id}`)
-    const lines = await priced(tx, patch.lines)
-    await writeLines(tx, id, lines)
-    total = lines.total
+    const changed = await priced(tx, patch.lines)
+    await tx.query(sql.run`${insertLines(tx, sql.fragment`select ${id}::uuid`, changed.lines)}`)
+    total = changed.total
   }
   const { expected_on = order.expected_on, notes = order.notes, supplier_id = order.supplier_id, currency = order.currency } = patch
   await tx.query(sql.run`
