@@ -1,5 +1,5 @@
 // Makes what API and workers stand on from the configuration, and takes it down again.
-import { createHmac } from 'node:crypto'
+import { createHmac, createSecretKey } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
@@ -83,7 +83,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     settings: {
       development: config.NODE_ENV !== 'production',
       baseDomain: config.BASE_DOMAIN.toLowerCase(),
-      cursorKey: createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update('cursor').digest(),
+      cursorKey: createSecretKey(createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update('cursor').digest()),
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
     },

@@ -162,6 +162,11 @@ export interface ConsumerOptions extends KafkaOptions {
   topics: readonly string[]
   /** Messages at most in one batch: what bounds memory. */
   batch?: number
+  /**
+   * Begin with the next batch while this one waits for its database. Only where the order of batches does not matter:
+   * offsets are still committed in order, so what was not durable comes again.
+   */
+  overlap?: boolean
   /** Handles a batch; when it returns the offsets are committed, when it throws the batch is given again after a pause. */
   handle: (messages: readonly Message[], signal: AbortSignal) => Promise<void>
   onError?: (error: Error) => void
@@ -227,26 +232,33 @@ export class Consumer {
 
   async #run(): Promise<void> {
     const { signal } = this.#abort
+    let last = Promise.resolve(true)
     while (!signal.aborted) {
       const batch = await this.#pull()
       if (batch.length === 0) continue
-      await this.#handle(batch, signal)
+      const turn = this.#handle(batch, signal, last)
+      await (this.#options.overlap ? last : turn)
+      last = turn
     }
+    await last
   }
 
-  async #handle(batch: readonly Message[], signal: AbortSignal): Promise<void> {
+  /** Handles a batch until it is durable, and commits it after the one before. False when it was stopped first. */
+  async #handle(batch: readonly Message[], signal: AbortSignal, before: Promise<boolean>): Promise<boolean> {
     while (!signal.aborted) {
       try {
         await this.#options.handle(batch, signal)
         this.#retries = 0
+        if (!(await before)) return false // stopped while the one before was not durable: both come again
         this.#commit(batch)
-        return
+        return true
       } catch (error) {
         // A passing cause (database away): the same batch again, later each time. The group keeps its place meanwhile.
         this.#options.onError?.(error as Error)
         await pause(Math.min(10_000, 200 * 2 ** this.#retries++), signal)
       }
     }
+    return false
   }
 
   #commit(batch: readonly Message[]): void {

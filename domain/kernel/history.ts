@@ -18,11 +18,11 @@ export const Change = Type.Object(
   { additionalProperties: false },
 )
 
-/** The last 200 changes of a record, newest first. The audit trail is the source; nothing is stored twice. */
+/** The last 200 changes of a record and of its lines, newest first. The audit trail is the source; nothing is stored twice. */
 export async function historyOf(tx: Tx, table: string, id: Uuid): Promise<readonly Static<typeof Change>[]> {
   return tx.any(sql.prepared(Change)`
     select id, action, actor_id, actor_name, diff, correlation_id, created_at
     from plane.audit_events
-    where tenant_id = ${tx.tenantId} and entity_id = ${id} and entity = ${table}
+    where tenant_id = ${tx.tenantId} and entity_id = ${id} and entity in (${table}, ${`${table}_line`})
     order by created_at desc, id desc limit 200`)
 }

@@ -71,12 +71,19 @@ export function row<P extends TProperties>(table: string, properties: P, options
   }
 }
 
+const lists = new WeakMap<Row<TProperties>, Map<string, Fragment>>()
+
 /** The column list of a row, for a select or a returning clause. */
-export function columns(row: Row<TProperties>, alias?: string): Fragment {
-  return sql.join(
-    row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name])),
-    sql.fragment`, `,
-  ) as unknown as Fragment
+export function columns(row: Row<TProperties>, alias = ''): Fragment {
+  const known = lists.get(row) ?? new Map<string, Fragment>()
+  lists.set(row, known)
+  let list = known.get(alias)
+  if (!list) {
+    const names = row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name]))
+    list = sql.fragment`${sql.join(names, sql.fragment`, `)}`
+    known.set(alias, list)
+  }
+  return list
 }
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])

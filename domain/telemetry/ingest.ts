@@ -1,5 +1,5 @@
 // Readings into the table: by batches, set-based, exactly once by primary key.
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
 import { authenticateDevices, hashKey } from './device.ts'
@@ -30,6 +30,33 @@ interface Attributed {
   hash: string
 }
 
+/** What one message brought, by a device that is known. */
+interface Group {
+  device: string
+  readings: readonly GoodReading[]
+}
+
+/** Series ids by device and metric. */
+class SeriesIds {
+  readonly #devices = new Map<string, Map<string, number>>()
+  size = 0
+
+  get(device: string, metric: string): number | undefined {
+    return this.#devices.get(device)?.get(metric)
+  }
+
+  set(device: string, metric: string, id: number): void {
+    const metrics = this.#devices.get(device) ?? new Map<string, number>()
+    if (!metrics.has(metric)) this.size++
+    this.#devices.set(device, metrics.set(metric, id))
+  }
+
+  clear(): void {
+    this.#devices.clear()
+    this.size = 0
+  }
+}
+
 const Series = Type.Object({ series_id: Type.Integer(), device_id: Uuid, metric: Type.String() }, { additionalProperties: false })
 const MAX_SERIES = 500_000
 const MODULE = 'telemetry.devices'
@@ -38,7 +65,7 @@ const MODULE = 'telemetry.devices'
 export class TelemetryIngest {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
-  readonly #series = new Map<string, number>()
+  readonly #series = new SeriesIds()
 
   constructor(planes: Planes, tenants: TenantDirectory) {
     this.#planes = planes
@@ -76,13 +103,13 @@ export class TelemetryIngest {
 
   async #ingestTenant(tenant: Tenant, messages: readonly Attributed[], correlationId: string): Promise<IngestResult> {
     const database = databaseOf(this.#planes, 'telemetry', tenant)
-    const found = new Map<string, number>()
+    let found: readonly Static<typeof Series>[] = []
     const result = await database.write(systemScope(tenant.id, 'telemetry', correlationId), async (tx) => {
-      found.clear()
       const rejections: Rejection[] = []
       const pairs = new Map(messages.map(({ parsed, hash }) => [`${parsed.device} ${hash}`, [parsed.device, hash] as const]))
       const known = await authenticateDevices(tx, [...pairs.values()])
-      const readings: { device: string; reading: GoodReading }[] = []
+      const groups: Group[] = []
+      let accepted = 0
       for (const { parsed, hash } of messages) {
         const device = known.get(`${parsed.device} ${hash}`)
         if (!device) {
@@ -90,39 +117,37 @@ export class TelemetryIngest {
           continue
         }
         for (const rejected of parsed.rejected) rejections.push({ device: parsed.device, ...rejected })
-        for (const reading of parsed.good) readings.push({ device, reading })
+        groups.push({ device, readings: parsed.good })
+        accepted += parsed.good.length
       }
-      if (readings.length > 0) {
-        await this.#ensureSeries(tx, readings, found)
-        await insert(
-          tx,
-          readings.map(({ device, reading }) => ({
-            series: found.get(`${device} ${reading.metric}`) ?? this.#series.get(`${device} ${reading.metric}`)!,
-            ...reading,
-          })),
-        )
+      if (accepted > 0) {
+        found = await this.#ensureSeries(tx, groups)
+        const fresh = new SeriesIds()
+        for (const { device_id, metric, series_id } of found) fresh.set(device_id, metric, series_id)
+        await insert(tx, groups, (device, metric) => this.#series.get(device, metric) ?? fresh.get(device, metric)!)
         await tx.query(sql.run`
           update tel_device set last_seen_at = ${tx.now.toISOString()}
-          where tenant_id = ${tx.tenantId} and id = any(${sql.array([...new Set(readings.map((r) => r.device))].sort(), 'uuid')})
+          where tenant_id = ${tx.tenantId} and id = any(${sql.array([...new Set(groups.map((g) => g.device))].sort(), 'uuid')})
             and (last_seen_at is null or last_seen_at < ${tx.now.toISOString()}::timestamptz - interval '10 seconds')`)
       }
       await count(tx, rejections)
-      return { accepted: readings.length, rejections }
+      return { accepted, rejections }
     })
     // Only what was committed is remembered.
     if (this.#series.size > MAX_SERIES) this.#series.clear()
-    for (const [key, id] of found) this.#series.set(key, id)
+    for (const { device_id, metric, series_id } of found) this.#series.set(device_id, metric, series_id)
     return result
   }
 
   /** Makes the metrics and series that are new. Two consumers may meet here: the unique keys let both go on. */
-  async #ensureSeries(tx: Tx, readings: readonly { device: string; reading: GoodReading }[], found: Map<string, number>): Promise<void> {
+  async #ensureSeries(tx: Tx, groups: readonly Group[]): Promise<readonly Static<typeof Series>[]> {
     const missing = new Map<string, readonly [string, string]>()
-    for (const { device, reading } of readings) {
-      const key = `${device} ${reading.metric}`
-      if (!this.#series.has(key)) missing.set(key, [device, reading.metric])
+    for (const { device, readings } of groups) {
+      for (const { metric } of readings) {
+        if (this.#series.get(device, metric) === undefined) missing.set(`${device} ${metric}`, [device, metric])
+      }
     }
-    if (missing.size === 0) return
+    if (missing.size === 0) return []
     const pairs = [...missing.values()].sort(([a, m], [b, n]) => (a === b ? (m < n ? -1 : 1) : a < b ? -1 : 1))
     const metrics = [...new Set(pairs.map(([, metric]) => metric))].sort()
     await tx.query(sql.run`
@@ -137,11 +162,10 @@ export class TelemetryIngest {
       select ${tx.tenantId}, w.device_id, m.id from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
       join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
       on conflict do nothing`)
-    const rows = await tx.any(sql.type(Series)`
+    return tx.any(sql.type(Series)`
       select s.series_id, s.device_id, m.code as metric from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
       join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
       join tel_series s on s.tenant_id = ${tx.tenantId} and s.device_id = w.device_id and s.metric_id = m.id`)
-    for (const { series_id, device_id, metric } of rows) found.set(`${device_id} ${metric}`, series_id)
   }
 }
 
@@ -157,13 +181,24 @@ function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {
  * The arrays are written as PostgreSQL's literals of plain numbers, times as milliseconds: nothing is quoted element by
  * element. Together with reading messages by hand this took the bench from 0.17 to 0.21 of COPY (short run).
  */
-async function insert(tx: Tx, rows: readonly { series: number; at: number; value: number; quality: number }[]): Promise<void> {
+async function insert(tx: Tx, groups: readonly Group[], seriesOf: (device: string, metric: string) => number): Promise<void> {
+  const series: number[] = []
+  const times: number[] = []
+  const values: number[] = []
+  const qualities: number[] = []
+  for (const { device, readings } of groups) {
+    for (const { metric, at, value, quality } of readings) {
+      series.push(seriesOf(device, metric))
+      times.push(at)
+      values.push(value)
+      qualities.push(quality)
+    }
+  }
   const literal = (numbers: number[]) => `{${numbers.join(',')}}`
   await tx.query(sql.run`
     insert into tel_measurement (tenant_id, series_id, ts, value, quality)
-    select ${tx.tenantId}, r.series_id, timestamptz 'epoch' + r.ms * interval '1 millisecond', r.value, r.quality
-    from unnest(${literal(rows.map((r) => r.series))}::int8[], ${literal(rows.map((r) => r.at))}::float8[],
-      ${literal(rows.map((r) => r.value))}::float8[], ${literal(rows.map((r) => r.quality))}::int2[]) as r (series_id, ms, value, quality)
+    select ${tx.tenantId}, r.series_id, to_timestamp(r.ms / 1000), r.value, r.quality
+    from unnest(${literal(series)}::int8[], ${literal(times)}::float8[], ${literal(values)}::float8[], ${literal(qualities)}::int2[]) as r (series_id, ms, value, quality)
     on conflict (series_id, ts) do nothing`)
 }
 

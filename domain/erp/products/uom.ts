@@ -44,6 +44,7 @@ const Ratio = Type.Object(
   { additionalProperties: false },
 )
 export type ProductUnit = Static<typeof Ratio>
+const Found = Type.Object({ position: Type.Integer(), ...Ratio.properties }, { additionalProperties: false })
 
 /**
  * For each (product, unit) how to reach the product's base unit, in one query: itself, a conversion of the product, a
@@ -52,7 +53,7 @@ export type ProductUnit = Static<typeof Ratio>
  */
 export async function unitsOf(tx: Tx, pairs: readonly { product_id: string; uom_id?: string | undefined }[]): Promise<ProductUnit[]> {
   const rows = pairs.map((pair, position) => [position, pair.product_id, pair.uom_id ?? null])
-  const found = await tx.any(sql.prepared(Type.Object({ position: Type.Integer(), ...Ratio.properties }))`
+  const found = await tx.any(sql.prepared(Found)`
     select w.position, p.id as product_id, coalesce(w.uom_id, p.uom_id) as uom_id, p.lot_tracked, p.kind, c.numerator, c.denominator
     from ${sql.unnest(rows, ['int4', 'uuid', 'uuid'])} as w (position, product_id, uom_id)
     join erp_product p on p.tenant_id = ${tx.tenantId} and p.organization_id = ${tx.context.organizationId} and p.id = w.product_id and p.deleted_at is null
