@@ -51,6 +51,9 @@ export interface EventConsumerDependencies {
 /** A cause that will pass and has nothing to do with the message: the batch waits for it. */
 const passing = (error: unknown): boolean => error instanceof Failure && error.status >= 500
 
+const reasonOf = (error: unknown): string =>
+  error instanceof Failure ? `${error.detail}: ${error.message} ${JSON.stringify(error.details)}` : String(error)
+
 export class EventConsumer {
   readonly #handler: EventHandler
   readonly #deps: EventConsumerDependencies
@@ -96,7 +99,7 @@ export class EventConsumer {
       await this.#effect(event)
     } catch (error) {
       if (passing(error)) throw error
-      await this.#putAway({ ...retry, error: String(error).slice(0, 1000) })
+      await this.#putAway({ ...retry, error: reasonOf(error).slice(0, 1000) })
     }
   }
 

@@ -1,11 +1,12 @@
 // What the database itself promises.
 import { Client } from 'pg'
 import t from 'tap'
+import { Type } from 'typebox'
 import * as inventory from '../../domain/erp/inventory/index.ts'
 import * as parties from '../../domain/erp/parties/index.ts'
 import * as procurement from '../../domain/erp/procurement/index.ts'
 import * as products from '../../domain/erp/products/index.ts'
-import { isNullable, type ListSpec, newId, type Row, sql } from '../../domain/kernel/index.ts'
+import { Database, isNullable, type ListSpec, newId, type Row, sql, systemScope } from '../../domain/kernel/index.ts'
 import * as telemetry from '../../domain/telemetry/index.ts'
 import { migrate, problemsOf } from '../../server/migrations.ts'
 import { testApp } from '../support/app.ts'
@@ -161,6 +162,22 @@ t.test('a page of a large list is read by its index, for the application’s rol
   }
 })
 
+t.test('a connection is bound to a tenant once, not at each checkout', async (t) => {
+  const statements: string[] = []
+  const counting = { name: 'counting', beforeQueryExecution: (_: unknown, query: { sql: string }) => void statements.push(query.sql) }
+  const database = new Database(services.app.data, { max: 1, interceptors: [counting as never] })
+  t.teardown(() => database.close())
+  const bound = async (tenantId: string) => {
+    const { tenant } = await database.read(systemScope(tenantId, 'test', newId()), (tx) =>
+      tx.one(sql.type(Type.Object({ tenant: Type.String() }))`select plane.tenant_id() as tenant`),
+    )
+    return tenant
+  }
+  const [one, other] = [newId(), newId()]
+  for (const tenant of [one, one, one, other, other, one]) t.equal(await bound(tenant), tenant)
+  t.equal(statements.filter((text) => text.includes('set_config')).length, 3, 'once for each change of tenant')
+})
+
 t.test('the trail has who, what and when of every change, with secrets masked', async (t) => {
   const acme = await tenant()
   const admin = await connect(services.admin.control, t)
@@ -174,7 +191,12 @@ t.test('the trail has who, what and when of every change, with secrets masked', 
     acme.id,
   ])
   t.ok(changes.every((change) => change.actor_id && change.correlation_id))
-  t.ok(changes.some((change) => change.entity === 'erp_purchase_order_line'))
+
+  const order = (await acme.admin.get('/erp/purchase-orders')).data[0].id
+  const history = (await acme.admin.get(`/erp/purchase-orders/${order}/history`)).data as { action: string; diff: Record<string, object> }[]
+  const lines = history.filter(({ diff }) => diff.lines)
+  t.match(lines.at(-1), { action: 'insert', diff: { lines: [{ position: 1, quantity: Number }] } }, 'all lines of the order in one entry')
+  t.match(lines[0], { action: 'update', diff: { lines: [{ id: String, received_quantity: [0, Number] }] } })
 })
 
 t.test('migrations run once, and a file changed afterwards is refused', async (t) => {

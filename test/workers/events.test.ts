@@ -2,9 +2,9 @@ import t from 'tap'
 import { Type } from 'typebox'
 import { failure, newId, sql } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
-import type { EventHandler } from '../../workers/event-consumer.ts'
+import { EventConsumer, type EventHandler } from '../../workers/event-consumer.ts'
 import { Consumer, type Message } from '../../workers/kafka.ts'
-import { TOPICS } from '../../workers/topics.ts'
+import { deadLetter, TOPICS } from '../../workers/topics.ts'
 import { eventually, testApp } from '../support/app.ts'
 import { catalogue, stockUp } from '../support/erp.ts'
 import { quietLog } from '../support/services.ts'
@@ -133,4 +133,68 @@ t.test('garbage on the topic and events of tenants that do not exist harm nobody
   const { id } = (await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).data
   await eventually(async () => flaky.done.includes(id), Boolean, 20)
   t.ok(flaky.done.includes(id))
+})
+
+t.test('a message that never succeeds is tried five more times, later each time, and ends among the dead letters', async (t) => {
+  const acme = await tenant()
+  const { planes, tenants } = runtime.services
+  const delays: number[] = []
+  const consumer: EventConsumer = new EventConsumer(
+    {
+      consumer: 'hopeless',
+      types: ['erp.party.created'],
+      handle: async () => {
+        throw failure('invalid_value', { why: 'hopeless' })
+      },
+    },
+    {
+      kafka: runtime.kafka,
+      planes,
+      tenants,
+      producer: runtime.producer,
+      log: quietLog.root,
+      // The delays are waited for by pg-boss, which the test above drives; here they pass at once.
+      retryLater: async (retry, delay) => {
+        delays.push(delay)
+        await consumer.attempt(retry)
+      },
+    },
+  )
+  const dead: Message[] = []
+  const reader = new Consumer({
+    ...runtime.kafka,
+    group: `test-${newId()}`,
+    topics: [deadLetter(TOPICS.events)],
+    handle: async (messages) => void dead.push(...messages),
+  })
+  await reader.start()
+  t.teardown(() => reader.stop())
+  const event = {
+    event_id: newId(),
+    tenant_id: acme.id,
+    type: 'erp.party.created',
+    entity_id: newId(),
+    version: 1,
+    occurred_at: new Date().toISOString(),
+    correlation_id: null,
+    data: {},
+  }
+  const value = JSON.stringify(event)
+  await consumer.attempt({
+    consumer: 'hopeless',
+    message: { topic: TOPICS.events, key: event.entity_id, value },
+    attempt: 0,
+    firstAt: new Date().toISOString(),
+    error: '',
+  })
+  t.same(delays, [10, 60, 600, 3_600, 21_600])
+  const mine = () => dead.filter((m) => m.key === event.entity_id)
+  await eventually(
+    async () => mine().length,
+    (n) => n > 0,
+    20,
+  )
+  t.equal(mine().length, 1)
+  t.equal(mine()[0]!.value!.toString(), value, 'the message as it came')
+  t.match(mine()[0]!.headers, { consumer: 'hopeless', attempts: '6', error: /hopeless|invalid_value/, 'first-at': /T/, 'last-at': /T/ })
 })
