@@ -26,6 +26,29 @@ interface File {
   checksum: string
 }
 
+/**
+ * Whether a database has the TimescaleDB edition; with `create`, also whether it is to have it, because the server loads
+ * the extension, which is then made. One that began on plain PostgreSQL stays there, because its rows are there. The
+ * extension's Apache edition lacks the columnstore and continuous aggregates, so it counts as plain.
+ */
+async function hasTimescale(client: Client, known: ReadonlyMap<string, string>, { create = false } = {}): Promise<boolean> {
+  if ([...known.keys()].some((name) => name.endsWith('.plain.sql'))) return false
+  if (create) {
+    const { rows } = await client.query<{ preloaded: boolean }>(
+      `select current_setting('timescaledb.disable_load', true) is not null as preloaded`,
+    )
+    if (rows[0]!.preloaded) {
+      await client.query('create extension if not exists timescaledb')
+      // Policies run as the table's owner, and TimescaleDB wants a role that may sign in. Without a password none can.
+      await client.query(`alter role tenantry_owner login password null`)
+    }
+  }
+  const { rows } = await client.query<{ licensed: boolean }>(
+    `select current_setting('timescaledb.license', true) is not distinct from 'timescale' as licensed`,
+  )
+  return rows[0]!.licensed
+}
+
 /** The files of a plane, in order. A file with an edition (`002_x.timescale.sql`) is for servers that have it. */
 async function filesOf(plane: MigrationPlane, timescale: boolean): Promise<File[]> {
   const files: File[] = []
@@ -41,6 +64,14 @@ async function filesOf(plane: MigrationPlane, timescale: boolean): Promise<File[
   return files
 }
 
+/** What ran here: name → checksum. Empty in a new database. */
+async function recorded(client: Client): Promise<Map<string, string>> {
+  const { rows: found } = await client.query<{ made: boolean }>(`select to_regclass('public.schema_migrations') is not null as made`)
+  if (!found[0]!.made) return new Map()
+  const { rows } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
+  return new Map(rows.map((row) => [row.name, row.checksum]))
+}
+
 /**
  * Applies what is missing to one database. One runner at a time, by advisory lock; each file in its own transaction
  * with its record, so a stopped run is taken up where it stopped. A file that was changed after it ran is an error.
@@ -52,14 +83,14 @@ export async function migrate({ name, plane, url }: MigrationTarget): Promise<Mi
     await client.connect()
     await client.query('select pg_advisory_lock(7261)')
     await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
+    const known = await recorded(client)
+    const timescale = plane === 'telemetry' && (await hasTimescale(client, known, { create: true }))
     await client.query('set role tenantry_owner')
     await client.query(
       'create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())',
     )
     await client.query('grant select on public.schema_migrations to tenantry_app')
-    const { rows } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
-    const known = new Map(rows.map((row) => [row.name, row.checksum]))
-    for (const file of await filesOf(plane, false)) {
+    for (const file of await filesOf(plane, timescale)) {
       const checksum = known.get(file.name)
       if (checksum === file.checksum) continue
       if (checksum) throw new Error(`${file.name} was changed after it ran here: write a new file instead`)
@@ -95,22 +126,21 @@ export async function migrateAll(targets: readonly MigrationTarget[], concurrenc
 }
 
 /**
- * What makes a database unsafe to serve from: a pending migration, a tenant table without forced row security, or a role
- * that could bypass it. Empty when all is well.
+ * What makes a database unsafe to serve from: a pending migration, a tenant table that the application may touch without
+ * forced row security, or a role that could bypass it. Empty when all is well.
  */
 export async function problemsOf({ name, plane, url }: MigrationTarget): Promise<string[]> {
   const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
   await client.connect()
   try {
-    const { rows: ran } = await client
-      .query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
-      .catch(() => ({ rows: [] }))
-    const known = new Map(ran.map((row) => [row.name, row.checksum]))
-    const pending = (await filesOf(plane, false)).filter((file) => known.get(file.name) !== file.checksum)
+    const known = await recorded(client)
+    const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
+    const pending = (await filesOf(plane, timescale)).filter((file) => known.get(file.name) !== file.checksum)
     const { rows: open } = await client.query<{ table: string }>(`
       select c.oid::regclass::text as table from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
       where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'plane'::regnamespace)
-        and not (c.relrowsecurity and c.relforcerowsecurity)`)
+        and not (c.relrowsecurity and c.relforcerowsecurity)
+        and has_table_privilege('tenantry_app', c.oid, 'select, insert, update, delete')`)
     const { rows: role } = await client.query<{ powerful: boolean }>(`
       select rolsuper or rolbypassrls or pg_has_role(current_user, 'tenantry_owner', 'member') as powerful from pg_roles where rolname = current_user`)
     return [
