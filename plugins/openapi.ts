@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
+import { exampleOf } from './example.ts'
 
 /** OpenAPI 3.1 from the routes' own schemas at /api/openapi.json, rendered at /docs. */
 export default fp(
@@ -28,6 +29,7 @@ export default fp(
         const { public: open, permission, tenantless } = route.config?.access ?? {}
         const described = {
           ...schema,
+          ...(schema?.body ? { body: { ...schema.body, examples: [exampleOf(schema.body)] } } : {}),
           ...(permission ? { description: `${schema?.description ? `${schema.description} ` : ''}Needs \`${permission}\`.` } : {}),
         }
         return { schema: { ...described, security: open || tenantless ? [] : [{ bearer: [] }, { cookie: [] }] } as never, url }

@@ -43,9 +43,10 @@ export const Code = Type.String({
   maxLength: 64,
   pattern: '^[A-Za-z0-9][A-Za-z0-9._/-]*$',
   description: 'Letters, digits, . _ / -',
+  examples: ['TOM-CH-500'],
 })
-export const Name = Type.String({ minLength: 1, maxLength: 200 })
-export const Text = Type.String({ maxLength: 2000 })
+export const Name = Type.String({ minLength: 1, maxLength: 200, examples: ['Cherry tomatoes, 500 g'] })
+export const Text = Type.String({ maxLength: 2000, examples: ['Deliver before noon'] })
 export const Version = Type.Integer({ minimum: 1, description: 'Sent as ETag; needed to change the record' })
 
 /**

@@ -1,17 +1,14 @@
 import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
 import {
-  GoodsReceipt,
   GoodsReceiptDocument,
   getGoodsReceipt,
   goodsReceiptList,
   NewGoodsReceipt,
   receiveGoods,
 } from '../../domain/erp/procurement/index.ts'
-import { listRows } from '../../domain/kernel/index.ts'
-import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
-import { replyList } from '../http/list-reply.ts'
-import { Id, ListQuerystring } from '../http/resource-routes.ts'
+import { documentRoutes } from '../http/document-routes.ts'
+import { mutation, ok } from '../http/envelope.ts'
 import { tagged } from '../http/version.ts'
 
 export default async function goodsReceipts(app: FastifyInstance) {
@@ -19,34 +16,14 @@ export default async function goodsReceipts(app: FastifyInstance) {
   const module = 'erp.procurement'
   const path = '/erp/goods-receipts'
 
-  app.get(
-    path,
-    {
-      permission: 'erp.goods_receipt.read',
+  await app.register(
+    documentRoutes({
       module,
-      schema: {
-        tags,
-        summary: 'List goods receipts',
-        querystring: ListQuerystring,
-        response: { 200: ok(Type.Array(Type.Partial(GoodsReceipt.schema)), { pagination: Pagination }), ...guarded('invalid_cursor') },
-      },
-    },
-    (request, reply) => replyList(request, reply, goodsReceiptList, (tx, query) => listRows(tx, goodsReceiptList, query)),
-  )
-
-  app.get<{ Params: { id: string } }>(
-    `${path}/:id`,
-    {
-      permission: 'erp.goods_receipt.read',
-      module,
-      schema: {
-        tags,
-        summary: 'One goods receipt with its lines',
-        params: Id,
-        response: { 200: ok(GoodsReceiptDocument), ...guarded('not_found') },
-      },
-    },
-    async (request, reply) => tagged(reply, await request.read((tx) => getGoodsReceipt(tx, request.params.id))),
+      permission: 'erp.goods_receipt',
+      list: goodsReceiptList,
+      document: GoodsReceiptDocument,
+      get: getGoodsReceipt,
+    }),
   )
 
   app.post<{ Body: Static<typeof NewGoodsReceipt> }>(

@@ -1,24 +1,21 @@
 import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
 import { approvalLimit } from '../../domain/access/index.ts'
 import {
   createPurchaseOrder,
   getPurchaseOrder,
-  listPurchaseOrders,
   movePurchaseOrder,
   NewPurchaseOrder,
-  PurchaseOrder,
   PurchaseOrderDocument,
   PurchaseOrderPatch,
   purchaseOrderLifecycle,
   purchaseOrderList,
   updatePurchaseOrder,
 } from '../../domain/erp/procurement/index.ts'
-import { Change, historyOf } from '../../domain/kernel/index.ts'
-import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { documentRoutes } from '../http/document-routes.ts'
+import { mutation, ok } from '../http/envelope.ts'
 import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
-import { replyList } from '../http/list-reply.ts'
-import { Id, ListQuerystring } from '../http/resource-routes.ts'
+import { Id } from '../http/resource-routes.ts'
 import { tagged, versionOf } from '../http/version.ts'
 
 export default async function purchaseOrders(app: FastifyInstance) {
@@ -26,53 +23,13 @@ export default async function purchaseOrders(app: FastifyInstance) {
   const module = 'erp.procurement'
   const path = '/erp/purchase-orders'
 
-  app.get(
-    path,
-    {
-      permission: 'erp.purchase_order.read',
+  await app.register(
+    documentRoutes({
       module,
-      schema: {
-        tags,
-        summary: 'List purchase orders',
-        querystring: ListQuerystring,
-        response: { 200: ok(Type.Array(Type.Partial(PurchaseOrder.schema)), { pagination: Pagination }), ...guarded('invalid_cursor') },
-      },
-    },
-    (request, reply) => replyList(request, reply, purchaseOrderList, listPurchaseOrders as never),
-  )
-
-  app.get<{ Params: { id: string } }>(
-    `${path}/:id`,
-    {
-      permission: 'erp.purchase_order.read',
-      module,
-      schema: {
-        tags,
-        summary: 'One purchase order with its lines',
-        params: Id,
-        response: { 200: ok(PurchaseOrderDocument), ...guarded('not_found') },
-      },
-    },
-    async (request, reply) => tagged(reply, await request.read((tx) => getPurchaseOrder(tx, request.params.id))),
-  )
-
-  app.get<{ Params: { id: string } }>(
-    `${path}/:id/history`,
-    {
-      permission: 'erp.purchase_order.read',
-      module,
-      schema: {
-        tags,
-        summary: 'Who changed the order, when and how',
-        params: Id,
-        response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
-      },
-    },
-    async (request) => ({
-      data: await request.read(async (tx) => {
-        await getPurchaseOrder(tx, request.params.id)
-        return historyOf(tx, PurchaseOrder.table, request.params.id)
-      }),
+      permission: 'erp.purchase_order',
+      list: purchaseOrderList,
+      document: PurchaseOrderDocument,
+      get: getPurchaseOrder,
     }),
   )
 

@@ -1,10 +1,18 @@
 import { createServer } from 'node:net'
 import t from 'tap'
 import { Type } from 'typebox'
+import { Compile } from 'typebox/compile'
 import { sql } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { eventually, tally, testApp, times } from '../support/app.ts'
 import { quietLog, testConfig } from '../support/services.ts'
+
+interface Operation {
+  summary?: string
+  tags?: string[]
+  responses: object
+  requestBody?: { content: Record<string, { example?: unknown; schema: { examples?: unknown[] } }> }
+}
 
 /** A port that nothing listens on, as when a service is away. */
 const deadPort = () =>
@@ -99,10 +107,16 @@ t.test('/health, /docs and the OpenAPI document answer on any host', async (t) =
   t.match(await request('anything', { method: 'GET', url: '/health' }), { status: 200, body: { status: 'ok' } })
   const document = (await request('x', { method: 'GET', url: '/api/openapi.json' })).body
   t.equal(document.openapi, '3.1.0')
-  for (const [path, operations] of Object.entries(
-    document.paths as Record<string, Record<string, { summary?: string; tags?: string[]; responses: object }>>,
-  )) {
+  for (const [path, operations] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
     for (const [method, operation] of Object.entries(operations)) {
+      const content = operation.requestBody?.content['application/json']
+      if (content) {
+        const example = content.example ?? content.schema.examples?.[0]
+        t.ok(
+          Compile(content.schema as never).Check(example),
+          `${method} ${path} has an example that it would accept: ${JSON.stringify(example)}`,
+        )
+      }
       t.ok(operation.summary && operation.tags?.length, `${method} ${path} says what it is`)
       if (path.startsWith('/api/v1'))
         t.ok('429' in operation.responses && '503' in operation.responses, `${method} ${path} declares what may go wrong`)

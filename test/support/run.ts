@@ -90,8 +90,10 @@ async function runTap(environment: NodeJS.ProcessEnv): Promise<{ passed: number;
       const point = line.match(/^( *)(not )?ok \d+(.*)/)
       // A subtest's own line repeats what its assertions said: only leaves count.
       if (point && !/# Subtest|# time=/.test(line)) {
-        if (/# SKIP/i.test(line)) counts.skipped++
-        else if (point[2]) counts.failed++
+        if (/# SKIP/i.test(line)) {
+          counts.skipped++
+          say(line.trim().replace(/^ok \d+ - /, 'SKIPPED: '))
+        } else if (point[2]) counts.failed++
         else counts.passed++
       }
       if (/^(not )?ok \d+ - test\//.test(line)) say(line.replace(/ # time=([\d.]+)(m?s).*/, '  $1 $2'))

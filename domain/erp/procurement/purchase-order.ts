@@ -8,15 +8,12 @@ import {
   type Fragment,
   failure,
   quantity as format,
-  type ListQuery,
   type ListSpec,
   lifecycle,
-  listRows,
   money,
   newId,
   nullable,
   oneOf,
-  type Page,
   PositiveQuantity,
   Price,
   Quantity,
@@ -124,8 +121,6 @@ const documentOf = (order: PurchaseOrder, lines: readonly PurchaseOrderLine[]): 
   lines,
   allowed_transitions: purchaseOrderLifecycle.allowed(order.status),
 })
-
-export const listPurchaseOrders = (tx: Tx, query: ListQuery): Promise<Page<PurchaseOrder>> => listRows(tx, purchaseOrderList, query)
 
 type Lines = Static<typeof NewPurchaseOrder>['lines']
 

@@ -22,7 +22,7 @@ export const Product = row('erp_product', {
   category_id: nullable(Uuid),
   lot_tracked: Type.Boolean({ default: false }),
   shelf_life_days: nullable(Type.Integer({ minimum: 1, maximum: 36_500 })),
-  barcode: nullable(Type.String({ pattern: '^[0-9]{8,14}$', description: 'GTIN' })),
+  barcode: nullable(Type.String({ pattern: '^[0-9]{8,14}$', description: 'GTIN', examples: ['4006381333931'] })),
   list_price: nullable(Price),
   currency: nullable(Currency),
   active: Type.Boolean({ default: true }),
