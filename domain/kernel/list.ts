@@ -4,6 +4,7 @@ import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
+import { type Expansion, expanded } from './expand.ts'
 import { columns, type Row, tableOf } from './row.ts'
 import { type Fragment, prepared, sql } from './sql.ts'
 
@@ -15,6 +16,8 @@ export interface ListSpec {
   sort: readonly string[]
   /** Text columns that `q` searches by trigram. */
   search?: readonly string[]
+  /** What `expand` may ask for, by name. */
+  expand?: Readonly<Record<string, Expansion>>
 }
 
 const OPERATORS = { in: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', ne: '<>', like: 'like', null: 'null' } as const
@@ -92,7 +95,8 @@ function parseValue(row: Row, column: string, operator: Operator, text: string):
 }
 
 /** Reads the query of a list against its declaration; anything undeclared is refused with `invalid_query`. */
-export function parseListQuery(spec: ListSpec, query: Record<string, unknown>, expandable: readonly string[] = []): ListQuery {
+export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): ListQuery {
+  const expandable = Object.keys(spec.expand ?? {})
   const list: ListQuery = { limit: 50, sort: [], filters: [], expand: [] }
   for (const [key, given] of Object.entries(query)) {
     if (typeof given !== 'string') throw refuse(key, 'is given more than once')
@@ -224,7 +228,8 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
   const more = rows.length > query.limit
   const page = more ? rows.slice(0, query.limit) : rows
   const next = more ? order.map((o) => page.at(-1)![o.column]) : null
-  return { rows: page as T[], next, ...(total === undefined ? {} : { total }) }
+  const whole = query.expand.length > 0 ? await expanded(tx, spec, query.expand, page) : page
+  return { rows: whole as T[], next, ...(total === undefined ? {} : { total }) }
 }
 
 const Total = Type.Object({ total: Type.Integer() })

@@ -5,6 +5,7 @@ import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
+import type { Expansion } from './expand.ts'
 import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page, scopeOf } from './list.ts'
@@ -21,6 +22,8 @@ export interface ResourceOptions<P extends TProperties> {
   sort: readonly string[]
   /** Columns that name a row of another table of the same organization. */
   references?: Readonly<Record<string, () => Row>>
+  /** What `expand` may ask for in a list, by name. */
+  expand?: Readonly<Record<string, Expansion>>
 }
 
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
@@ -57,7 +60,13 @@ async function checkReferences(tx: Tx, references: Readonly<Record<string, () =>
 export function resource<P extends TProperties>(row: Row<P>, options: ResourceOptions<P>): Resource<P> {
   type R = RowOf<Row<P>>
   const anyRow = row as unknown as Row
-  const spec: ListSpec = { row: anyRow, filter: options.filter, sort: options.sort, search: options.search ?? [] }
+  const spec: ListSpec = {
+    row: anyRow,
+    filter: options.filter,
+    sort: options.sort,
+    search: options.search ?? [],
+    expand: options.expand ?? {},
+  }
   const live: Fragment = row.softDelete ? sql.fragment`deleted_at is null` : sql.fragment`true`
   const emit = (tx: Tx, verb: string, r: R) => {
     const { id, version } = r as unknown as { id: string; version: number }

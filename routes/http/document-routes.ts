@@ -1,7 +1,7 @@
 // What every document can be asked: its list, itself with its lines, and its history.
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { Change, historyOf, type ListSpec, listRows, type Tx } from '../../domain/kernel/index.ts'
+import { Change, historyOf, type ListSpec, listedSchema, listRows, type Tx } from '../../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
 import { Id, ListQuerystring, pathOf } from './resource-routes.ts'
@@ -26,7 +26,6 @@ export const documentRoutes =
     const tags = [path.split('/')[2]!]
     const noun = tags[0]!.replaceAll('-', ' ')
     const options = { permission: `${permission}.read`, module }
-    const row = Type.Partial(list.row.schema as never)
 
     app.get(
       path,
@@ -36,7 +35,7 @@ export const documentRoutes =
           tags,
           summary: `List ${noun}`,
           querystring: ListQuerystring,
-          response: { 200: ok(Type.Array(row), { pagination: Pagination }), ...guarded('invalid_cursor') },
+          response: { 200: ok(Type.Array(listedSchema(list)), { pagination: Pagination }), ...guarded('invalid_cursor') },
         },
       },
       (request, reply) => replyList(request, reply, list, (tx, query) => listRows(tx, list, query)),

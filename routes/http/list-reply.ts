@@ -1,7 +1,17 @@
 // Lists over HTTP: query in, page or CSV out.
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type ListQuery, type ListSpec, type Page, parseListQuery, readCursor, type Tx, writeCursor } from '../../domain/kernel/index.ts'
+import {
+  type Expansion,
+  failure,
+  type ListQuery,
+  type ListSpec,
+  type Page,
+  parseListQuery,
+  readCursor,
+  type Tx,
+  writeCursor,
+} from '../../domain/kernel/index.ts'
 
 const CSV_PAGE = 200
 
@@ -13,6 +23,14 @@ function csvField(value: unknown): string {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
+/** Expanding shows what another list guards: it needs that list's permission. Refuses with `permission_denied`. */
+async function mayExpand(request: FastifyRequest, { permission }: Expansion): Promise<void> {
+  if (!permission) return
+  const { tenantId, userId } = request.actor
+  const { allowed } = await request.server.services.access.decide(tenantId, userId!, permission, request.context, Date.now())
+  if (!allowed) throw failure('permission_denied', { permission })
+}
+
 /** Answers a list as the contract says; with `Accept: text/csv` as CSV, page after page, so memory stays flat. */
 export async function replyList(
   request: FastifyRequest,
@@ -22,11 +40,13 @@ export async function replyList(
 ) {
   const { cursor, ...rest } = request.query as Record<string, string>
   const query = parseListQuery(spec, rest)
+  for (const name of query.expand) await mayExpand(request, spec.expand![name]!)
   const key = request.server.services.settings.cursorKey
   const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}`
   if (cursor) query.after = readCursor(key, scope, query, cursor)
   if (request.headers.accept === 'text/csv') {
     const names = query.fields ?? [...spec.row.columns]
+    query.expand = [] // a table has no rows within rows
     const first = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE })) // errors come before the stream
     async function* lines() {
       yield `${names.join(',')}\r\n`
@@ -48,7 +68,7 @@ export async function replyList(
     reply.header('link', `<${url.pathname}${url.search}>; rel="next"`)
   }
   const data = query.fields
-    ? page.rows.map((r) => Object.fromEntries(query.fields!.map((f) => [f, (r as Record<string, unknown>)[f]])))
+    ? page.rows.map((r) => Object.fromEntries([...query.fields!, ...query.expand].map((f) => [f, (r as Record<string, unknown>)[f]])))
     : page.rows
   return { data, pagination: { limit: query.limit, next_cursor: next, ...(page.total === undefined ? {} : { total: page.total }) } }
 }

@@ -1,14 +1,14 @@
 // The endpoints of a resource: list, get, create, bulk, update, delete, recover, history.
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { Change, type Resource, Uuid } from '../../domain/kernel/index.ts'
+import { Change, listedSchema, type Resource, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
 import { tagged, versionOf } from './version.ts'
 
 export const Id = Type.Object({ id: Uuid })
 export const ListQuerystring = Type.Record(Type.String(), Type.String({ maxLength: 2000 }), {
-  description: 'limit, cursor, sort, q, count, fields and filters: field=value[,value], field.gt|gte|lt|lte|ne|like|null=value',
+  description: 'limit, cursor, sort, q, count, expand, fields and filters: field=value[,value], field.gt|gte|lt|lte|ne|like|null=value',
 })
 
 /** `erp_purchase_order` → `/erp/purchase-orders` */
@@ -50,7 +50,7 @@ export const resourceRoutes =
             tags,
             summary: `List ${noun}`,
             querystring: ListQuerystring,
-            response: { 200: ok(Type.Array(Type.Partial(row as never)), { pagination: Pagination }), ...guarded('invalid_cursor') },
+            response: { 200: ok(Type.Array(listedSchema(resource.spec)), { pagination: Pagination }), ...guarded('invalid_cursor') },
           },
         },
         (request, reply) => replyList(request, reply, resource.spec, (tx, query) => resource.list(tx, query)),

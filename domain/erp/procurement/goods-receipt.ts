@@ -7,10 +7,12 @@ import {
   failure,
   quantity as format,
   type ListSpec,
+  many,
   money,
   newId,
   nextNumber,
   nullable,
+  one,
   oneOf,
   PositiveQuantity,
   Quantity,
@@ -25,7 +27,7 @@ import {
   Version,
 } from '../../kernel/index.ts'
 import { ensureLots, postMoves, requireStockLocation, virtualLocation } from '../inventory/index.ts'
-import { movePurchaseOrder, purchaseOrderLifecycle } from './purchase-order.ts'
+import { movePurchaseOrder, PurchaseOrder, purchaseOrderLifecycle } from './purchase-order.ts'
 
 export const GoodsReceipt = row('erp_goods_receipt', {
   code: Type.String(),
@@ -59,6 +61,10 @@ export const goodsReceiptList: ListSpec = {
   row: GoodsReceipt as never,
   filter: ['code', 'order_id', 'created_at'],
   sort: ['created_at', 'code'],
+  expand: {
+    order: one(() => PurchaseOrder, 'order_id', 'erp.purchase_order.read'),
+    lines: many('erp_goods_receipt_line', ReceiptLine, 'receipt_id'),
+  },
 }
 
 export const NewGoodsReceipt = Type.Object(

@@ -10,9 +10,11 @@ import {
   quantity as format,
   type ListSpec,
   lifecycle,
+  many,
   money,
   newId,
   nullable,
+  one,
   oneOf,
   PositiveQuantity,
   Price,
@@ -101,6 +103,10 @@ export const purchaseOrderList: ListSpec = {
   filter: ['code', 'status', 'supplier_id', 'total', 'created_at'],
   sort: ['created_at', 'code', 'total'],
   search: ['code'],
+  expand: {
+    supplier: one(() => Party, 'supplier_id', 'erp.party.read'),
+    lines: many('erp_purchase_order_line', PurchaseOrderLine, 'order_id'),
+  },
 }
 
 const linesOf = (tx: Tx, orderId: string) =>

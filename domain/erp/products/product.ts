@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { Code, Currency, Name, nullable, oneOf, Price, resource, row, Uuid } from '../../kernel/index.ts'
+import { Code, Currency, Name, nullable, one, oneOf, Price, resource, row, Uuid } from '../../kernel/index.ts'
 import { Uom } from './uom.ts'
 
 /** A heading that products are filed under. */
@@ -35,4 +35,8 @@ export const products = resource(Product, {
   filter: ['code', 'kind', 'category_id', 'barcode', 'active', 'created_at'],
   sort: ['code', 'name', 'created_at'],
   references: { uom_id: () => Uom, category_id: () => ProductCategory },
+  expand: {
+    uom: one(() => Uom, 'uom_id', 'erp.uom.read'),
+    category: one(() => ProductCategory, 'category_id', 'erp.product_category.read'),
+  },
 })
