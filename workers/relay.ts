@@ -1,7 +1,7 @@
 // Outbox → Kafka. One active relay a database; the others stand by.
 
 import { Client } from 'pg'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { type Database, sql } from '../domain/kernel/index.ts'
 import { type Producer, pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
@@ -125,23 +125,8 @@ export class Relay {
       order by position limit ${BATCH}`),
     )
     if (events.length === 0) return 0
-    const outcomes = await this.#producer
-      .sendEach(
-        events.map(({ attempts: _, ...event }) => ({
-          topic: TOPICS.events,
-          key: `${event.tenant_id}:${event.entity_id}`,
-          value: JSON.stringify(event),
-          headers: { 'correlation-id': event.correlation_id ?? '' },
-        })),
-      )
-      .then(
-        (sent) => Promise.allSettled(sent),
-        (error: unknown) => events.map(() => ({ status: 'rejected' as const, reason: error })),
-      )
-    const ids = (status: string) => events.filter((_, at) => outcomes[at]!.status === status).map((event) => event.event_id)
-    const [done, failed] = [ids('fulfilled'), ids('rejected')]
+    const { done, failed, reason } = await this.#publish(events)
     if (failed.length > 0) {
-      const reason = String((outcomes.find((o) => o.status === 'rejected') as PromiseRejectedResult).reason).slice(0, 500)
       this.#log.warn({ failed: failed.length, reason }, 'events not published, they wait')
       // While the broker is away nothing is to blame on the event: attempts count only what a reachable broker refused.
       const away = !this.#producer.connected
@@ -160,5 +145,46 @@ export class Relay {
       )
     }
     return done.length
+  }
+
+  /**
+   * Sends in rounds, in each the next event of every entity: what follows a refused event of its entity is not sent, and
+   * waits with it. One round is the rule.
+   */
+  async #publish(events: readonly Static<typeof Pending>[]): Promise<{ done: string[]; failed: string[]; reason: string }> {
+    const outcome = { done: [] as string[], failed: [] as string[], reason: '' }
+    const queues = new Map<string, Static<typeof Pending>[]>()
+    for (const event of events) {
+      const key = `${event.tenant_id}:${event.entity_id}`
+      queues.set(key, [...(queues.get(key) ?? []), event])
+    }
+    while (queues.size > 0) {
+      const round = [...queues].map(([key, [event]]) => ({ key, event: event! }))
+      const sent = await this.#producer
+        .sendEach(
+          round.map(({ key, event: { attempts: _, ...event } }) => ({
+            topic: TOPICS.events,
+            key,
+            value: JSON.stringify(event),
+            headers: { 'correlation-id': event.correlation_id ?? '' },
+          })),
+        )
+        .catch((error: unknown) => round.map(() => Promise.reject(error)))
+      const settled = await Promise.allSettled(sent)
+      round.forEach(({ key, event }, at) => {
+        const result = settled[at]!
+        const rest = queues.get(key)!.slice(1)
+        if (result.status === 'rejected') {
+          outcome.failed.push(event.event_id)
+          outcome.reason = String(result.reason).slice(0, 500)
+          queues.delete(key)
+          return
+        }
+        outcome.done.push(event.event_id)
+        if (rest.length > 0) queues.set(key, rest)
+        else queues.delete(key)
+      })
+    }
+    return outcome
   }
 }

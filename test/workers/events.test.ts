@@ -1,3 +1,4 @@
+import { Client } from 'pg'
 import t from 'tap'
 import { Type } from 'typebox'
 import { failure, newId, sql } from '../../domain/kernel/index.ts'
@@ -7,7 +8,7 @@ import { Consumer, type Message } from '../../workers/kafka.ts'
 import { deadLetter, TOPICS } from '../../workers/topics.ts'
 import { eventually, testApp } from '../support/app.ts'
 import { catalogue, stockUp } from '../support/erp.ts'
-import { quietLog } from '../support/services.ts'
+import { quietLog, testServices } from '../support/services.ts'
 
 const testing = await testApp(t)
 const { tenant, runtime } = testing
@@ -133,6 +134,47 @@ t.test('garbage on the topic and events of tenants that do not exist harm nobody
   const { id } = (await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).data
   await eventually(async () => flaky.done.includes(id), Boolean, 20)
   t.ok(flaky.done.includes(id))
+})
+
+t.test('what follows an event that the broker refuses waits with it, and other entities do not', async (t) => {
+  const acme = await tenant()
+  const [stuck, other] = [newId(), newId()]
+  const event = (entity_id: string, version: number, data: Record<string, unknown>) => ({
+    type: 'erp.test.changed',
+    entity_id,
+    version,
+    data,
+  })
+  await runtime.services.planes.data.get('main')!.write(acme.scope, async (tx) => {
+    tx.emit(event(stuck, 1, { text: 'x'.repeat(1_200_000) })) // more than a message may have
+    tx.emit(event(stuck, 2, {}))
+    tx.emit(event(other, 1, {}))
+  })
+  const Row = Type.Object({
+    entity_id: Type.String(),
+    version: Type.Integer(),
+    status: Type.String(),
+    error: Type.Union([Type.String(), Type.Null()]),
+  })
+  const outbox = () =>
+    runtime.services.planes.data
+      .get('main')!
+      .read(acme.scope, (tx) =>
+        tx.any(
+          sql.type(
+            Row,
+          )`select entity_id, version, status, error from plane.event_outbox where tenant_id = ${tx.tenantId} order by position`,
+        ),
+      )
+  const states = async () => (await outbox()).map((e) => e.status)
+  await eventually(states, ([, , third]) => third === 'dispatched')
+  await eventually(outbox, ([first]) => first!.error !== null)
+  t.same(await states(), ['pending', 'pending', 'dispatched'])
+  const admin = new Client({ connectionString: testServices().admin.data })
+  await admin.connect()
+  await admin.query(`update plane.event_outbox set status = 'failed' where entity_id = $1 and version = 1`, [stuck])
+  await admin.end()
+  t.same(await eventually(states, ([, second]) => second === 'dispatched', 20), ['failed', 'dispatched', 'dispatched'])
 })
 
 t.test('a message that never succeeds is tried five more times, later each time, and ends among the dead letters', async (t) => {

@@ -67,6 +67,14 @@ t.test('a list query is read against its declaration, and anything else is refus
   }
 })
 
+t.test('ids are UUIDv7, all different, and ascend', async (t) => {
+  const ids = Array.from({ length: 20_000 }, newId)
+  t.equal(new Set(ids).size, ids.length)
+  t.same([...ids].sort(), ids)
+  for (const id of ids.slice(0, 100)) t.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  t.ok(Math.abs(Number.parseInt(ids[0]!.replace('-', '').slice(0, 12), 16) - Date.now()) < 5_000, 'the time is in front')
+})
+
 t.test('a cursor is good for its tenant, filters and sort alone', async (t) => {
   const key = createSecretKey(Buffer.alloc(32, 1))
   const query = parseListQuery(spec, { sort: 'code' })
