@@ -168,7 +168,6 @@ export default async function auth(app: FastifyInstance) {
     },
     async (request, reply) => {
       await request.write((tx) => revoke(tx, request.actor.sessionId!, 'signed_out'))
-      access.forget(request.tenant.id)
       return signOut(reply)
     },
   )
@@ -182,7 +181,6 @@ export default async function auth(app: FastifyInstance) {
     },
     async (request, reply) => {
       await request.write((tx) => revokeAll(tx, request.actor.userId!, 'signed_out_everywhere'))
-      access.forget(request.tenant.id)
       return signOut(reply)
     },
   )
@@ -211,7 +209,6 @@ export default async function auth(app: FastifyInstance) {
     },
     async (request, reply) => {
       await request.write((tx) => revokeOwn(tx, request.params.id))
-      access.forget(request.tenant.id)
       return reply.status(204).send()
     },
   )
@@ -264,7 +261,6 @@ export default async function auth(app: FastifyInstance) {
       const verdict = checkContext(request.grants, context, Date.now())
       if (verdict !== 'ok') throw failure(verdict)
       await request.write((tx) => rememberContext(tx, context))
-      access.forget(request.tenant.id)
       const user = userOf(request.grants)
       const token = app.accessToken(request.tenant.id, { sessionId: request.actor.sessionId!, user, context }, newId())
       reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
