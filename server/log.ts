@@ -45,22 +45,23 @@ const TOP = new Set(['correlation_id', 'tenant_id', 'context', 'user_id', 'modul
 
 const SECRET = /^(authorization|cookie|set-cookie|password|secret|token|access_token|refresh_token|device-key)$/i
 
-/** A copy without secrets, which are known by their names, at any depth. */
-function censored(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || value instanceof Date) return value
-  if (Array.isArray(value)) return value.map(censored)
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, SECRET.test(key) ? '***' : censored(item)]))
+const MAX_DEPTH = 6
+
+/** A copy without secrets, which are known by their names. Its depth has an end, so that a ring is no trap. */
+function censored(value: unknown, depth = 0): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (depth === MAX_DEPTH) return '[deeper]'
+  if ('toJSON' in value && typeof value.toJSON === 'function') return censored(value.toJSON(), depth + 1)
+  if (Array.isArray(value)) return value.map((item) => censored(item, depth + 1))
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, SECRET.test(key) ? '***' : censored(item, depth + 1)]))
 }
 
 /** Puts what a line says of itself under `data`, so that the top level is the same everywhere. */
 function shape(line: Record<string, unknown>): Record<string, unknown> {
   const data: Record<string, unknown> = {}
   const top: Record<string, unknown> = {}
-  for (const [key, value] of Object.entries(line)) {
-    if (TOP.has(key)) top[key] = value
-    else data[key] = SECRET.test(key) ? '***' : censored(value)
-  }
-  return { ...top, data }
+  for (const [key, value] of Object.entries(line)) (TOP.has(key) ? top : data)[key] = value
+  return { ...top, data: censored(data) }
 }
 
 /** The process's log. Secrets are removed by name wherever they stand. */

@@ -58,7 +58,10 @@ t.test('every log line has the required fields once, and no secret', async (t) =
     .ofRequest('c-2')
     .child({ user_id: 'u-1' })
     .error({ err: new Error('x') }, 'failed')
-  t.equal(lines.length, 4)
+  const ring: Record<string, unknown> = { at: new Date(0), url: new URL('http://x/'), deep: { deeper: [{ token: 'canary-6' }] } }
+  ring.self = ring
+  log.root.info({ ring }, 'a ring')
+  t.equal(lines.length, 5)
   for (const line of lines) {
     const fields = ['timestamp', 'level', 'service', 'message', 'correlation_id', 'tenant_id', 'context', 'data']
     t.same(
@@ -71,5 +74,6 @@ t.test('every log line has the required fields once, and no secret', async (t) =
     t.notMatch(line, /canary/)
   }
   t.match(JSON.parse(lines[2]!), { correlation_id: 'c-1', tenant_id: 't-1', level: 'info', service: 'api' })
+  t.match(JSON.parse(lines[4]!).data.ring, { at: '1970-01-01T00:00:00.000Z', url: 'http://x/', deep: { deeper: [{ token: '***' }] } })
   t.match(JSON.parse(lines[3]!), { correlation_id: 'c-2', user_id: 'u-1', err: { message: 'x' } })
 })
