@@ -11,6 +11,8 @@ const BATCH = 500
 const MAX_ATTEMPTS = 12
 const LOCK = 7262
 const IDLE_MS = 2_000
+/** A broker that takes an event may refuse a longer one; by default a message has at most a million bytes. */
+const DOUBTFUL_LENGTH = 200_000
 
 const Pending = Type.Object(
   {
@@ -148,42 +150,38 @@ export class Relay {
   }
 
   /**
-   * Sends in rounds, in each the next event of every entity: what follows a refused event of its entity is not sent, and
-   * waits with it. One round is the rule.
+   * Sends everything at once, but for what follows a doubtful event of its entity: that is sent when the doubtful one has
+   * arrived, and waits with it when it was refused.
    */
   async #publish(events: readonly Static<typeof Pending>[]): Promise<{ done: string[]; failed: string[]; reason: string }> {
     const outcome = { done: [] as string[], failed: [] as string[], reason: '' }
-    const queues = new Map<string, Static<typeof Pending>[]>()
-    for (const event of events) {
-      const key = `${event.tenant_id}:${event.entity_id}`
-      queues.set(key, [...(queues.get(key) ?? []), event])
-    }
+    const messages = events.map(({ attempts, ...event }) => ({ attempts, event, value: JSON.stringify(event) }))
+    const queues = Map.groupBy(messages, ({ event }) => `${event.tenant_id}:${event.entity_id}`)
     while (queues.size > 0) {
-      const round = [...queues].map(([key, [event]]) => ({ key, event: event! }))
+      const round = [...queues].flatMap(([key, queue]) => {
+        const doubt = queue.findIndex(({ attempts, value }) => attempts > 0 || value.length > DOUBTFUL_LENGTH)
+        return queue.splice(0, doubt < 0 ? queue.length : doubt + 1).map((message) => ({ key, ...message }))
+      })
       const sent = await this.#producer
         .sendEach(
-          round.map(({ key, event: { attempts: _, ...event } }) => ({
+          round.map(({ key, value, event }) => ({
             topic: TOPICS.events,
             key,
-            value: JSON.stringify(event),
+            value,
             headers: { 'correlation-id': event.correlation_id ?? '' },
           })),
         )
         .catch((error: unknown) => round.map(() => Promise.reject(error)))
-      const settled = await Promise.allSettled(sent)
-      round.forEach(({ key, event }, at) => {
-        const result = settled[at]!
-        const rest = queues.get(key)!.slice(1)
-        if (result.status === 'rejected') {
+      for (const [at, result] of (await Promise.allSettled(sent)).entries()) {
+        const { key, event } = round[at]!
+        if (result.status === 'fulfilled') outcome.done.push(event.event_id)
+        else {
           outcome.failed.push(event.event_id)
           outcome.reason = String(result.reason).slice(0, 500)
           queues.delete(key)
-          return
         }
-        outcome.done.push(event.event_id)
-        if (rest.length > 0) queues.set(key, rest)
-        else queues.delete(key)
-      })
+      }
+      for (const [key, queue] of queues) if (queue.length === 0) queues.delete(key)
     }
     return outcome
   }
