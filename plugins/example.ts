@@ -11,9 +11,7 @@ interface Schema {
   minLength?: number
   items?: Schema
   properties?: Record<string, Schema>
-  required?: string[]
   anyOf?: Schema[]
-  readOnly?: boolean
 }
 
 const BY_FORMAT: Record<string, string> = {

@@ -109,6 +109,7 @@ export default fp(
     app.decorateRequest('actor', null as never)
     app.decorateRequest('grants', null as never)
     app.decorateRequest('claimedContext', null as never)
+
     /** The signature, checked for a token that was not seen yet. */
     async function verify(request: FastifyRequest, token: string): Promise<Claims> {
       const claims = await request.jwtVerify<Claims>().catch((error: unknown) => {
@@ -147,12 +148,7 @@ export default fp(
       if (!token) throw failure('missing_token')
       const claims = verified.get(token) ?? (await verify(request, token))
       checkAudience(request, claims, !fromHeader)
-      const { id } = request.tenant
-      admit(
-        request,
-        claims,
-        access.callerNow(id, claims.sub, claims.session_id) ?? (await access.caller(id, claims.sub, claims.session_id)),
-      )
+      admit(request, claims, await access.caller(request.tenant.id, claims.sub, claims.session_id))
       await request.countUser(reply)
     })
   },

@@ -17,7 +17,8 @@ import {
   TelemetryMessage,
 } from '../domain/telemetry/index.ts'
 import { guarded, mutation, ok, open } from './http/envelope.ts'
-import { Id, resourceRoutes } from './http/resource-routes.ts'
+import { Id } from './http/reading-routes.ts'
+import { resourceRoutes } from './http/resource-routes.ts'
 
 const TELEMETRY_TOPIC = 'tenantry.telemetry.v1'
 

@@ -26,23 +26,23 @@ interface File {
   checksum: string
 }
 
+/** Makes the extension where the server loads it, before the first migration of a telemetry database. */
+async function offerTimescale(client: Client): Promise<void> {
+  const { rows } = await client.query<{ preloaded: boolean }>(
+    `select current_setting('timescaledb.disable_load', true) is not null as preloaded`,
+  )
+  if (!rows[0]!.preloaded) return
+  await client.query('create extension if not exists timescaledb')
+  // Policies run as the table's owner, and TimescaleDB wants a role that may sign in. Without a password none can.
+  await client.query('alter role tenantry_owner login password null')
+}
+
 /**
- * Whether a database has the TimescaleDB edition; with `create`, also whether it is to have it, because the server loads
- * the extension, which is then made. One that began on plain PostgreSQL stays there, because its rows are there. The
- * extension's Apache edition lacks the columnstore and continuous aggregates, so it counts as plain.
+ * Whether a database has the TimescaleDB edition. One that began on plain PostgreSQL stays there, because its rows are
+ * there. The extension's Apache edition lacks the columnstore and continuous aggregates, so it counts as plain.
  */
-async function hasTimescale(client: Client, known: ReadonlyMap<string, string>, { create = false } = {}): Promise<boolean> {
+async function hasTimescale(client: Client, known: ReadonlyMap<string, string>): Promise<boolean> {
   if ([...known.keys()].some((name) => name.endsWith('.plain.sql'))) return false
-  if (create) {
-    const { rows } = await client.query<{ preloaded: boolean }>(
-      `select current_setting('timescaledb.disable_load', true) is not null as preloaded`,
-    )
-    if (rows[0]!.preloaded) {
-      await client.query('create extension if not exists timescaledb')
-      // Policies run as the table's owner, and TimescaleDB wants a role that may sign in. Without a password none can.
-      await client.query(`alter role tenantry_owner login password null`)
-    }
-  }
   const { rows } = await client.query<{ licensed: boolean }>(
     `select current_setting('timescaledb.license', true) is not distinct from 'timescale' as licensed`,
   )
@@ -84,7 +84,8 @@ export async function migrate({ name, plane, url }: MigrationTarget): Promise<Mi
     await client.query('select pg_advisory_lock(7261)')
     await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
     const known = await recorded(client)
-    const timescale = plane === 'telemetry' && (await hasTimescale(client, known, { create: true }))
+    if (plane === 'telemetry' && known.size === 0) await offerTimescale(client)
+    const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
     await client.query('set role tenantry_owner')
     await client.query(
       'create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())',

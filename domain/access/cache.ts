@@ -62,20 +62,11 @@ export class AccessCache {
 
   /** Whether the session lives, and what its user may do. */
   async caller(tenantId: string, userId: string, sessionId: string): Promise<Caller> {
-    const [live, user] = await Promise.all([this.sessionLives(tenantId, sessionId), this.#user(tenantId, userId)])
+    const [live, user] = await Promise.all([this.#sessionLives(tenantId, sessionId), this.#user(tenantId, userId)])
     return { live, grants: user?.grants ?? null }
   }
 
-  /** Like `caller`, without waiting, when the answer is in memory. */
-  callerNow(tenantId: string, userId: string, sessionId: string): Caller | undefined {
-    const entry = this.#listener.up ? this.#tenants.get(tenantId) : undefined
-    const live = entry?.sessions.get(sessionId)
-    const user = entry?.users.get(userId)
-    return live === undefined || !user ? undefined : { live, grants: user.grants }
-  }
-
-  /** Whether a session is neither revoked nor expired. */
-  async sessionLives(tenantId: string, sessionId: string): Promise<boolean> {
+  async #sessionLives(tenantId: string, sessionId: string): Promise<boolean> {
     const known = this.#listener.up ? this.#tenants.get(tenantId)?.sessions.get(sessionId) : undefined
     if (known !== undefined) return known
     const generation = this.#generation
@@ -88,17 +79,13 @@ export class AccessCache {
     return live
   }
 
-  /** The warm path: two look-ups in maps. */
-  async decide(tenantId: string, userId: string, permission: string, context: Context, now: number): Promise<Decision> {
-    const user = await this.#user(tenantId, userId)
-    if (!user) return { allowed: false, decided_by: { kind: 'none' } }
-    return decideWarm(user, permission, context, now)
-  }
-
-  /** Like `decide`, without waiting, when the answer is in memory. */
-  decideNow(tenantId: string, userId: string, permission: string, context: Context, now: number): Decision | undefined {
+  /** Answers at once, by two look-ups in maps, when the user is in memory. */
+  decide(tenantId: string, userId: string, permission: string, context: Context, now: number): Decision | Promise<Decision> {
     const user = this.#listener.up ? this.#tenants.get(tenantId)?.users.get(userId) : undefined
-    return user && decideWarm(user, permission, context, now)
+    if (user) return decideWarm(user, permission, context, now)
+    return this.#user(tenantId, userId).then((loaded) =>
+      loaded ? decideWarm(loaded, permission, context, now) : { allowed: false, decided_by: { kind: 'none' } },
+    )
   }
 
   async #user(tenantId: string, userId: string): Promise<UserEntry | null> {

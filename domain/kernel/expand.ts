@@ -1,8 +1,8 @@
 // What belongs to the rows of a list, loaded for the whole page at once: one query an expansion, never one a row.
-import { type TObject, type TProperties, type TSchema, Type } from 'typebox'
+import { type Static, type TObject, type TProperties, type TSchema, Type } from 'typebox'
 import type { Tx } from './context.ts'
-import { type ListSpec, scopeOf } from './list.ts'
-import { columns, type Row, tableOf } from './row.ts'
+import type { ListSpec } from './list.ts'
+import { columns, type Row, scopeOf, tableOf } from './row.ts'
 import { sql } from './sql.ts'
 import { nullable } from './types.ts'
 
@@ -15,6 +15,11 @@ export interface Expansion {
   permission?: string
   /** The value for each row, in the rows' order. */
   load(tx: Tx, rows: Rows): Promise<readonly unknown[]>
+}
+
+/** The lines of a document, also as an expansion of a list of documents. */
+export interface Lines<L> extends Expansion {
+  of(tx: Tx, documentId: string): Promise<L[]>
 }
 
 /** The row that a column names, deleted or not; null where the column is. */
@@ -32,7 +37,7 @@ export const one = <P extends TProperties>(target: () => Row<P>, column: string,
 })
 
 /** The lines of each document: rows of `table` whose `column` names it, in the order of `position` or `id`. */
-export const many = (table: string, line: TObject, column: string): Expansion => {
+export function many<L extends TObject>(table: string, line: L, column: string): Lines<Static<L>> {
   const names = Object.keys(line.properties)
   const list = sql.join(
     names.map((name) => sql.identifier([name])),
@@ -40,18 +45,23 @@ export const many = (table: string, line: TObject, column: string): Expansion =>
   )
   const order = names.includes('position') ? 'position' : 'id'
   const schema = Type.Object({ ...line.properties, owner_id: Type.String() }, { additionalProperties: false })
+  async function loadAll(tx: Tx, ids: readonly string[]): Promise<Static<L>[][]> {
+    const found = await tx.any(sql.prepared(schema)`
+        select ${list}, ${sql.identifier([column])} as owner_id from ${sql.identifier([table])}
+        where tenant_id = ${tx.tenantId} and ${sql.identifier([column])} = any(${sql.array([...ids], 'uuid')})
+        order by ${sql.identifier([column])}, ${sql.identifier([order])}`)
+    const byOwner = new Map<string, Static<L>[]>(ids.map((id) => [id, []]))
+    for (const { owner_id, ...own } of found as unknown as { owner_id: string }[]) byOwner.get(owner_id)?.push(own as Static<L>)
+    return ids.map((id) => byOwner.get(id)!)
+  }
   return {
     schema: () => Type.Array(line),
-    async load(tx, rows) {
-      const ids = rows.map((r) => r.id as string)
-      const found = await tx.any(sql.prepared(schema)`
-        select ${list}, ${sql.identifier([column])} as owner_id from ${sql.identifier([table])}
-        where tenant_id = ${tx.tenantId} and ${sql.identifier([column])} = any(${sql.array(ids, 'uuid')})
-        order by ${sql.identifier([column])}, ${sql.identifier([order])}`)
-      const byOwner = new Map<string, unknown[]>(ids.map((id) => [id, []]))
-      for (const { owner_id, ...own } of found) byOwner.get(owner_id as string)?.push(own)
-      return ids.map((id) => byOwner.get(id)!)
-    },
+    load: (tx, rows) =>
+      loadAll(
+        tx,
+        rows.map((r) => r.id as string),
+      ),
+    of: async (tx, id) => (await loadAll(tx, [id]))[0]!,
   }
 }
 
@@ -70,7 +80,10 @@ export async function expanded<T extends Record<string, unknown>>(
   return whole
 }
 
-/** What a row of a list may look like: any of its columns, and what was expanded. Without defaults, which the serializer would write for a column that was not asked for. */
+/**
+ * What a row of a list may look like: any of its columns, and what was expanded. Without defaults, which the serializer
+ * would write for a column that was not asked for.
+ */
 export function listedSchema({ row, expand = {} }: ListSpec): TSchema {
   const own = Object.entries(row.schema.properties as Record<string, object>).map(([name, schema]) => {
     const { default: _, ...bare } = schema as { default?: unknown }

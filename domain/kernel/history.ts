@@ -1,6 +1,8 @@
 import { type Static, Type } from 'typebox'
 import type { Tx } from './context.ts'
+import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
+import { type Row, scopeOf, tableOf } from './row.ts'
 import { sql } from './sql.ts'
 import { nullable, Timestamp } from './types.ts'
 
@@ -18,11 +20,16 @@ export const Change = Type.Object(
   { additionalProperties: false },
 )
 
-/** The last 200 changes of a record and of its lines, newest first. The audit trail is the source; nothing is stored twice. */
-export async function historyOf(tx: Tx, table: string, id: Uuid): Promise<readonly Static<typeof Change>[]> {
+/**
+ * The last 200 changes of a record and of its lines, newest first; also of a deleted one. The audit trail is the source;
+ * nothing is stored twice. Throws `not_found` for what is not there, or not in the context's organization.
+ */
+export async function historyOf(tx: Tx, row: Row, id: Uuid): Promise<readonly Static<typeof Change>[]> {
+  const there = await tx.exists(sql.run`select 1 from ${tableOf(row)} where ${sql.and(scopeOf(tx, row))} and id = ${id}`)
+  if (!there) throw failure('not_found')
   return tx.any(sql.prepared(Change)`
     select id, action, actor_id, actor_name, diff, correlation_id, created_at
     from plane.audit_events
-    where tenant_id = ${tx.tenantId} and entity_id = ${id} and entity in (${table}, ${`${table}_line`})
+    where tenant_id = ${tx.tenantId} and entity_id = ${id} and entity in (${row.table}, ${`${row.table}_line`})
     order by created_at desc, id desc limit 200`)
 }

@@ -3,8 +3,7 @@ import type { TSchema } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
-import { scopeOf } from './list.ts'
-import { columns, type Row, type RowOf, tableOf } from './row.ts'
+import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { sql } from './sql.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: a transition's input is typed by its own schema, which a shared list cannot carry

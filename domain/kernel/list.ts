@@ -5,7 +5,7 @@ import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Expansion, expanded } from './expand.ts'
-import { columns, type Row, tableOf } from './row.ts'
+import { columns, type Row, scopeOf, tableOf } from './row.ts'
 import { type Fragment, prepared, sql } from './sql.ts'
 
 export interface ListSpec {
@@ -151,17 +151,6 @@ function condition(row: Row, { column, operator, values }: Filter): Fragment {
   if (operator === 'lt') return sql.fragment`${name} < ${value}`
   if (operator === 'lte') return sql.fragment`${name} <= ${value}`
   return sql.fragment`${name} <> ${value}`
-}
-
-/** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
-export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
-  const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
-  const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]
-  if (row.scope === 'organization') {
-    if (!tx.context.organizationId) throw failure('context_required')
-    conditions.push(sql.fragment`${name('organization_id')} = ${tx.context.organizationId}`)
-  }
-  return conditions
 }
 
 /** `(a, b, id) > (x, y, z)` where all go one way, which an index answers in one step; written out where they do not. */

@@ -8,8 +8,8 @@ import { failure } from './errors.ts'
 import type { Expansion } from './expand.ts'
 import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
-import { type ListQuery, type ListSpec, listRows, type Page, scopeOf } from './list.ts'
-import { columns, type Row, type RowOf, tableOf } from './row.ts'
+import { type ListQuery, type ListSpec, listRows, type Page } from './list.ts'
+import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
 
 export interface ResourceOptions<P extends TProperties> {
@@ -170,10 +170,6 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
       if (!back) throw failure('not_found')
       return back
     },
-    history: async (tx, id) => {
-      const changes = await historyOf(tx, row.table, id)
-      if (changes.length === 0) throw failure('not_found')
-      return changes
-    },
+    history: (tx, id) => historyOf(tx, anyRow, id),
   }
 }

@@ -1,5 +1,7 @@
 // A table's columns as one schema: the source of SQL column lists, row checks, request and response bodies and OpenAPI.
 import { type Static, type TObject, type TProperties, Type } from 'typebox'
+import type { Tx } from './context.ts'
+import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
 import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
@@ -87,3 +89,14 @@ export function columns(row: Row<TProperties>, alias = ''): Fragment {
 }
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
+
+/** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
+export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
+  const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
+  const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]
+  if (row.scope === 'organization') {
+    if (!tx.context.organizationId) throw failure('context_required')
+    conditions.push(sql.fragment`${name('organization_id')} = ${tx.context.organizationId}`)
+  }
+  return conditions
+}

@@ -7,8 +7,8 @@ import {
   NewGoodsReceipt,
   receiveGoods,
 } from '../../domain/erp/procurement/index.ts'
-import { documentRoutes } from '../http/document-routes.ts'
 import { mutation, ok } from '../http/envelope.ts'
+import { readingRoutes } from '../http/reading-routes.ts'
 import { tagged } from '../http/version.ts'
 
 export default async function goodsReceipts(app: FastifyInstance) {
@@ -17,11 +17,11 @@ export default async function goodsReceipts(app: FastifyInstance) {
   const path = '/erp/goods-receipts'
 
   await app.register(
-    documentRoutes({
+    readingRoutes({
       module,
       permission: 'erp.goods_receipt',
       list: goodsReceiptList,
-      document: GoodsReceiptDocument,
+      schema: GoodsReceiptDocument,
       get: getGoodsReceipt,
     }),
   )

@@ -12,10 +12,9 @@ import {
   purchaseOrderList,
   updatePurchaseOrder,
 } from '../../domain/erp/procurement/index.ts'
-import { documentRoutes } from '../http/document-routes.ts'
 import { mutation, ok } from '../http/envelope.ts'
 import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
-import { Id } from '../http/resource-routes.ts'
+import { Id, readingRoutes } from '../http/reading-routes.ts'
 import { tagged, versionOf } from '../http/version.ts'
 
 export default async function purchaseOrders(app: FastifyInstance) {
@@ -24,11 +23,11 @@ export default async function purchaseOrders(app: FastifyInstance) {
   const path = '/erp/purchase-orders'
 
   await app.register(
-    documentRoutes({
+    readingRoutes({
       module,
       permission: 'erp.purchase_order',
       list: purchaseOrderList,
-      document: PurchaseOrderDocument,
+      schema: PurchaseOrderDocument,
       get: getPurchaseOrder,
     }),
   )

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import { type Lifecycle, type Tx, Version } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
-import { Id, pathOf } from './resource-routes.ts'
+import { Id, pathOf, wordsOf } from './reading-routes.ts'
 import { tagged, versionOf } from './version.ts'
 
 interface LifecycleRoutes {
@@ -32,7 +32,7 @@ export const lifecycleRoutes =
           permission: `${lifecycle.permission}.${name}`,
           module,
           schema: {
-            tags: [path.split('/')[2]!],
+            tags: [wordsOf(lifecycle.row.table).tag],
             summary: transition.summary,
             description: `From ${[transition.from].flat().join(', ')} to ${transition.to}.`,
             params: Id,

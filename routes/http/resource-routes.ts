@@ -1,23 +1,10 @@
 // The endpoints of a resource: list, get, create, bulk, update, delete, recover, history.
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { Change, listedSchema, type Resource, Uuid } from '../../domain/kernel/index.ts'
-import { guarded, mutation, ok, Pagination } from './envelope.ts'
-import { replyList } from './list-reply.ts'
+import type { Resource } from '../../domain/kernel/index.ts'
+import { mutation, ok } from './envelope.ts'
+import { Id, pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
 import { tagged, versionOf } from './version.ts'
-
-export const Id = Type.Object({ id: Uuid })
-export const ListQuerystring = Type.Record(Type.String(), Type.String({ maxLength: 2000 }), {
-  description: 'limit, cursor, sort, q, count, expand, fields and filters: field=value[,value], field.gt|gte|lt|lte|ne|like|null=value',
-})
-
-/** `erp_purchase_order` → `/erp/purchase-orders` */
-export function pathOf(table: string): string {
-  const [area, ...rest] = table.split('_')
-  const name = rest.join('-')
-  const plural = name.endsWith('y') ? `${name.slice(0, -1)}ies` : /(s|x|ch|sh)$/.test(name) ? `${name}es` : `${name}s`
-  return `/${area === 'tel' ? 'telemetry' : area}/${plural}`
-}
 
 const MAX_BULK = 1000
 
@@ -35,37 +22,23 @@ export const resourceRoutes =
   (resource: AnyResource, { only, plane = 'data' }: ResourceRoutesOptions = {}) =>
   async (app: FastifyInstance) => {
     const path = pathOf(resource.row.table)
-    const tags = [path.split('/')[2]!]
-    const noun = tags[0]!.replaceAll('-', ' ')
+    const { tag, noun } = wordsOf(resource.row.table)
+    const tags = [tag]
     const row = resource.row.schema as TSchema
     const has = (what: NonNullable<typeof only>[number]) => !only || only.includes(what)
     const options = (action: string) => ({ permission: `${resource.permission}.${action}`, module: resource.module, plane })
 
-    if (has('list')) {
-      app.get(
-        path,
-        {
-          ...options('read'),
-          schema: {
-            tags,
-            summary: `List ${noun}`,
-            querystring: ListQuerystring,
-            response: { 200: ok(Type.Array(listedSchema(resource.spec)), { pagination: Pagination }), ...guarded('invalid_cursor') },
-          },
-        },
-        (request, reply) => replyList(request, reply, resource.spec, (tx, query) => resource.list(tx, query)),
-      )
-    }
-    if (has('get')) {
-      app.get<{ Params: { id: string } }>(
-        `${path}/:id`,
-        {
-          ...options('read'),
-          schema: { tags, summary: `One of the ${noun}`, params: Id, response: { 200: ok(row), ...guarded('not_found') } },
-        },
-        async (request, reply) => tagged(reply, await request.read((tx) => resource.get(tx, request.params.id))),
-      )
-    }
+    await app.register(
+      readingRoutes({
+        module: resource.module,
+        permission: resource.permission,
+        plane,
+        list: resource.spec,
+        schema: row,
+        get: resource.get,
+        has,
+      }),
+    )
     if (has('create')) {
       app.post<{ Body: object }>(
         path,
@@ -158,21 +131,6 @@ export const resourceRoutes =
           },
         },
         async (request, reply) => tagged(reply, await request.write((tx) => resource.recover(tx, request.params.id))),
-      )
-    }
-    if (has('history')) {
-      app.get<{ Params: { id: string } }>(
-        `${path}/:id/history`,
-        {
-          ...options('read'),
-          schema: {
-            tags,
-            summary: `Who changed it, when and how: ${noun}`,
-            params: Id,
-            response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
-          },
-        },
-        async (request) => ({ data: await request.read((tx) => resource.history(tx, request.params.id)) }),
       )
     }
   }

@@ -1,2 +1,2 @@
 -- A document's lines change together and are read together in its history.
-call plane.audited_as_lines('erp_purchase_order_line', 'order_id');
+call plane.audited('erp_purchase_order_line', parent => 'order_id');

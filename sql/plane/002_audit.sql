@@ -54,16 +54,17 @@ begin
 end
 $$;
 
-/* Records the rows of `target` as parts of the document that `parent` names, instead of each by itself. */
-create procedure plane.audited_as_lines(target regclass, parent text)
+/* The triggers of a table; called again, they are replaced. With `parent`, its rows are recorded as lines of the document
+   that this column names. */
+drop procedure plane.audited(regclass, text[], text);
+create procedure plane.audited(target regclass, masked text[] default '{}', tenant_column text default 'tenant_id', parent text default null)
 language plpgsql as $$
+declare
+  arguments text := format('%L, %L', masked, tenant_column) || case when parent is null then '' else format(', %L', parent) end;
 begin
-  execute format('drop trigger if exists audit_insert on %s', target);
-  execute format('drop trigger if exists audit_update on %s', target);
-  execute format('drop trigger if exists audit_delete on %s', target);
-  execute format('create trigger audit_insert after insert on %s referencing new table as new_rows for each statement execute function plane.audit(''{}'', ''tenant_id'', %L)', target, parent);
-  execute format('create trigger audit_update after update on %s referencing old table as old_rows new table as new_rows for each statement execute function plane.audit(''{}'', ''tenant_id'', %L)', target, parent);
-  execute format('create trigger audit_delete after delete on %s referencing old table as old_rows for each statement execute function plane.audit(''{}'', ''tenant_id'', %L)', target, parent);
+  execute format('create or replace trigger audit_insert after insert on %s referencing new table as new_rows for each statement execute function plane.audit(%s)', target, arguments);
+  execute format('create or replace trigger audit_update after update on %s referencing old table as old_rows new table as new_rows for each statement execute function plane.audit(%s)', target, arguments);
+  execute format('create or replace trigger audit_delete after delete on %s referencing old table as old_rows for each statement execute function plane.audit(%s)', target, arguments);
 end
 $$;
 

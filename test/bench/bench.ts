@@ -5,8 +5,7 @@
 //   telemetry  Kafka → table                       against COPY of the same rows
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Readable } from 'node:stream'
@@ -14,17 +13,17 @@ import { pipeline } from 'node:stream/promises'
 import { Client } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 import type { Config } from '../../server/config.ts'
-import { prepareServer, startPostgres } from '../../server/embedded/postgres.ts'
+import { freePort, prepareServer, startPostgres } from '../../server/embedded/postgres.ts'
 import { migrateAll } from '../../server/migrations.ts'
 import { migrateJobs } from '../../workers/jobs.ts'
 import { openMockBroker } from '../../workers/kafka.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 import { TOPICS, topicDeclarations } from '../../workers/topics.ts'
+import { startApi } from '../support/api-process.ts'
 import type { TestTenant } from '../support/app.ts'
 import type { BareTenant } from './bare.ts'
 import { type Load, load, type Plan } from './load.ts'
 
-const { scripts } = JSON.parse(readFileSync(path.join(import.meta.dirname, '../../package.json'), 'utf8')) as { scripts: { api: string } }
 const json = process.argv.includes('--json')
 const quick = process.argv.includes('--quick')
 const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7)
@@ -64,14 +63,6 @@ interface Server {
   stop(): Promise<void>
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return port
-}
-
 const stopped = async (child: ChildProcess) => {
   child.kill()
   await once(child, 'exit')
@@ -91,26 +82,11 @@ async function startBare(url: string, tenant: BareTenant): Promise<Server> {
   return { url: `http://127.0.0.1:${port}`, usage, stop: () => stopped(child) }
 }
 
-/** `npm run api` as it is deployed, on the configuration that the bench made its tenants with. */
-async function startApi(config: Config): Promise<Server> {
-  const [port, metrics] = [await freePort(), await freePort()]
-  const settings = { ...config, PORT: port, METRICS_PORT: metrics, LOG_LEVEL: 'info' }
-  const env = Object.fromEntries(
-    Object.entries(settings).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)]),
-  )
-  const [, ...execArgv] = scripts.api.split(' ').slice(0, -1) // the flags that `npm run api` gives to Node
-  const child = fork(path.join(import.meta.dirname, '../../server/api.ts'), {
-    execArgv,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  })
-  const url = `http://127.0.0.1:${port}`
-  for (let waited = 0; !(await fetch(`${url}/ready`).catch(() => null))?.ok; waited++) {
-    if (child.exitCode !== null || waited > 200) throw new Error('the API does not start')
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
+/** The API as it is deployed, on the configuration that the bench made its tenants with. */
+async function startOurs(config: Config): Promise<Server> {
+  const { url, metricsUrl, child } = await startApi({ ...config, LOG_LEVEL: 'info' })
   const usage = async () => {
-    const text = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()
+    const text = await (await fetch(metricsUrl)).text()
     const gauge = (name: string) => Number(text.match(new RegExp(`^${name} (.*)$`, 'm'))![1])
     return { cpu: gauge('process_cpu_seconds_total'), rss: gauge('process_resident_memory_bytes') }
   }
@@ -184,7 +160,7 @@ const [first] = tenants
 const auth = (one: (typeof tenants)[number]) => ({ host: one.host, authorization: `Bearer ${one.admin.token}` })
 
 await data.query('set session_replication_role = origin')
-const ours = await startApi(runtime.config)
+const ours = await startOurs(runtime.config)
 closing.push(ours.stop)
 // The same tables with their keys, checks and indexes; no row security and no audit. The API refuses to start beside such tables.
 await data.query('create table bare_order (like erp_purchase_order including all)')
@@ -224,7 +200,7 @@ async function rbac() {
   const took: number[] = []
   for (let i = 0; i < 200_000; i++) {
     const start = process.hrtime.bigint()
-    access.decideNow(first!.id, first!.manager.userId, 'erp.product.read', context, Date.now())
+    access.decide(first!.id, first!.manager.userId, 'erp.product.read', context, Date.now())
     took.push(Number(process.hrtime.bigint() - start) / 1000)
   }
   took.sort((a, b) => a - b)

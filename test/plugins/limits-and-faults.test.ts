@@ -1,8 +1,8 @@
-import { createServer } from 'node:net'
 import t from 'tap'
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { sql } from '../../domain/kernel/index.ts'
+import { freePort } from '../../server/embedded/postgres.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { eventually, tally, testApp, times } from '../support/app.ts'
 import { quietLog, testConfig } from '../support/services.ts'
@@ -13,15 +13,6 @@ interface Operation {
   responses: object
   requestBody?: { content: Record<string, { example?: unknown; schema: { examples?: unknown[] } }> }
 }
-
-/** A port that nothing listens on, as when a service is away. */
-const deadPort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
 
 t.test('a user has his bucket, sign-in a stricter one; both say when to come back', async (t) => {
   const { tenant, request } = await testApp(t, { RATE_LIMIT_PER_MINUTE: '20', RATE_LIMIT_AUTH_PER_MINUTE: '12' })
@@ -39,7 +30,7 @@ t.test('a user has his bucket, sign-in a stricter one; both say when to come bac
 })
 
 t.test('Redis away: limits go on in the process, /ready says it, nothing else notices', async (t) => {
-  const { tenant, request } = await testApp(t, { REDIS_URL: `redis://127.0.0.1:${await deadPort()}`, RATE_LIMIT_PER_MINUTE: '20' })
+  const { tenant, request } = await testApp(t, { REDIS_URL: `redis://127.0.0.1:${await freePort()}`, RATE_LIMIT_PER_MINUTE: '20' })
   const acme = await tenant()
   t.same(tally(await Promise.all(times(25, () => acme.viewer.get('/auth/me')))), { 200: 20, 429: 5 })
   t.match(await request('x', { method: 'GET', url: '/ready' }), {
@@ -49,7 +40,7 @@ t.test('Redis away: limits go on in the process, /ready says it, nothing else no
 })
 
 t.test('Kafka away at the start: writes go on, the outbox waits; a process that reaches it sends them', async (t) => {
-  const lonely = await testApp(t, { KAFKA_BROKERS: `127.0.0.1:${await deadPort()}` })
+  const lonely = await testApp(t, { KAFKA_BROKERS: `127.0.0.1:${await freePort()}` })
   const acme = await lonely.tenant()
   t.equal((await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).status, 201)
   t.match(await lonely.request('x', { method: 'GET', url: '/ready' }), {
@@ -89,7 +80,7 @@ t.test('Kafka away at the start: writes go on, the outbox waits; a process that 
 })
 
 t.test('a database that is away is 503 with Retry-After, and /ready names it', async (t) => {
-  const gone = await testApp(t, { DATA_CATALOG: JSON.stringify({ main: `postgres://x:x@127.0.0.1:${await deadPort()}/x` }) })
+  const gone = await testApp(t, { DATA_CATALOG: JSON.stringify({ main: `postgres://x:x@127.0.0.1:${await freePort()}/x` }) })
   const acme = await gone.tenant()
   const answer = await acme.admin.get('/erp/parties')
   t.match(answer, { status: 503, body: { detail: 'database_unavailable' }, headers: { 'retry-after': '1' } })

@@ -280,3 +280,18 @@ t.test('every mutation is refused to a viewer and in read-only mode', async (t) 
     }
   }
 })
+
+t.test(
+  'a record of another organization of the tenant is not there, and neither is its history; a deleted one keeps its own',
+  async (t) => {
+    const acme = await tenant()
+    const { id } = (await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).data
+    t.equal((await acme.admin.get(`/erp/parties/${id}/history`)).data.length, 1)
+    await acme.admin.delete(`/erp/parties/${id}`, { 'if-match': '"1"' })
+    t.equal((await acme.admin.get(`/erp/parties/${id}/history`)).data.length, 2)
+    const switched = await acme.admin.post('/context/switch?token=body', { organization_id: acme.organizations[1]!.id })
+    const elsewhere = acme.as(switched.data.access_token)
+    t.equal((await elsewhere.get('/erp/parties')).status, 200)
+    t.match(await elsewhere.get(`/erp/parties/${id}/history`), { status: 404, body: { detail: 'not_found' } })
+  },
+)

@@ -1,13 +1,11 @@
 // Services that go away while requests are under way, and processes that are killed.
-import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import path from 'node:path'
 import t from 'tap'
 import { Type } from 'typebox'
 import { newId, sql } from '../../domain/kernel/index.ts'
-import type { Config } from '../../server/config.ts'
 import { openMockBroker } from '../../workers/kafka.ts'
 import { topicDeclarations } from '../../workers/topics.ts'
+import { startApi } from '../support/api-process.ts'
 import { eventually, type TestTenant, tally, testApp, times } from '../support/app.ts'
 import { openGate } from '../support/gate.ts'
 import { testServices } from '../support/services.ts'
@@ -161,27 +159,6 @@ t.test('Kafka goes away while events are published: writes go on and the outbox 
     .read(acme.scope, (tx) => tx.one(sql.type(Count)`select count(*) as n from plane.event_outbox where tenant_id = ${tx.tenantId}`))
   t.equal(n, 5, 'none lost')
 })
-
-/** `npm run api` as a process of its own on the services of this run. */
-async function startApi(config: Config): Promise<{ url: string; child: ChildProcess }> {
-  const port = 20_000 + Math.floor(Math.random() * 20_000)
-  const settings = { ...config, PORT: port, METRICS_PORT: 0 }
-  const env = Object.fromEntries(
-    Object.entries(settings).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)]),
-  )
-  const child = fork(path.join(import.meta.dirname, '../../server/api.ts'), {
-    env: { ...process.env, ...env },
-    execArgv: [],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  })
-  const url = `http://127.0.0.1:${port}`
-  await eventually(
-    async () => (child.exitCode === null ? ((await fetch(`${url}/health`).catch(() => null))?.status ?? 0) : -1),
-    (status) => status === 200 || status === -1,
-    30,
-  )
-  return { url, child }
-}
 
 t.test('kill -9 after the commit and before the answer: the same key gets the answer that was never sent', async (t) => {
   const gate = await openGate(t, services.app.data)

@@ -57,13 +57,15 @@ export const GoodsReceiptDocument = Type.Object(
   { additionalProperties: false },
 )
 
+const receiptLines = many('erp_goods_receipt_line', ReceiptLine, 'receipt_id')
+
 export const goodsReceiptList: ListSpec = {
   row: GoodsReceipt as never,
   filter: ['code', 'order_id', 'created_at'],
   sort: ['created_at', 'code'],
   expand: {
     order: one(() => PurchaseOrder, 'order_id', 'erp.purchase_order.read'),
-    lines: many('erp_goods_receipt_line', ReceiptLine, 'receipt_id'),
+    lines: receiptLines,
   },
 }
 
@@ -225,8 +227,5 @@ export async function getGoodsReceipt(tx: Tx, id: string) {
   const receipt = await tx.maybeOne(sql.prepared(GoodsReceipt.schema)`
     select ${columns(GoodsReceipt as never)} from erp_goods_receipt where ${sql.and(scopeOf(tx, GoodsReceipt as never))} and id = ${id} and deleted_at is null`)
   if (!receipt) throw failure('not_found')
-  const lines = await tx.any(sql.prepared(ReceiptLine)`
-    select id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id
-    from erp_goods_receipt_line where tenant_id = ${tx.tenantId} and receipt_id = ${id} order by id`)
-  return { ...(receipt as GoodsReceipt), lines }
+  return { ...(receipt as GoodsReceipt), lines: await receiptLines.of(tx, id) }
 }

@@ -98,6 +98,8 @@ export const PurchaseOrderPatch = Type.Object(
   { additionalProperties: false },
 )
 
+const orderLines = many('erp_purchase_order_line', PurchaseOrderLine, 'order_id')
+
 export const purchaseOrderList: ListSpec = {
   row: PurchaseOrder as never,
   filter: ['code', 'status', 'supplier_id', 'total', 'created_at'],
@@ -105,21 +107,16 @@ export const purchaseOrderList: ListSpec = {
   search: ['code'],
   expand: {
     supplier: one(() => Party, 'supplier_id', 'erp.party.read'),
-    lines: many('erp_purchase_order_line', PurchaseOrderLine, 'order_id'),
+    lines: orderLines,
   },
 }
-
-const linesOf = (tx: Tx, orderId: string) =>
-  tx.any(sql.prepared(PurchaseOrderLine)`
-  select id, position, product_id, uom_id, quantity, base_quantity, unit_price, amount, received_quantity
-  from erp_purchase_order_line where tenant_id = ${tx.tenantId} and order_id = ${orderId} order by position`)
 
 /** An order with its lines. Throws `not_found`. */
 export async function getPurchaseOrder(tx: Tx, id: string): Promise<PurchaseOrderDocument> {
   const order = await tx.maybeOne(sql.prepared(PurchaseOrder.schema)`
     select ${columns(PurchaseOrder as never)} from erp_purchase_order where ${sql.and(scopeOf(tx, PurchaseOrder as never))} and id = ${id} and deleted_at is null`)
   if (!order) throw failure('not_found')
-  return documentOf(order as PurchaseOrder, await linesOf(tx, id))
+  return documentOf(order as PurchaseOrder, await orderLines.of(tx, id))
 }
 
 const documentOf = (order: PurchaseOrder, lines: readonly PurchaseOrderLine[]): PurchaseOrderDocument => ({
@@ -315,5 +312,5 @@ export async function movePurchaseOrder(
   input: object = {},
 ): Promise<PurchaseOrderDocument> {
   const order = await purchaseOrderLifecycle.move(tx, name, id, version, input)
-  return documentOf(order, await linesOf(tx, id))
+  return documentOf(order, await orderLines.of(tx, id))
 }

@@ -1,0 +1,91 @@
+// What every record can be asked, master data or document: its list, itself, and its history.
+import type { FastifyInstance } from 'fastify'
+import { type TSchema, Type } from 'typebox'
+import { Change, historyOf, type ListSpec, listedSchema, listRows, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { guarded, ok, Pagination } from './envelope.ts'
+import { replyList } from './list-reply.ts'
+import { tagged } from './version.ts'
+
+export const Id = Type.Object({ id: Uuid })
+export const ListQuerystring = Type.Record(Type.String(), Type.String({ maxLength: 2000 }), {
+  description: 'limit, cursor, sort, q, count, expand, fields and filters: field=value[,value], field.gt|gte|lt|lte|ne|like|null=value',
+})
+
+/** `erp_purchase_order` → `/erp/purchase-orders` */
+export function pathOf(table: string): string {
+  const [area, ...rest] = table.split('_')
+  const name = rest.join('-')
+  const plural = name.endsWith('y') ? `${name.slice(0, -1)}ies` : /(s|x|ch|sh)$/.test(name) ? `${name}es` : `${name}s`
+  return `/${area === 'tel' ? 'telemetry' : area}/${plural}`
+}
+
+/** The tag of a table's endpoints, and what they are called in a sentence. */
+export const wordsOf = (table: string) => {
+  const tag = pathOf(table).split('/')[2]!
+  return { tag, noun: tag.replaceAll('-', ' ') }
+}
+
+interface Readable {
+  module: string
+  /** The stem of its permissions: `erp.purchase_order`. */
+  permission: string
+  plane?: 'data' | 'telemetry'
+  list: ListSpec
+  /** One of them as it is sent. */
+  schema: TSchema
+  /** Throws `not_found`. */
+  get: (tx: Tx, id: string) => Promise<{ version: number }>
+  /** Which endpoints there are; all when nothing is said. */
+  has?: (what: 'list' | 'get' | 'history') => boolean
+}
+
+/** The reading routes as a Fastify plugin. */
+export const readingRoutes =
+  ({ module, permission, plane = 'data', list, schema, get, has = () => true }: Readable) =>
+  async (app: FastifyInstance) => {
+    const path = pathOf(list.row.table)
+    const { tag, noun } = wordsOf(list.row.table)
+    const tags = [tag]
+    const options = { permission: `${permission}.read`, module, plane }
+
+    if (has('list')) {
+      app.get(
+        path,
+        {
+          ...options,
+          schema: {
+            tags,
+            summary: `List ${noun}`,
+            querystring: ListQuerystring,
+            response: { 200: ok(Type.Array(listedSchema(list)), { pagination: Pagination }), ...guarded('invalid_cursor') },
+          },
+        },
+        (request, reply) => replyList(request, reply, list, (tx, query) => listRows(tx, list, query)),
+      )
+    }
+    if (has('get')) {
+      app.get<{ Params: { id: string } }>(
+        `${path}/:id`,
+        {
+          ...options,
+          schema: { tags, summary: `One of the ${noun}`, params: Id, response: { 200: ok(schema), ...guarded('not_found') } },
+        },
+        async (request, reply) => tagged(reply, await request.read((tx) => get(tx, request.params.id))),
+      )
+    }
+    if (has('history')) {
+      app.get<{ Params: { id: string } }>(
+        `${path}/:id/history`,
+        {
+          ...options,
+          schema: {
+            tags,
+            summary: `Who changed it, when and how: ${noun}`,
+            params: Id,
+            response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
+          },
+        },
+        async (request) => ({ data: await request.read((tx) => historyOf(tx, list.row, request.params.id)) }),
+      )
+    }
+  }
