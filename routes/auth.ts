@@ -15,7 +15,7 @@ import {
   type SignedIn,
   sessionsOf,
 } from '../domain/identity/index.ts'
-import { Failure, failure, newId, nullable, Uuid } from '../domain/kernel/index.ts'
+import { type Actor, Failure, failure, newId, nullable, type Tx, Uuid } from '../domain/kernel/index.ts'
 import { accessMode } from '../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from './http/envelope.ts'
 
@@ -154,36 +154,24 @@ export default async function auth(app: FastifyInstance) {
     },
   )
 
-  function signOut(reply: FastifyReply) {
-    reply.clearCookie('access_token', { path: '/' }).clearCookie('refresh_token', { path: SESSION_PATH })
-    return reply.status(204).send()
-  }
-  app.post(
-    '/auth/logout',
-    {
-      authenticated: true,
-      allowReadOnly: true,
-      plane: 'control',
-      schema: { tags, summary: 'End this session', response: { 204: Type.Null(), ...mutation() } },
-    },
-    async (request, reply) => {
-      await request.write((tx) => revoke(tx, request.actor.sessionId!, 'signed_out'))
-      return signOut(reply)
-    },
-  )
-  app.post(
-    '/auth/logout-all',
-    {
-      authenticated: true,
-      allowReadOnly: true,
-      plane: 'control',
-      schema: { tags, summary: 'End all sessions of this user', response: { 204: Type.Null(), ...mutation() } },
-    },
-    async (request, reply) => {
-      await request.write((tx) => revokeAll(tx, request.actor.userId!, 'signed_out_everywhere'))
-      return signOut(reply)
-    },
-  )
+  /** A route that ends sessions, this one among them, and takes the cookies back. */
+  const signOutRoute = (path: string, summary: string, end: (tx: Tx, actor: Actor) => Promise<unknown>) =>
+    app.post(
+      path,
+      {
+        authenticated: true,
+        allowReadOnly: true,
+        plane: 'control',
+        schema: { tags, summary, response: { 204: Type.Null(), ...mutation() } },
+      },
+      async (request, reply) => {
+        await request.write((tx) => end(tx, request.actor))
+        reply.clearCookie('access_token', { path: '/' }).clearCookie('refresh_token', { path: SESSION_PATH })
+        return reply.status(204).send()
+      },
+    )
+  signOutRoute('/auth/logout', 'End this session', (tx, { sessionId }) => revoke(tx, sessionId!, 'signed_out'))
+  signOutRoute('/auth/logout-all', 'End all sessions of this user', (tx, { userId }) => revokeAll(tx, userId!, 'signed_out_everywhere'))
 
   app.get(
     '/auth/sessions',

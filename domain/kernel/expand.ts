@@ -27,7 +27,7 @@ export const one = <P extends TProperties>(target: () => Row<P>, column: string,
   schema: () => nullable(target().schema),
   permission,
   async load(tx, rows) {
-    const row = target() as unknown as Row
+    const row: Row = target()
     const ids = [...new Set(rows.map((r) => r[column]).filter((id) => id !== null))] as string[]
     const found = await tx.any(sql.prepared(row.schema)`
       select ${columns(row)} from ${tableOf(row)} where ${sql.and(scopeOf(tx, row))} and id = any(${sql.array(ids, 'uuid')})`)

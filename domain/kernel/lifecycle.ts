@@ -1,5 +1,5 @@
 // Documents move through states; the states and moves are data, the rules are functions beside them.
-import type { TSchema } from 'typebox'
+import type { TProperties, TSchema } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
@@ -43,11 +43,10 @@ const PAST: Record<string, string> = { submit: 'submitted', approve: 'approved',
  * document happen one after the other and the second sees what the first did; then version, state and guards are checked,
  * the effect runs, the state is set and the event is emitted.
  */
-export function lifecycle<R extends Row<never>, D = RowOf<R>>(
-  documentRow: R,
+export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
+  row: Row<P>,
   declaration: { initial: string; permission: string; transitions: Record<string, Transition<D>> },
 ): Lifecycle<D> {
-  const row = documentRow as unknown as Row
   const { initial, permission, transitions } = declaration
   const leaves = (t: Transition<D>, status: string) => (typeof t.from === 'string' ? [t.from] : t.from).includes(status)
 

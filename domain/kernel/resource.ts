@@ -59,7 +59,7 @@ async function checkReferences(tx: Tx, references: Readonly<Record<string, () =>
 /** Makes a resource of a row: each method is one or two statements. */
 export function resource<P extends TProperties>(row: Row<P>, options: ResourceOptions<P>): Resource<P> {
   type R = RowOf<Row<P>>
-  const anyRow = row as unknown as Row
+  const anyRow: Row = row
   const spec: ListSpec = {
     row: anyRow,
     filter: options.filter,

@@ -60,7 +60,7 @@ export const GoodsReceiptDocument = Type.Object(
 const receiptLines = many('erp_goods_receipt_line', ReceiptLine, 'receipt_id')
 
 export const goodsReceiptList: ListSpec = {
-  row: GoodsReceipt as never,
+  row: GoodsReceipt,
   filter: ['code', 'order_id', 'created_at'],
   sort: ['created_at', 'code'],
   expand: {
@@ -170,7 +170,7 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
   const receipt = await tx.one(sql.prepared(GoodsReceipt.schema)`
     insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, notes, created_at, updated_at)
     values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${input.notes ?? null}, ${now}, ${now})
-    returning ${columns(GoodsReceipt as never)}`)
+    returning ${columns(GoodsReceipt)}`)
   const moveOf = new Map(stocked.map((line, at) => [line, moves[at]!.id]))
   const written = await tx.any(sql.prepared(ReceiptLine)`
     insert into erp_goods_receipt_line (id, tenant_id, organization_id, receipt_id, order_line_id, product_id, lot_id, quantity, base_quantity, move_id, created_at)
@@ -225,7 +225,7 @@ function checkLines(wanted: readonly Wanted[], open: readonly Static<typeof Open
 /** A receipt with its lines. Throws `not_found`. */
 export async function getGoodsReceipt(tx: Tx, id: string) {
   const receipt = await tx.maybeOne(sql.prepared(GoodsReceipt.schema)`
-    select ${columns(GoodsReceipt as never)} from erp_goods_receipt where ${sql.and(scopeOf(tx, GoodsReceipt as never))} and id = ${id} and deleted_at is null`)
+    select ${columns(GoodsReceipt)} from erp_goods_receipt where ${sql.and(scopeOf(tx, GoodsReceipt))} and id = ${id} and deleted_at is null`)
   if (!receipt) throw failure('not_found')
   return { ...(receipt as GoodsReceipt), lines: await receiptLines.of(tx, id) }
 }

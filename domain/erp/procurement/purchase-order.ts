@@ -101,7 +101,7 @@ export const PurchaseOrderPatch = Type.Object(
 const orderLines = many('erp_purchase_order_line', PurchaseOrderLine, 'order_id')
 
 export const purchaseOrderList: ListSpec = {
-  row: PurchaseOrder as never,
+  row: PurchaseOrder,
   filter: ['code', 'status', 'supplier_id', 'total', 'created_at'],
   sort: ['created_at', 'code', 'total'],
   search: ['code'],
@@ -114,7 +114,7 @@ export const purchaseOrderList: ListSpec = {
 /** An order with its lines. Throws `not_found`. */
 export async function getPurchaseOrder(tx: Tx, id: string): Promise<PurchaseOrderDocument> {
   const order = await tx.maybeOne(sql.prepared(PurchaseOrder.schema)`
-    select ${columns(PurchaseOrder as never)} from erp_purchase_order where ${sql.and(scopeOf(tx, PurchaseOrder as never))} and id = ${id} and deleted_at is null`)
+    select ${columns(PurchaseOrder)} from erp_purchase_order where ${sql.and(scopeOf(tx, PurchaseOrder))} and id = ${id} and deleted_at is null`)
   if (!order) throw failure('not_found')
   return documentOf(order as PurchaseOrder, await orderLines.of(tx, id))
 }
@@ -162,7 +162,7 @@ const Supplier = Type.Object({ id: Uuid, supplies: Type.Boolean() }, { additiona
 const notASupplier = (id: string, message?: string) => failure('invalid_reference', { path: 'supplier_id', ids: [id] }, message)
 
 const selectSupplier = (tx: Tx, id: string): Fragment => sql.fragment`
-  select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party as never))} and id = ${id} and deleted_at is null`
+  select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party))} and id = ${id} and deleted_at is null`
 
 /** Refuses with `invalid_reference` and says why. */
 async function requireSupplier(tx: Tx, id: string): Promise<void> {
@@ -185,7 +185,7 @@ export async function createPurchaseOrder(tx: Tx, input: Static<typeof NewPurcha
       select ${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, number.code, 'draft', supplier.id, ${input.currency}, ${total}::numeric,
         ${input.expected_on ?? null}::date, ${input.notes ?? null}, ${tx.actor.userId}::uuid, ${now}, ${now}
       from number, supplier
-      returning ${columns(PurchaseOrder as never)}),
+      returning ${columns(PurchaseOrder)}),
     written as (${insertLines(tx, sql.fragment`select id from placed`, lines)})
     select * from placed`)
   if (!order) {
@@ -270,7 +270,7 @@ const stamp = (column: string) => async (tx: Tx) => ({ [column]: tx.now.toISOStr
 export const Reason = Type.Object({ reason: Type.Optional(Text), version: Type.Optional(Version) }, { additionalProperties: false })
 export const ApprovalInput = Type.Object({ comment: Type.Optional(Text), version: Type.Optional(Version) }, { additionalProperties: false })
 
-export const purchaseOrderLifecycle = lifecycle<never, PurchaseOrder>(PurchaseOrder as never, {
+export const purchaseOrderLifecycle = lifecycle(PurchaseOrder, {
   initial: 'draft',
   permission: 'erp.purchase_order',
   transitions: {
