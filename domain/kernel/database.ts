@@ -35,6 +35,8 @@ const checkRows: Interceptor = {
 export interface DatabaseOptions {
   /** Connections at most. */
   max: number
+  /** How long a unit of work may take, in ms; longer than any statement may, because the server sees to that itself. */
+  deadlineMs?: number
   /** Ran around each finished unit of work: metrics and the statement test hang here. */
   interceptors?: Interceptor[]
 }
@@ -56,18 +58,20 @@ export class Database {
   #made: Promise<DatabasePool> | undefined
   #closed = false
   #waking: NodeJS.Timeout | undefined
+  readonly #deadlineMs: number
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new WeakMap<object, Binding>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
-  constructor(url: string, { max, interceptors = [] }: DatabaseOptions) {
+  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [] }: DatabaseOptions) {
+    this.#deadlineMs = deadlineMs
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
     this.#make = () =>
       createPool(uri.href, {
         maxPoolSize: max,
         captureStackTrace: false,
-        connectionTimeout: 5_000,
+        connectionTimeout: Math.min(5_000, deadlineMs),
         connectionRetryLimit: 1,
         idleTimeout: 30_000,
         statementTimeout: 30_000,
@@ -168,11 +172,15 @@ export class Database {
   async #checkout<T>(binding: Binding, work: (connection: DatabasePoolConnection) => Promise<T>): Promise<T> {
     let outcome: Outcome<T>
     try {
-      const pool = await this.#pool()
+      const pool = await within(this.#deadlineMs, this.#pool())
       outcome = await pool.connect(async (connection): Promise<Outcome<T>> => {
-        await this.#bind(connection, binding)
         try {
-          return { value: await work(connection) }
+          return {
+            value: await within(
+              this.#deadlineMs,
+              this.#bind(connection, binding).then(() => work(connection)),
+            ),
+          }
         } catch (error) {
           // A refusal leaves the connection healthy. Anything else is thrown on, and slonik destroys the connection.
           const refused = error instanceof Failure ? error : databaseFailure(error)
@@ -197,6 +205,22 @@ export class Database {
       select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false)`),
     )
     this.#bound.set(client, binding)
+  }
+}
+
+/**
+ * A host that froze closes no connection and says nothing, not even that a statement took too long. Thrown out of a
+ * checkout, this refusal makes slonik destroy the connection, which ends whatever still waits on it.
+ */
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(failure('database_unavailable')), ms)
+  })
+  try {
+    return await Promise.race([work, silence])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import t from 'tap'
 import { Type } from 'typebox'
-import { newId, sql } from '../../domain/kernel/index.ts'
+import { Database, Listener, newId, sql, type Tx } from '../../domain/kernel/index.ts'
 import { openMockBroker } from '../../workers/kafka.ts'
 import { topicDeclarations } from '../../workers/topics.ts'
 import { startApi } from '../support/api-process.ts'
@@ -88,6 +88,43 @@ t.test('the control database is away at the start: the process starts, refuses, 
   t.match(await me(), { status: 503, body: { detail: 'database_unavailable' } })
   await gate.open()
   await eventually(me, (a) => a.status === 200)
+})
+
+t.test('a database host that freezes, and closes nothing, is given up in time and found again', async (t) => {
+  const gate = await openGate(t, services.app.data)
+  const { tenant } = await testApp(t)
+  const { scope } = await tenant()
+  const database = new Database(gate.url, { max: 2, deadlineMs: 400 })
+  t.teardown(() => database.close())
+  const count = (tx: Tx) => tx.one(sql.type(Count)`select count(*) as n from erp_party where tenant_id = ${tx.tenantId}`)
+  await database.read(scope, count)
+  gate.watch = () => true // every answer is swallowed
+  const asked = [database.read(scope, count), database.write(scope, count)]
+  for (const answer of await Promise.allSettled(asked)) t.match(answer, { status: 'rejected', reason: { detail: 'database_unavailable' } })
+  gate.watch = undefined
+  t.same(await database.write(scope, count), { n: 0 })
+  t.same(
+    await Promise.all(times(4, () => database.read(scope, count))),
+    times(4, () => ({ n: 0 })),
+  )
+})
+
+t.test('a listener on a host that froze stops being trusted, and is again once it answers', async (t) => {
+  const gate = await openGate(t, services.app.control)
+  const listener = new Listener(gate.url, 100)
+  t.teardown(() => listener.close())
+  await listener.start()
+  t.ok(listener.up)
+  gate.watch = () => true
+  await eventually(
+    async () => listener.up,
+    (up) => !up,
+  )
+  gate.watch = undefined
+  await eventually(
+    async () => listener.up,
+    (up) => up,
+  )
 })
 
 t.test('connections that the server ends are replaced without a word to the caller', async (t) => {
