@@ -16,5 +16,5 @@ export default fp(
       done()
     })
   },
-  { name: 'access-mode', dependencies: ['session'] },
+  { name: 'access-mode', dependencies: ['assurance'] },
 )

@@ -1,11 +1,13 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Decision } from '../domain/access/index.ts'
+import { evaluate, matches } from '../domain/access/index.ts'
 import { failure } from '../domain/kernel/index.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Refuses with `permission_denied` unless the caller has the permission in his context; a promise only when it must ask. */
+    /** Has the caller this permission in his context? An API key has what its maker has and it was given. */
+    may(permission: string): boolean
+    /** Refuses with `permission_denied` unless he may; a promise only when the database must be asked. */
     require(permission: string): void | Promise<void>
   }
 }
@@ -14,13 +16,19 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     const { access } = app.services
+    app.decorateRequest('may', function (this: FastifyRequest, permission: string) {
+      if (this.apiKey && !this.apiKey.permissions.some((pattern) => matches(pattern, permission))) return false
+      return evaluate(this.grants, permission, this.context, Date.now()).allowed
+    })
     app.decorateRequest('require', function (this: FastifyRequest, permission: string) {
-      const { tenantId, userId } = this.actor
-      const settle = ({ allowed }: Decision) => {
-        if (!allowed) throw failure('permission_denied', { permission })
+      const refuse = () => {
+        throw failure('permission_denied', { permission })
       }
+      if (this.apiKey && !this.apiKey.permissions.some((pattern) => matches(pattern, permission))) return refuse()
+      const { tenantId, userId } = this.actor
       const decision = access.decide(tenantId, userId!, permission, this.context, Date.now())
-      return decision instanceof Promise ? decision.then(settle) : settle(decision)
+      if (decision instanceof Promise) return decision.then(({ allowed }) => (allowed ? undefined : refuse()))
+      if (!decision.allowed) refuse()
     })
     app.addHook('onRequest', (request, _reply, done) => {
       const { permission, module } = request.routeOptions.config.access ?? {}

@@ -39,7 +39,8 @@ export default fp(
     app.setErrorHandler((error, request, reply) => {
       const refused = toFailure(error)
       if (refused.status >= 500) request.log.error({ err: error, detail: refused.detail }, 'request failed')
-      if (refused.status === 503) reply.header('retry-after', '1')
+      const wait = refused.status === 503 ? 1 : refused.details.retry_after_seconds
+      if (wait) reply.header('retry-after', String(wait))
       return reply.status(refused.status).type('application/json; charset=utf-8').send(refused.envelope(request.id))
     })
     app.setNotFoundHandler((request, reply) => reply.status(404).send(failure('route_not_found').envelope(request.id)))

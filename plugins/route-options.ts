@@ -7,6 +7,12 @@ export interface RouteAccess {
   permission?: string
   /** Needs a session, and neither a permission nor a chosen organization. */
   authenticated?: true
+  /** For a part of the system, by service token. */
+  service?: true
+  /** For a signed-in person; an API key is refused. */
+  sessionOnly?: true
+  /** For someone who proved lately who he is. */
+  stepUp?: true
   /** For anyone. */
   public?: true
   /** Answers on any host: health, keys, docs. */
@@ -33,7 +39,19 @@ const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
 /** Whether a request means to change something (RFC 9110, 9.2.1). */
 export const mutates = ({ method }: { method: string }): boolean => !SAFE.has(method)
 
-const KEYS = ['permission', 'authenticated', 'public', 'tenantless', 'module', 'plane', 'allowReadOnly', 'authLimit'] as const
+const KEYS = [
+  'permission',
+  'authenticated',
+  'public',
+  'service',
+  'sessionOnly',
+  'stepUp',
+  'tenantless',
+  'module',
+  'plane',
+  'allowReadOnly',
+  'authLimit',
+] as const
 
 /** Every permission that some route asks for, with its module: the registry is generated from here. */
 declare module 'fastify' {
@@ -49,8 +67,8 @@ export default fp(
       // Registered by libraries that know nothing of our options: CORS preflights and the documentation page's own files.
       if (route.method === 'OPTIONS' || route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
       const access = Object.fromEntries(KEYS.filter((key) => route[key] !== undefined).map((key) => [key, route[key]])) as RouteAccess
-      if (!access.permission && !access.authenticated && !access.public) {
-        throw new Error(`${route.method} ${route.url} must say permission, authenticated: true or public: true`)
+      if (!access.permission && !access.authenticated && !access.public && !access.service) {
+        throw new Error(`${route.method} ${route.url} must say permission, authenticated: true, public: true or service: true`)
       }
       route.config = { ...route.config, access }
       if (access.permission) {

@@ -5,7 +5,7 @@ import type { AccessCache } from '../domain/access/index.ts'
 import type { SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
 import type { MenuCatalogue } from '../domain/platform/index.ts'
-import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import type { Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 
 /** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
 export type Publish = (
@@ -19,6 +19,7 @@ export interface Services {
   access: AccessCache
   menu: MenuCatalogue
   keys: SigningKeys
+  vault: Vault
   redis: Redis | null
   publish: Publish
   pingBroker: () => Promise<void>

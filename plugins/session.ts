@@ -1,9 +1,9 @@
-// Who is asking: access tokens from the cookie or the Authorization header.
+// Who is asking: a person by access token, from the cookie or the Authorization header; a program by API key; a worker by service token.
 import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Caller, Grants } from '../domain/access/index.ts'
-import type { SignedIn } from '../domain/identity/index.ts'
+import type { ApiKey, Caller, Grants, Session } from '../domain/access/index.ts'
+import { addressAllowed, keyMatches, partsOfKey, SERVICE_AUDIENCE, type SignedIn } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
 import { mutates } from './route-options.ts'
 import { originAllowed } from './security.ts'
@@ -34,7 +34,11 @@ declare module 'fastify' {
   interface FastifyRequest {
     actor: Actor
     grants: Grants
-    /** What the token says; the context plugin decides whether it holds. */
+    /** Null where an API key asks. */
+    session: Session | null
+    /** Null where a person asks. */
+    apiKey: ApiKey | null
+    /** What the token or key says; the context plugin decides whether it holds. */
     claimedContext: Context
   }
   interface FastifyInstance {
@@ -59,6 +63,10 @@ class VerifiedTokens {
     if (this.#claims.size >= MAX_VERIFIED) this.#claims.clear()
     this.#claims.set(token, claims)
   }
+
+  clear(): void {
+    this.#claims.clear()
+  }
 }
 
 const bearer = (request: FastifyRequest): string | undefined => request.headers.authorization?.match(/^Bearer (\S+)$/i)?.[1]
@@ -69,7 +77,7 @@ const tokenFailure = (error: unknown) =>
 
 /**
  * Decides who asks. Refuses with `missing_token`, `invalid_token`, `token_expired`, `tenant_mismatch`, `session_revoked`,
- * and a mutation by cookie from a foreign origin with `origin_forbidden`.
+ * `address_forbidden`, and a mutation by cookie from a foreign origin with `origin_forbidden`.
  */
 export default fp(
   async (app) => {
@@ -81,7 +89,7 @@ export default fp(
           keys.publicPem((token as { header?: { kid?: string } }).header?.kid ?? '') ?? Promise.reject(failure('invalid_token')),
       },
       decode: { complete: true },
-      sign: { algorithm: 'RS256', kid: keys.current.kid, iss: ISSUER, expiresIn: `${ACCESS_SECONDS}s` } as never,
+      sign: { algorithm: 'RS256', iss: ISSUER, expiresIn: `${ACCESS_SECONDS}s` } as never,
       // `none`, HS256 with the public key and other tricks end at the list of one algorithm.
       verify: {
         algorithms: ['RS256'],
@@ -91,8 +99,9 @@ export default fp(
       },
     })
 
-    app.decorate('accessToken', (tenantId, { sessionId, user, context }, jti) =>
-      app.jwt.sign({
+    app.decorate('accessToken', (tenantId, { sessionId, user, context }, jti) => {
+      const { kid, privatePem } = keys.current
+      const claims = {
         iss: ISSUER,
         aud: tenantId,
         sub: user.id,
@@ -102,12 +111,16 @@ export default fp(
         workspace_id: context.workspaceId,
         kind: user.kind,
         jti,
-      }),
-    )
+      }
+      return app.jwt.sign(claims, { kid, key: privatePem } as never)
+    })
 
     const verified = new VerifiedTokens()
+    keys.onChange(() => verified.clear())
     app.decorateRequest('actor', null as never)
     app.decorateRequest('grants', null as never)
+    app.decorateRequest('session', null)
+    app.decorateRequest('apiKey', null)
     app.decorateRequest('claimedContext', null as never)
 
     /** The signature, checked for a token that was not seen yet. */
@@ -120,16 +133,11 @@ export default fp(
     }
 
     /** What the token says and the database confirms. */
-    function admit(request: FastifyRequest, claims: Claims, { live, grants }: Caller): void {
-      if (!live || grants?.status !== 'active') throw failure('session_revoked')
+    function admit(request: FastifyRequest, claims: Claims, { session, grants }: Caller): void {
+      if (!session || grants?.status !== 'active') throw failure('session_revoked')
       request.grants = grants
-      request.actor = {
-        tenantId: request.tenant.id,
-        userId: claims.sub,
-        kind: grants.kind,
-        sessionId: claims.session_id,
-        name: grants.email,
-      }
+      request.session = session
+      request.actor = { tenantId: request.tenant.id, userId: claims.sub, kind: grants.kind, sessionId: claims.session_id, name: '' }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
       request.log = request.log.child({ user_id: claims.sub })
     }
@@ -141,14 +149,43 @@ export default fp(
       }
     }
 
+    /** A key of another tenant, an unknown one and a wrong secret are told alike. */
+    async function admitKey(request: FastifyRequest, token: string): Promise<void> {
+      const parts = partsOfKey(token)
+      const key = parts && (await access.key(request.tenant.id, parts.prefix))
+      if (!key || !keyMatches(parts.secret, key.secret_hash)) throw failure('invalid_token')
+      if (!addressAllowed(key.allowed_addresses, request.ip)) throw failure('address_forbidden')
+      const grants = await access.grants(request.tenant.id, key.user_id)
+      if (grants?.status !== 'active') throw failure('session_revoked')
+      request.grants = grants
+      request.apiKey = key
+      request.actor = { tenantId: request.tenant.id, userId: key.user_id, kind: grants.kind, sessionId: null, name: `tk_${key.prefix}` }
+      request.claimedContext = { organizationId: key.organization_id, workspaceId: key.workspace_id }
+      request.log = request.log.child({ user_id: key.user_id, api_key: key.prefix })
+      access.keySeen(request.tenant.id, key.id)
+    }
+
     app.addHook('onRequest', async (request, reply) => {
-      if (request.is404 || request.routeOptions.config.access?.public) return
+      const route = request.routeOptions.config.access
+      if (request.is404 || route?.public) return
       const fromHeader = bearer(request)
       const token = fromHeader ?? request.cookies.access_token
       if (!token) throw failure('missing_token')
-      const claims = verified.get(token) ?? (await verify(request, token))
-      checkAudience(request, claims, !fromHeader)
-      admit(request, claims, await access.caller(request.tenant.id, claims.sub, claims.session_id))
+      if (fromHeader?.startsWith('tk_') && !route?.service) {
+        await admitKey(request, fromHeader)
+      } else {
+        const claims = verified.get(token) ?? (await verify(request, token))
+        if (route?.service) {
+          if (claims.aud !== SERVICE_AUDIENCE) throw failure('invalid_token')
+          return
+        }
+        checkAudience(request, claims, !fromHeader)
+        admit(
+          request,
+          claims,
+          await access.caller(request.tenant.id, claims.sub, claims.session_id, request.tenant.security.session_idle_minutes * 60_000),
+        )
+      }
       await request.countUser(reply)
     })
   },

@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { evaluate } from '../domain/access/index.ts'
 import { nullable } from '../domain/kernel/index.ts'
 import { MENU_TTL_SECONDS } from '../domain/platform/index.ts'
 import { guarded, ok } from './http/envelope.ts'
@@ -30,13 +29,8 @@ export default async function menu(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const { grants, tenant, context } = request
-      const now = Date.now()
-      const { items, etag } = await app.services.menu.tree(
-        tenant.modules,
-        (p) => evaluate(grants, p, context, now).allowed,
-        grants.locale ?? tenant.locale,
-      )
+      const { grants, tenant } = request
+      const { items, etag } = await app.services.menu.tree(tenant.modules, (p) => request.may(p), grants.locale ?? tenant.locale)
       reply.headers({ etag, 'cache-control': `private, max-age=${MENU_TTL_SECONDS}`, vary: 'cookie, authorization' })
       if (request.headers['if-none-match'] === etag) return reply.status(304).send()
       return { data: items, ttl_seconds: MENU_TTL_SECONDS }

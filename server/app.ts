@@ -5,6 +5,7 @@ import { parties } from '../domain/erp/parties/index.ts'
 import { productCategories, products, uomConversions, uoms } from '../domain/erp/products/index.ts'
 import access from '../plugins/access.ts'
 import accessMode from '../plugins/access-mode.ts'
+import assurance from '../plugins/assurance.ts'
 import context from '../plugins/context.ts'
 import correlation, { correlationIdOf } from '../plugins/correlation.ts'
 import data from '../plugins/data.ts'
@@ -19,14 +20,21 @@ import type { Services } from '../plugins/services.ts'
 import session from '../plugins/session.ts'
 import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
-import auth from '../routes/auth.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
+import internal from '../routes/internal.ts'
 import menu from '../routes/menu.ts'
 import organizations from '../routes/organizations.ts'
+import account from '../routes/people/account.ts'
+import apiKeys from '../routes/people/api-keys.ts'
+import auth from '../routes/people/auth.ts'
+import mfa from '../routes/people/mfa.ts'
+import passkeys from '../routes/people/passkeys.ts'
+import securityPolicy from '../routes/people/security-policy.ts'
+import users from '../routes/people/users.ts'
 import rbac from '../routes/rbac.ts'
 import telemetry from '../routes/telemetry.ts'
 import type { Log } from './log.ts'
@@ -63,6 +71,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
   await app.register(rateLimit)
   await app.register(tenant)
   await app.register(session)
+  await app.register(assurance)
   await app.register(accessMode)
   await app.register(context)
   await app.register(access)
@@ -74,6 +83,13 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
   await app.register(
     async (api) => {
       await api.register(auth)
+      await api.register(account)
+      await api.register(mfa)
+      await api.register(passkeys)
+      await api.register(users)
+      await api.register(apiKeys)
+      await api.register(securityPolicy)
+      await api.register(internal)
       await api.register(organizations)
       await api.register(menu)
       await api.register(rbac)

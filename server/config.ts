@@ -59,6 +59,22 @@ export const ConfigSchema = Type.Object({
     minItems: 1,
     description: 'JSON array of RSA private keys in PEM, newest first: the first signs, all verify. Secret.',
   }),
+  SMTP_URL: Type.Optional(
+    Url('smtps?', 'Where mails are handed over: smtp://user:password@host:587. Production refuses to start without. Secret.'),
+  ),
+  MAIL_FROM: Type.String({ default: 'Tenantry <no-reply@localhost>', description: 'Sender of mails to users.' }),
+  MAIL_DIRECTORY: Type.Optional(Type.String({ description: 'Without SMTP_URL mails are written into this folder.' })),
+  MAIL_RETRY_SECONDS: Type.Integer({
+    minimum: 1,
+    maximum: 3600,
+    default: 15,
+    description: 'Wait before a mail that the server did not take is tried again; doubles each time, up to an hour.',
+  }),
+  PUBLIC_URL: Type.String({
+    default: 'https://{host}',
+    pattern: '^https?://',
+    description: 'Where a tenant’s pages are, for links in mails; {host} is its host name.',
+  }),
   LOG_LEVEL: Type.Unsafe<string>({
     type: 'string',
     enum: ['fatal', 'error', 'warn', 'info', 'debug', 'silent'],
@@ -119,6 +135,8 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
 function production(config: Static<typeof ConfigSchema>): string[] {
   const refusals: string[] = []
   if (!config.REDIS_URL) refusals.push('REDIS_URL: needed in production, where limits must hold across processes')
+  if (!config.SMTP_URL) refusals.push('SMTP_URL: needed in production, where people get their invitations by mail')
+  if (config.PUBLIC_URL.startsWith('http:')) refusals.push('PUBLIC_URL: links in mails carry secrets and must be https')
   if (config.BASE_DOMAIN === 'localhost') refusals.push('BASE_DOMAIN: localhost is for development')
   if (new Set(Buffer.from(config.MASTER_KEY, 'base64')).size < 8)
     refusals.push('MASTER_KEY: is not random; make one with `openssl rand -base64 32`')

@@ -3,11 +3,12 @@ import { createHmac, createSecretKey } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
-import { signingKeys } from '../domain/identity/index.ts'
+import { SigningKeys } from '../domain/identity/index.ts'
 import { Database, Listener } from '../domain/kernel/index.ts'
 import { MenuCatalogue } from '../domain/platform/index.ts'
-import { type Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import { type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 import type { Services } from '../plugins/services.ts'
+import { JobQueue } from '../workers/jobs.ts'
 import { type KafkaOptions, Producer } from '../workers/kafka.ts'
 import type { Config } from './config.ts'
 import type { Log } from './log.ts'
@@ -32,9 +33,16 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
 /** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
 export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
   const opened = new Map<string, Database>()
+  const jobs = new JobQueue(config.CONTROL_DATABASE_URL, { mailRetrySeconds: config.MAIL_RETRY_SECONDS })
   /** One pool a database, however many names it goes by. */
   const open = (url: string) => {
-    const known = opened.get(url) ?? new Database(url, { max: config.DATABASE_POOL_MAX, interceptors })
+    const known =
+      opened.get(url) ??
+      new Database(url, {
+        max: config.DATABASE_POOL_MAX,
+        interceptors,
+        ...(url === config.CONTROL_DATABASE_URL ? { enqueue: jobs.enqueue } : {}),
+      })
     opened.set(url, known)
     return known
   }
@@ -48,8 +56,11 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   const listener = new Listener(config.CONTROL_DATABASE_URL)
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
   const access = new AccessCache(planes.control, listener)
+  const vault = new Vault(planes.control, config.MASTER_KEY)
+  const keys = new SigningKeys(config.JWT_KEYS, planes.control, listener, vault)
   await listener.start()
-  if (!listener.up) log.root.warn('The control database is away: nothing is cached until it is back')
+  if (listener.up) await keys.load()
+  else log.root.warn('The control database is away: nothing is cached until it is back')
 
   const redis = config.REDIS_URL
     ? new Redis(config.REDIS_URL, {
@@ -77,7 +88,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     access,
     redis,
     menu: new MenuCatalogue(planes.control),
-    keys: signingKeys(config.JWT_KEYS),
+    keys,
+    vault,
     publish: (messages) => producer.send(messages),
     pingBroker: () => producer.ping(),
     settings: {
@@ -94,7 +106,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     producer,
     kafka,
     close: async () => {
-      await Promise.allSettled([producer.close(), listener.close(), redis?.disconnect()])
+      await Promise.allSettled([access.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
       await Promise.allSettled([...opened.values()].map((database) => database.close()))
     },
   }

@@ -60,6 +60,8 @@ const environment = {
   KAFKA_REPLICATION: '1',
   LOG_LEVEL: 'warn',
   METRICS_PORT: '0',
+  MAIL_DIRECTORY: path.join(home, 'mail'),
+  PUBLIC_URL: `http://{host}:${process.env.PORT ?? 3000}`,
   ...localKeys(),
   ...process.env,
 }

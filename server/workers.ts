@@ -2,6 +2,7 @@
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
+import { mailer } from '../workers/mailer.ts'
 import { Relay } from '../workers/relay.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
@@ -62,7 +63,20 @@ export async function startWorkers(
     await consumer.start()
     running.push(consumer)
   }
-  if (only.includes('jobs')) await jobs.work(consumers, planes)
+  if (only.includes('jobs')) {
+    const mail = mailer(
+      planes.control,
+      {
+        smtpUrl: config.SMTP_URL,
+        directory: config.MAIL_DIRECTORY,
+        from: config.MAIL_FROM,
+        publicUrl: config.PUBLIC_URL,
+        baseDomain: config.BASE_DOMAIN,
+      },
+      workerLog,
+    )
+    await jobs.work(consumers, planes, mail)
+  }
   return {
     jobs,
     assigned: (ms) => Promise.all(running.map((worker) => worker.assigned?.(ms))),

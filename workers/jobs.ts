@@ -2,13 +2,18 @@
 
 import { Client } from 'pg'
 import { PgBoss } from 'pg-boss'
-import { type Database, sql } from '../domain/kernel/index.ts'
+import type { MailJob } from '../domain/identity/index.ts'
+import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
 import type { Planes } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
+import type { mailer } from './mailer.ts'
 
-export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep' } as const
+export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep', mail: 'mail' } as const
 const SCHEMA = 'pgboss'
+/** A mail is tried for most of a day: 15 s, 30 s … an hour apart. */
+const MAIL_TRIES = 24
+const LONGEST_WAIT_SECONDS = 3600
 /** Every hour at minute 7, when nothing else starts. */
 const UPKEEP_CRON = '7 * * * *'
 
@@ -19,7 +24,8 @@ export async function migrateJobs(controlUrl: string): Promise<void> {
   await boss.start()
   try {
     for (const queue of Object.values(QUEUES)) {
-      if (!(await boss.getQueue(queue))) await boss.createQueue(queue, { retryLimit: 5, retryDelay: 10, retryBackoff: true })
+      if (!(await boss.getQueue(queue)))
+        await boss.createQueue(queue, { retryLimit: 5, retryDelay: 10, retryBackoff: true, notify: queue === QUEUES.mail })
     }
     await boss.schedule(QUEUES.upkeep, UPKEEP_CRON)
   } finally {
@@ -61,25 +67,86 @@ export async function upkeep({ control, data, telemetry }: Planes): Promise<void
   for (const database of telemetry.values()) await upkeepOf(database, true)
 }
 
+/** Puts jobs into the queue from a transaction of ours: they are there when it commits, and not otherwise. */
+export class JobQueue {
+  readonly #boss: PgBoss
+  readonly #mailRetrySeconds: number
+  #started: Promise<unknown> | undefined
+
+  constructor(controlUrl: string, { mailRetrySeconds }: { mailRetrySeconds: number }) {
+    this.#boss = new PgBoss({
+      connectionString: controlUrl,
+      schema: SCHEMA,
+      migrate: false,
+      supervise: false,
+      schedule: false,
+      max: 1,
+      application_name: 'tenantry-queue',
+    })
+    this.#boss.on('error', () => {})
+    this.#mailRetrySeconds = mailRetrySeconds
+  }
+
+  enqueue = async (queries: Queries, jobs: readonly Job[]): Promise<void> => {
+    this.#started ??= this.#boss.start().catch((error) => {
+      this.#started = undefined
+      throw error
+    })
+    await this.#started
+    // pg-boss writes the statement; it runs on the connection of the transaction.
+    const db = {
+      executeSql: async (text: string, values?: unknown[]) =>
+        (await queries.query({ sql: text, values: values ?? [], type: 'SLONIK_TOKEN_QUERY' } as never)) as never,
+    }
+    for (const { queue, data } of jobs) {
+      await this.#boss.send(queue, data, {
+        db,
+        retryLimit: MAIL_TRIES,
+        retryDelay: this.#mailRetrySeconds,
+        retryBackoff: true,
+        retryDelayMax: LONGEST_WAIT_SECONDS,
+      })
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#started) await this.#boss.stop({ graceful: false })
+  }
+}
+
 export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
-  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes): Promise<void>
+  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, mail: ReturnType<typeof mailer>): Promise<void>
   stop(): Promise<void>
 }
 
 /** Opens pg-boss on the control database. `pollSeconds` is how often it looks for due jobs. */
 export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds = 2): Promise<Jobs> {
-  const boss = new PgBoss({ connectionString: controlUrl, schema: SCHEMA, migrate: false, max: 4, application_name: 'tenantry-jobs' })
+  const boss = new PgBoss({
+    connectionString: controlUrl,
+    schema: SCHEMA,
+    migrate: false,
+    max: 4,
+    useListenNotify: true,
+    application_name: 'tenantry-jobs',
+  })
   boss.on('error', (error) => log.warn({ err: error }, 'jobs trouble'))
   await boss.start()
   return {
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes) => {
+    work: async (consumers, planes, mail) => {
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds }, async (jobs) => {
         for (const { data } of jobs) await consumers.get(data.consumer)?.attempt(data)
+      })
+      // One at a time, so that a mail that is refused takes no other one with it.
+      await boss.work<MailJob>(QUEUES.mail, { pollingIntervalSeconds: pollSeconds, batchSize: 1, localConcurrency: 2 }, async ([job]) => {
+        await mail(job!.data).catch((error) => {
+          log.warn({ err: error, kind: job!.data.kind, tenant_id: job!.data.tenant_id }, 'mail not taken, it is tried again')
+          throw error
+        })
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => upkeep(planes))
     },

@@ -1,9 +1,10 @@
-// Grants and live sessions in memory, never stale: the database announces every change.
+// Grants, live sessions and API keys in memory, never stale: the database announces every change.
 
-import { Type } from 'typebox'
-import { type Context, type Database, type Listener, sql, systemScope } from '../kernel/index.ts'
+import { type Static, Type } from 'typebox'
+import { type Context, type Database, type Listener, nullable, sql, systemScope, Uuid } from '../kernel/index.ts'
 import { type Decision, evaluate } from './evaluate.ts'
 import { type Grants, loadGrants } from './grants.ts'
+import { Presence } from './presence.ts'
 
 const MAX_TENANTS = 5_000
 const MAX_DECISIONS = 2_000
@@ -16,18 +17,44 @@ interface UserEntry {
 }
 interface TenantEntry {
   users: Map<string, UserEntry>
-  sessions: Map<string, boolean>
+  sessions: Map<string, Session>
+  keys: Map<string, ApiKey>
 }
 
 /** Who asks, as far as the control plane knows. */
 export interface Caller {
-  /** The session is neither revoked nor expired. */
-  live: boolean
+  /** Null for one that was revoked, has expired or lay idle too long. */
+  session: Session | null
   /** Null for a user that is not there. */
   grants: Grants | null
 }
 
-const Live = Type.Object({ live: Type.Boolean() })
+/** Milliseconds since 1970. */
+const Instant = Type.Number()
+const Session = Type.Object(
+  { expires_at: Instant, last_seen_at: Instant, authenticated_at: nullable(Instant), methods: Type.Array(Type.String()) },
+  { additionalProperties: false },
+)
+export type Session = Static<typeof Session>
+
+const ApiKey = Type.Object(
+  {
+    id: Uuid,
+    user_id: Uuid,
+    prefix: Type.String(),
+    /** SHA-256 of the secret, in hex. */
+    secret_hash: Type.String(),
+    permissions: Type.Array(Type.String()),
+    organization_id: nullable(Uuid),
+    workspace_id: nullable(Uuid),
+    allowed_addresses: Type.Array(Type.String()),
+    expires_at: nullable(Instant),
+  },
+  { additionalProperties: false },
+)
+export type ApiKey = Static<typeof ApiKey>
+
+const instant = (column: string) => sql.fragment`(extract(epoch from ${sql.identifier([column])}) * 1000)::float8`
 
 /**
  * What is known of users and sessions, by tenant. A tenant's entry is dropped when the database announces a change of
@@ -38,10 +65,12 @@ export class AccessCache {
   readonly #control: Database
   readonly #listener: Listener
   readonly #tenants = new Map<string, TenantEntry>()
+  readonly #presence: Presence
   #generation = 0
 
   constructor(control: Database, listener: Listener) {
     this.#control = control
+    this.#presence = new Presence(control)
     this.#listener = listener
     listener.on('tenantry_access', (tenantId) => this.forget(tenantId))
     listener.onReconnect(() => {
@@ -60,23 +89,73 @@ export class AccessCache {
     return (await this.#user(tenantId, userId))?.grants ?? null
   }
 
-  /** Whether the session lives, and what its user may do. */
-  async caller(tenantId: string, userId: string, sessionId: string): Promise<Caller> {
-    const [live, user] = await Promise.all([this.#sessionLives(tenantId, sessionId), this.#user(tenantId, userId)])
-    return { live, grants: user?.grants ?? null }
+  /** Whether the session lives, and what its user may do; it counts as used now. At once when both are in memory. */
+  caller(tenantId: string, userId: string, sessionId: string, idleMs: number): Caller | Promise<Caller> {
+    const now = Date.now()
+    if (this.#listener.up) {
+      const tenant = this.#tenants.get(tenantId)
+      const session = tenant?.sessions.get(sessionId)
+      const user = tenant?.users.get(userId)
+      if (session && user && alive(session, now, idleMs)) {
+        this.#seen(tenantId, sessionId, session, now)
+        return { session, grants: user.grants }
+      }
+    }
+    return this.#load(tenantId, userId, sessionId, idleMs)
   }
 
-  async #sessionLives(tenantId: string, sessionId: string): Promise<boolean> {
-    const known = this.#listener.up ? this.#tenants.get(tenantId)?.sessions.get(sessionId) : undefined
-    if (known !== undefined) return known
+  async #load(tenantId: string, userId: string, sessionId: string, idleMs: number): Promise<Caller> {
+    const [session, user] = await Promise.all([this.#session(tenantId, sessionId), this.#user(tenantId, userId)])
+    const now = Date.now()
+    const lives = session !== null && alive(session, now, idleMs)
+    if (lives) this.#seen(tenantId, sessionId, session, now)
+    return { session: lives ? session : null, grants: user?.grants ?? null }
+  }
+
+  #seen(tenantId: string, sessionId: string, session: Session, now: number): void {
+    session.last_seen_at = now
+    this.#presence.session(tenantId, sessionId, now)
+  }
+
+  /** Asked of the database each time it is not in memory or seems idle there: another process may have seen it since. */
+  async #session(tenantId: string, sessionId: string): Promise<Session | null> {
     const generation = this.#generation
-    const found = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
-      tx.maybeOne(sql.prepared(Live)`
-      select revoked_at is null and expires_at > now() as live from res_sessions where tenant_id = ${tenantId} and id = ${sessionId}`),
+    const session = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
+      tx.maybeOne(sql.prepared(Session)`
+      select ${instant('expires_at')} as expires_at, ${instant('last_seen_at')} as last_seen_at, ${instant('authenticated_at')} as authenticated_at, methods
+      from res_sessions where tenant_id = ${tenantId} and id = ${sessionId} and revoked_at is null`),
     )
-    const live = found?.live ?? false
-    if (generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, live)
-    return live
+    if (session && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, session)
+    return session
+  }
+
+  /** A key that is neither revoked nor expired, by the part of it that is no secret. */
+  async key(tenantId: string, prefix: string): Promise<ApiKey | null> {
+    const known = this.#listener.up ? this.#tenants.get(tenantId)?.keys.get(prefix) : undefined
+    const key = known ?? (await this.#loadKey(tenantId, prefix))
+    return key && (key.expires_at === null || key.expires_at > Date.now()) ? key : null
+  }
+
+  async #loadKey(tenantId: string, prefix: string): Promise<ApiKey | null> {
+    const generation = this.#generation
+    const key = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
+      tx.maybeOne(sql.prepared(ApiKey)`
+      select id, user_id, prefix, encode(secret_hash, 'hex') as secret_hash, permissions, organization_id, workspace_id,
+        allowed_addresses::text[] as allowed_addresses, ${instant('expires_at')} as expires_at
+      from res_api_keys where tenant_id = ${tenantId} and prefix = ${prefix} and revoked_at is null`),
+    )
+    if (key && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).keys.set(prefix, key)
+    return key
+  }
+
+  /** Notes that a key was used. */
+  keySeen(tenantId: string, keyId: string): void {
+    this.#presence.key(tenantId, keyId, Date.now())
+  }
+
+  /** Writes what is not written yet of who was seen when. */
+  close(): Promise<void> {
+    return this.#presence.close()
   }
 
   /** Answers at once, by two look-ups in maps, when the user is in memory. */
@@ -103,12 +182,14 @@ export class AccessCache {
     let entry = this.#tenants.get(tenantId)
     if (!entry) {
       if (this.#tenants.size >= MAX_TENANTS) this.#tenants.clear()
-      entry = { users: new Map(), sessions: new Map() }
+      entry = { users: new Map(), sessions: new Map(), keys: new Map() }
       this.#tenants.set(tenantId, entry)
     }
     return entry
   }
 }
+
+const alive = (session: Session, now: number, idleMs: number): boolean => session.expires_at > now && session.last_seen_at + idleMs > now
 
 function decideWarm(user: UserEntry, permission: string, context: Context, now: number): Decision {
   const key = `${permission} ${context.organizationId} ${context.workspaceId}`

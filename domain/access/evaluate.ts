@@ -48,6 +48,25 @@ export function evaluate(grants: Grants, permission: string, context: Context, n
   return { allowed: false, decided_by: { kind: 'none' } }
 }
 
+/** Whether every permission that a pattern covers, those of tomorrow among them, is held here by roles. */
+const holdsPattern = (grants: Grants, pattern: string, context: Context, now: number): boolean =>
+  grants.assignments.some(
+    (a) =>
+      live(a, now) &&
+      covers(a, context) &&
+      a.permissions.some((held) => held === '*' || held === pattern || (held.endsWith('.*') && pattern.startsWith(held.slice(0, -1)))),
+  )
+
+/**
+ * What of these permissions and patterns somebody does not hold in a context, and so cannot give to others.
+ * @param registry every permission that some route asks for
+ */
+export function lacking(grants: Grants, patterns: readonly string[], context: Context, registry: Iterable<string>, now: number): string[] {
+  const denied = [...registry].filter((code) => patterns.some((p) => matches(p, code)) && !evaluate(grants, code, context, now).allowed)
+  const open = patterns.filter((p) => p.includes('*') && !holdsPattern(grants, p, context, now))
+  return [...new Set([...open, ...denied])]
+}
+
 export type ContextVerdict = 'ok' | 'context_required' | 'context_forbidden'
 
 /** May this user work in this context: it exists, a live assignment reaches into it, and a workspace is chosen where one must be. */
@@ -66,6 +85,14 @@ export function checkContext(grants: Grants, context: Context, now: number): Con
   if (!reaches) return 'context_forbidden'
   return organization.workspace_required && context.workspaceId === null ? 'context_required' : 'ok'
 }
+
+/** Must this user have a second factor: one of his roles asks for it, or an organization that one of them reaches into. */
+export const needsMfa = (grants: Grants, now: number): boolean =>
+  grants.assignments.some(
+    (a) =>
+      live(a, now) &&
+      (a.mfa_required || grants.organizations.some((o) => o.mfa_required && (a.organization_id === null || a.organization_id === o.id))),
+  )
 
 /** Where a user lands at sign-in: where he was last, or the first place that he may work in. */
 export function defaultContext(grants: Grants, now: number): Context {

@@ -4,7 +4,7 @@ import { type Database, nullable, oneOf, sql, systemScope, Timestamp, Uuid } fro
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
 const Assignment = Type.Object(
-  { id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), ...Scope },
+  { id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean(), ...Scope },
   { additionalProperties: false },
 )
 const Override = Type.Object(
@@ -15,6 +15,7 @@ const Organization = Type.Object(
   {
     id: Uuid,
     workspace_required: Type.Boolean(),
+    mfa_required: Type.Boolean(),
     approval_limits: Type.Record(Type.String(), nullable(Type.String())),
     over_receipt_tolerance: Type.String(),
     workspaces: Type.Array(Uuid),
@@ -31,6 +32,9 @@ export const Grants = Type.Object(
     status: Type.String(),
     verified: Type.Boolean(),
     locale: nullable(Type.String()),
+    timezone: nullable(Type.String()),
+    /** Has a second factor. */
+    mfa: Type.Boolean(),
     last_organization_id: nullable(Uuid),
     last_workspace_id: nullable(Uuid),
     assignments: Type.Array(Assignment),
@@ -49,10 +53,12 @@ const when = (column: string) =>
 export async function loadGrants(control: Database, tenantId: string, userId: string): Promise<Grants | null> {
   return control.read(systemScope(tenantId, 'access', ''), (tx) =>
     tx.maybeOne(sql.prepared(Grants)`
-    select u.id as user_id, u.email, u.name, u.kind, u.status, u.verified_at is not null as verified, u.locale, u.last_organization_id, u.last_workspace_id,
+    select u.id as user_id, u.email, u.name, u.kind, u.status, u.verified_at is not null as verified, u.locale, u.timezone,
+      exists (select from res_user_mfa f where f.tenant_id = u.tenant_id and f.user_id = u.id and f.kind <> 'recovery' and f.confirmed_at is not null) as mfa,
+      u.last_organization_id, u.last_workspace_id,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', a.id, 'role', r.code, 'organization_id', a.organization_id, 'workspace_id', a.workspace_id,
-          'expires_at', ${when('a.expires_at')},
+          'expires_at', ${when('a.expires_at')}, 'mfa_required', r.mfa_required,
           'permissions', coalesce((select jsonb_agg(p.permission order by p.permission) from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id), '[]')) order by a.id)
         from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id and r.deleted_at is null
         where a.tenant_id = u.tenant_id and a.user_id = u.id), '[]') as assignments,
@@ -61,7 +67,7 @@ export async function loadGrants(control: Database, tenantId: string, userId: st
           'organization_id', o.organization_id, 'workspace_id', o.workspace_id, 'expires_at', ${when('o.expires_at')}) order by o.id)
         from res_user_permission_overrides o where o.tenant_id = u.tenant_id and o.user_id = u.id), '[]') as overrides,
       coalesce((
-        select jsonb_agg(jsonb_build_object('id', g.id, 'workspace_required', coalesce(s.workspace_required, false),
+        select jsonb_agg(jsonb_build_object('id', g.id, 'workspace_required', coalesce(s.workspace_required, false), 'mfa_required', coalesce(s.mfa_required, false),
           'approval_limits', coalesce(s.approval_limits, '{}'), 'over_receipt_tolerance', coalesce(s.over_receipt_tolerance, 0)::text,
           'workspaces', coalesce((select jsonb_agg(w.id order by w.code) from res_workspaces w where w.tenant_id = g.tenant_id and w.organization_id = g.id and w.deleted_at is null), '[]')) order by g.code)
         from res_organizations g left join res_organization_settings s on s.tenant_id = g.tenant_id and s.organization_id = g.id

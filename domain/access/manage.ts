@@ -1,5 +1,8 @@
 // Changes to who may do what. The epoch is raised by trigger.
-import { newId, sql, type Tx } from '../kernel/index.ts'
+import { type Static, Type } from 'typebox'
+import { failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { lacking } from './evaluate.ts'
+import type { Grants } from './grants.ts'
 
 export interface AssignmentScope {
   organizationId?: string | null
@@ -16,8 +19,79 @@ export async function assignRole(tx: Tx, userId: string, roleId: string, scope: 
   return id
 }
 
-export async function withdrawRole(tx: Tx, assignmentId: string): Promise<void> {
-  await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and id = ${assignmentId}`)
+/**
+ * Refuses with `last_administrator` when without this user, or this one assignment of his, nobody who may enter would
+ * hold everything, everywhere, without end. The tenant's row is locked first, in a statement of its own: of two
+ * administrators who remove each other at once, the second looks only when the first has committed.
+ */
+export async function keepAnAdministrator(tx: Tx, userId: string, assignmentId: string | null = null): Promise<void> {
+  await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  const Administrator = Type.Object({ goes: Type.Boolean() })
+  const administrators = await tx.any(sql.prepared(Administrator)`
+    select a.user_id = ${userId} and (${assignmentId}::uuid is null or a.id = ${assignmentId}::uuid) as goes from res_user_roles a
+    join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.verified_at is not null and u.deleted_at is null
+    where a.tenant_id = ${tx.tenantId} and a.organization_id is null and a.expires_at is null
+      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')`)
+  if (administrators.some((a) => a.goes) && administrators.every((a) => a.goes)) throw failure('last_administrator')
+}
+
+/** Takes an assignment back. Throws `not_found` for one that is not this user's, `last_administrator`. */
+export async function withdrawRole(tx: Tx, userId: string, assignmentId: string): Promise<void> {
+  await keepAnAdministrator(tx, userId, assignmentId)
+  const { rowCount } = await tx.query(sql.run`
+    delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}`)
+  if (rowCount === 0) throw failure('not_found')
+}
+
+export const AssignmentInfo = Type.Object(
+  {
+    id: Uuid,
+    role: Type.String(),
+    organization_id: nullable(Uuid),
+    workspace_id: nullable(Uuid),
+    expires_at: nullable(Timestamp),
+    provider_id: nullable(Uuid),
+  },
+  { additionalProperties: false },
+)
+
+export const assignmentsOf = (tx: Tx, userId: string): Promise<readonly Static<typeof AssignmentInfo>[]> =>
+  tx.any(sql.prepared(AssignmentInfo)`
+    select a.id, r.code as role, a.organization_id, a.workspace_id, a.expires_at, a.provider_id
+    from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id
+    where a.tenant_id = ${tx.tenantId} and a.user_id = ${userId} order by a.id limit 500`)
+
+export interface RoleAssignment {
+  role: string
+  organization_id?: string | null
+  workspace_id?: string | null
+  expires_at?: string | null
+}
+
+const RoleRow = Type.Object({ id: Uuid, permissions: Type.Array(Type.String()) }, { additionalProperties: false })
+
+/**
+ * Gives roles, by code, on behalf of somebody who must hold everything in them where they are given. Throws
+ * `grant_exceeds`, `invalid_reference`, `already_exists`.
+ */
+export async function grantRoles(
+  tx: Tx,
+  grantor: Grants,
+  registry: Iterable<string>,
+  userId: string,
+  roles: readonly RoleAssignment[],
+): Promise<void> {
+  const codes = [...registry]
+  for (const [at, { role, ...given }] of roles.entries()) {
+    const found = await tx.maybeOne(sql.prepared(RoleRow)`
+      select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
+      from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null`)
+    if (!found) throw failure('invalid_reference', { path: `/roles/${at}/role`, role })
+    const scope = { organizationId: given.organization_id ?? null, workspaceId: given.workspace_id ?? null }
+    const missing = lacking(grantor, found.permissions, scope, codes, tx.now.getTime())
+    if (missing.length > 0) throw failure('grant_exceeds', { role, permissions: missing.slice(0, 20) })
+    await assignRole(tx, userId, found.id, { ...scope, expiresAt: given.expires_at ?? null })
+  }
 }
 
 /** Allows or denies one permission to one user, last word over the roles. */

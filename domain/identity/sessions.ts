@@ -1,93 +1,79 @@
-// Signing in, staying signed in, signing out. All of it in the control plane.
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+// Staying signed in, and ending it. All of it in the control plane.
+import { timingSafeEqual } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { verifyPassword } from './passwords.ts'
+import { type Account, accountById, mayEnter } from './account.ts'
+import { digest, secret } from './one-time-tokens.ts'
+import { record } from './trail.ts'
 
-const REFRESH_DAYS = 30
-/** Two tabs that refresh at once: the loser's token, replaced moments ago, is refused without ending the family. */
+/** Two tabs that refresh at once: the loser's token, replaced moments ago, is refused without ending the session. */
 const REUSE_GRACE_MS = 10_000
-const MAX_FAILURES = 5
 
-const Account = Type.Object(
-  {
-    id: Uuid,
-    email: Type.String(),
-    name: Type.String(),
-    kind: Type.String(),
-    status: Type.String(),
-    password_hash: nullable(Type.String()),
-    locked_until: nullable(Timestamp),
-    failed_logins: Type.Integer(),
-    verified_at: nullable(Timestamp),
-    locale: nullable(Type.String()),
-    last_organization_id: nullable(Uuid),
-    last_workspace_id: nullable(Uuid),
-  },
-  { additionalProperties: false },
-)
+/** How long sessions of a tenant live. */
+export interface Lifetimes {
+  /** Without being used. */
+  idleMinutes: number
+  /** In any case. */
+  absoluteHours: number
+}
 
 export interface Client {
   userAgent: string | null
   address: string
+  /** The device's own random mark, from its cookie; a new one for a device that brought none. */
+  device: string
 }
+
+/** How a user proved who he is, in the words of RFC 8176; `sso` where an identity provider did it. */
+export type Method = 'pwd' | 'otp' | 'hwk' | 'mfa' | 'sso'
 
 /** A session as the caller gets it: ids for the access token's claims, and the refresh token, shown once. */
 export interface SignedIn {
   sessionId: string
-  user: { id: string; email: string; name: string; kind: 'worker' | 'client' | 'service'; locale: string | null }
+  user: Pick<Account, 'id' | 'email' | 'name' | 'kind' | 'locale'>
   context: Context
   refreshToken: string
 }
 
-const sha256 = (text: string) => createHash('sha256').update(text).digest()
-const secret = () => randomBytes(32).toString('base64url')
+const userOf = ({ id, email, name, kind, locale }: Account): SignedIn['user'] => ({ id, email, name, kind, locale })
 
-/** Looks an account up and checks its password, without a transaction: hashing must not hold a connection's locks. */
-export async function authenticate(tx: Tx, email: string, password: string): Promise<Static<typeof Account>> {
-  const account = await tx.maybeOne(sql.prepared(Account)`
-    select id, email, name, kind, status, password_hash, locked_until, failed_logins, verified_at, locale, last_organization_id, last_workspace_id
-    from res_users where tenant_id = ${tx.tenantId} and lower(email) = lower(${email}) and deleted_at is null`)
-  const matches = await verifyPassword(account?.password_hash ?? null, password)
-  const locked = account?.locked_until && Date.parse(account.locked_until) > tx.now.getTime()
-  if (!account || !matches || locked || account.status !== 'active' || account.verified_at === null) {
-    throw failure('invalid_credentials')
-  }
-  return account
-}
-
-/** Counts a failed attempt: from the fifth on the account waits, twice as long each time, at most 15 minutes. */
-export async function recordFailure(tx: Tx, email: string): Promise<void> {
-  await tx.query(sql.run`
-    update res_users set failed_logins = failed_logins + 1,
-      locked_until = case when failed_logins + 1 >= ${MAX_FAILURES}
-        then ${tx.now.toISOString()}::timestamptz + least(interval '15 minutes', interval '1 second' * power(2, failed_logins + 1 - ${MAX_FAILURES})) end
-    where tenant_id = ${tx.tenantId} and lower(email) = lower(${email}) and deleted_at is null`)
-}
-
-/** Opens a session for an account whose password was right. */
-export async function openSession(tx: Tx, account: Static<typeof Account>, client: Client, context: Context): Promise<SignedIn> {
+/**
+ * Opens a session for someone who has proved who he is. Where neither the device's mark nor its software and address were
+ * seen with this user before, he is told by mail, except the first time.
+ */
+export async function openSession(
+  tx: Tx,
+  account: Account,
+  client: Client,
+  context: Context,
+  methods: readonly Method[],
+  { absoluteHours }: Lifetimes,
+): Promise<SignedIn> {
   const id = newId()
   const refresh = secret()
-  const expires = new Date(tx.now.getTime() + REFRESH_DAYS * 86_400_000).toISOString()
+  const now = tx.now.toISOString()
+  const device = digest(client.device)
+  const { first, known } = await tx.one(sql.prepared(Type.Object({ first: Type.Boolean(), known: Type.Boolean() }))`
+    select not exists (select from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}) as first,
+      exists (select from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}
+        and (device_hash = decode(${device}, 'hex') or (user_agent is not distinct from ${client.userAgent} and address = ${client.address}))) as known`)
   await tx.query(sql.run`
-    insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, last_seen_at, expires_at)
-    values (${id}, ${tx.tenantId}, ${account.id}, ${id}, decode(${sha256(refresh).toString('hex')}, 'hex'), ${context.organizationId}, ${context.workspaceId},
-      ${client.userAgent}, ${client.address}, ${tx.now.toISOString()}, ${expires})`)
-  await tx.query(sql.run`
-    update res_users set last_login_at = ${tx.now.toISOString()}, failed_logins = 0, locked_until = null
-    where tenant_id = ${tx.tenantId} and id = ${account.id}`)
-  await audit(tx, 'session.opened', id, { user_id: account.id, address: client.address })
+    insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, device_hash,
+      methods, authenticated_at, last_seen_at, expires_at)
+    values (${id}, ${tx.tenantId}, ${account.id}, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}, ${context.workspaceId},
+      ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}, ${now},
+      ${new Date(tx.now.getTime() + absoluteHours * 3_600_000).toISOString()})`)
+  await tx.query(sql.run`update res_users set last_login_at = ${now} where tenant_id = ${tx.tenantId} and id = ${account.id}`)
+  await record(tx, 'res_sessions', id, 'session.opened', { user_id: account.id, address: client.address, methods: [...methods] })
+  if (!first && !known) {
+    await record(tx, 'res_sessions', id, 'session.new_device', { user_id: account.id, address: client.address })
+    tx.enqueue({
+      queue: 'mail',
+      data: { kind: 'new_device', tenant_id: tx.tenantId, user_id: account.id, facts: { device: client.userAgent ?? '', time: now } },
+    })
+  }
   return { sessionId: id, user: userOf(account), context, refreshToken: `${id}.${refresh}` }
 }
-
-const userOf = (account: Static<typeof Account>): SignedIn['user'] => ({
-  id: account.id,
-  email: account.email,
-  name: account.name,
-  kind: account.kind as SignedIn['user']['kind'],
-  locale: account.locale,
-})
 
 const Session = Type.Object(
   {
@@ -96,6 +82,7 @@ const Session = Type.Object(
     hash: Type.String(),
     previous: nullable(Type.String()),
     rotated_at: nullable(Timestamp),
+    last_seen_at: Timestamp,
     expires_at: Timestamp,
     revoked_at: nullable(Timestamp),
     organization_id: nullable(Uuid),
@@ -108,30 +95,32 @@ export type Refreshed = SignedIn | { reuse: true } | { refused: true }
 
 /**
  * Exchanges a refresh token for a new one. The session's row is locked, so of two that come at once one rotates and the
- * other sees the rotation. A token that was good before: within the grace it is refused, later the session ends. The
- * outcome is returned, not thrown, because ending the session must be committed.
+ * other sees the rotation. The token before the current one is refused for ten seconds and nothing more: it opens
+ * nothing, so the grace is no hole; later, and with any older token, the session ends. The outcome is returned, not
+ * thrown, because ending the session must be committed.
  */
-export async function rotate(tx: Tx, token: string): Promise<Refreshed> {
+export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes): Promise<Refreshed> {
   const [id = '', presented = ''] = token.split('.')
   if (!/^[0-9a-f-]{36}$/.test(id) || presented.length !== 43) return { refused: true }
   const session = await tx.maybeOne(sql.prepared(Session)`
-    select id, user_id, encode(refresh_hash, 'hex') as hash, encode(previous_hash, 'hex') as previous, rotated_at, expires_at, revoked_at, organization_id, workspace_id
+    select id, user_id, encode(refresh_hash, 'hex') as hash, encode(previous_hash, 'hex') as previous, rotated_at, last_seen_at, expires_at, revoked_at,
+      organization_id, workspace_id
     from res_sessions where tenant_id = ${tx.tenantId} and id = ${id} for update`)
-  if (!session || session.revoked_at || Date.parse(session.expires_at) <= tx.now.getTime()) return { refused: true }
-  const hash = sha256(presented)
-  if (!timingSafeEqual(hash, Buffer.from(session.hash, 'hex'))) {
-    const replaced = session.previous === hash.toString('hex') && tx.now.getTime() - Date.parse(session.rotated_at!) < REUSE_GRACE_MS
-    if (replaced) return { refused: true }
+  const now = tx.now.getTime()
+  if (!session || session.revoked_at || Date.parse(session.expires_at) <= now) return { refused: true }
+  const hash = digest(presented)
+  if (!timingSafeEqual(Buffer.from(hash), Buffer.from(session.hash))) {
+    if (session.previous === hash && now - Date.parse(session.rotated_at!) < REUSE_GRACE_MS) return { refused: true }
+    await record(tx, 'res_sessions', id, 'session.token_reused', { user_id: session.user_id })
     await revoke(tx, id, 'refresh_token_reuse')
     return { reuse: true }
   }
-  const account = await tx.maybeOne(sql.prepared(Account)`
-    select id, email, name, kind, status, password_hash, locked_until, failed_logins, verified_at, locale, last_organization_id, last_workspace_id
-    from res_users where tenant_id = ${tx.tenantId} and id = ${session.user_id} and deleted_at is null and status = 'active'`)
-  if (!account) return { refused: true }
+  if (Date.parse(session.last_seen_at) + idleMinutes * 60_000 <= now) return { refused: true }
+  const account = await accountById(tx, session.user_id)
+  if (!account || !mayEnter(account)) return { refused: true }
   const refresh = secret()
   await tx.query(sql.run`
-    update res_sessions set previous_hash = refresh_hash, refresh_hash = decode(${sha256(refresh).toString('hex')}, 'hex'),
+    update res_sessions set previous_hash = refresh_hash, refresh_hash = decode(${digest(refresh)}, 'hex'),
       rotated_at = ${tx.now.toISOString()}, last_seen_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id}`)
   return {
@@ -142,20 +131,29 @@ export async function rotate(tx: Tx, token: string): Promise<Refreshed> {
   }
 }
 
+/** Notes that a session's user has proved again who he is, and how. */
+export async function reauthenticated(tx: Tx, methods: readonly Method[]): Promise<void> {
+  await tx.query(sql.run`
+    update res_sessions set authenticated_at = ${tx.now.toISOString()}, methods = array(select distinct unnest(methods || ${sql.array([...methods], 'text')}) order by 1)
+    where tenant_id = ${tx.tenantId} and id = ${tx.actor.sessionId}`)
+  await record(tx, 'res_sessions', tx.actor.sessionId, 'session.stepped_up', { methods: [...methods] })
+}
+
 /** Ends a session; the trigger raises the access epoch, so it bites at the next request everywhere. */
 export async function revoke(tx: Tx, sessionId: string, reason: string): Promise<boolean> {
   const { rowCount } = await tx.query(sql.run`
     update res_sessions set revoked_at = ${tx.now.toISOString()}, revoked_reason = ${reason}
     where tenant_id = ${tx.tenantId} and id = ${sessionId} and revoked_at is null`)
-  if (rowCount > 0) await audit(tx, 'session.revoked', sessionId, { reason })
+  if (rowCount > 0) await record(tx, 'res_sessions', sessionId, 'session.revoked', { reason })
   return rowCount > 0
 }
 
-export async function revokeAll(tx: Tx, userId: string, reason: string): Promise<void> {
+/** Ends all sessions of a user, but for one that he keeps. */
+export async function revokeAll(tx: Tx, userId: string, reason: string, keep: string | null = null): Promise<void> {
   await tx.query(sql.run`
     update res_sessions set revoked_at = ${tx.now.toISOString()}, revoked_reason = ${reason}
-    where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null`)
-  await audit(tx, 'session.revoked_all', userId, { reason })
+    where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null and id is distinct from ${keep}`)
+  await record(tx, 'res_users', userId, 'session.revoked_all', { reason })
 }
 
 export const SessionInfo = Type.Object(
@@ -163,24 +161,28 @@ export const SessionInfo = Type.Object(
     id: Uuid,
     user_agent: nullable(Type.String()),
     address: nullable(Type.String()),
+    methods: Type.Array(Type.String(), { description: 'How the user proved who he is: pwd, otp, hwk (passkey), mfa, sso' }),
     created_at: Timestamp,
     last_seen_at: Timestamp,
     expires_at: Timestamp,
   },
   { additionalProperties: false },
 )
+export type SessionInfo = Static<typeof SessionInfo>
 
-export const sessionsOf = (tx: Tx, userId: string) =>
+/** Where a user is signed in, the newest first; sessions that lay idle too long are over and not among them. */
+export const sessionsOf = (tx: Tx, userId: string, { idleMinutes }: Lifetimes) =>
   tx.any(sql.type(SessionInfo)`
-  select id, user_agent, address, created_at, last_seen_at, expires_at from res_sessions
+  select id, user_agent, address, methods, created_at, last_seen_at, expires_at from res_sessions
   where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null and expires_at > ${tx.now.toISOString()}
+    and last_seen_at > ${tx.now.toISOString()}::timestamptz - make_interval(mins => ${idleMinutes})
   order by created_at desc limit 200`)
 
-/** Ends one of the actor's own sessions; anyone else's is `not_found`. */
-export async function revokeOwn(tx: Tx, sessionId: string): Promise<void> {
+/** Ends one of a user's sessions; anyone else's is `not_found`. */
+export async function revokeOf(tx: Tx, userId: string, sessionId: string, reason: string): Promise<void> {
   const own = await tx.exists(sql.run`
-    select 1 from res_sessions where tenant_id = ${tx.tenantId} and id = ${sessionId} and user_id = ${tx.actor.userId}`)
-  if (!own || !(await revoke(tx, sessionId, 'revoked_by_user'))) throw failure('not_found')
+    select 1 from res_sessions where tenant_id = ${tx.tenantId} and id = ${sessionId} and user_id = ${userId}`)
+  if (!own || !(await revoke(tx, sessionId, reason))) throw failure('not_found')
 }
 
 /** Remembers where the user works now, on the session and for the next sign-in. */
@@ -191,10 +193,4 @@ export async function rememberContext(tx: Tx, context: Context): Promise<void> {
   await tx.query(sql.run`
     update res_users set last_organization_id = ${context.organizationId}, last_workspace_id = ${context.workspaceId}
     where tenant_id = ${tx.tenantId} and id = ${tx.actor.userId}`)
-}
-
-async function audit(tx: Tx, action: string, entityId: string, diff: Record<string, string>): Promise<void> {
-  await tx.query(sql.run`
-    insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, actor_name, diff, correlation_id, created_at)
-    values (${tx.tenantId}, 'res_sessions', ${entityId}, ${action}, ${tx.actor.userId}, ${tx.actor.name}, ${sql.jsonb(diff)}, ${tx.correlationId}, now())`)
 }

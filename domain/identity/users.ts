@@ -1,28 +1,158 @@
-import { newId, sql, type Tx } from '../kernel/index.ts'
-import { hashPassword } from './passwords.ts'
+// Bringing people in, and the links that let them set their passwords.
+import { failure, newId, sql, type Tx } from '../kernel/index.ts'
+import { type Account, accountByEmail, accountById, lockAccount, mayEnter } from './account.ts'
+import { canonicalEmail, requireEmail } from './email.ts'
+import { openTokenUser, requireToken, withdrawTokens } from './one-time-tokens.ts'
+import { checkPassword, hashPassword } from './passwords.ts'
+import { revokeAll } from './sessions.ts'
+import { record } from './trail.ts'
+import { type User, userLifecycle } from './user.ts'
 
 export interface NewUser {
   email: string
   name: string
   password: string
-  kind?: 'worker' | 'client' | 'service'
+  kind?: User['kind']
 }
 
 /** Hash first, outside the transaction; then `createUser`. */
 export const hashed = async (user: NewUser): Promise<NewUser & { hash: string }> => ({ ...user, hash: await hashPassword(user.password) })
 
-/** An active, verified user. Throws `already_exists` for a taken email. */
+/** An active, verified user, for seeds and tests; people are invited. Throws `already_exists` for a taken email. */
 export async function createUser(tx: Tx, user: NewUser & { hash: string }): Promise<string> {
   const id = newId()
   await tx.query(sql.run`
     insert into res_users (id, tenant_id, email, name, kind, status, password_hash, password_changed_at, verified_at)
-    values (${id}, ${tx.tenantId}, ${user.email}, ${user.name}, ${user.kind ?? 'worker'}, 'active', ${user.hash}, ${tx.now.toISOString()}, ${tx.now.toISOString()})`)
+    values (${id}, ${tx.tenantId}, ${requireEmail(user.email)}, ${user.name}, ${user.kind ?? 'worker'}, 'active', ${user.hash}, ${tx.now.toISOString()}, ${tx.now.toISOString()})`)
   return id
 }
 
-/** Switches a user off; sessions stop at the next request. */
-export async function disableUser(tx: Tx, userId: string): Promise<void> {
+export interface Invitation {
+  email: string
+  name: string
+  kind?: User['kind'] | undefined
+  locale?: User['locale'] | undefined
+}
+
+/** Adds someone who is not here yet, and sends him a link. Throws `already_exists`, `invalid_value`. */
+export async function inviteUser(tx: Tx, { email, name, kind = 'worker', locale = null }: Invitation): Promise<User> {
+  const id = newId()
   await tx.query(sql.run`
-    update res_users set status = 'disabled', version = version + 1, updated_at = ${tx.now.toISOString()}
+    insert into res_users (id, tenant_id, email, name, kind, locale, status, invited_by)
+    values (${id}, ${tx.tenantId}, ${requireEmail(email)}, ${name}, ${kind}, ${locale}, 'invited', ${tx.actor.userId})`)
+  tx.emit({ type: 'identity.user.invited', entity_id: id, version: 1, data: { id, kind } })
+  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id } })
+  return userLifecycle.lock(tx, id)
+}
+
+/** Sends the link once more; those sent before end. Throws `invalid_transition` for someone who is in already. */
+export async function inviteAgain(tx: Tx, id: string): Promise<void> {
+  const user = await userLifecycle.lock(tx, id)
+  if (user.status !== 'invited') throw failure('invalid_transition', { status: user.status, transition: 'invite' })
+  await withdrawTokens(tx, id, ['invitation'])
+  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id } })
+}
+
+/** What everybody knows of somebody: no password is made of it. */
+const known = (account: Account, tenant: string) => [account.email, account.email.split('@')[0]!, account.name, tenant]
+
+/**
+ * Checks a new password against the account that a link names, before it is hashed outside the transaction. The link
+ * stays good. Throws `invalid_link`, `weak_password`.
+ */
+export async function checkLink(
+  tx: Tx,
+  purpose: 'invitation' | 'password_reset',
+  token: string,
+  password: string,
+  tenant: string,
+): Promise<void> {
+  const account = await accountOfLink(tx, purpose, token)
+  checkPassword(password, known(account, tenant))
+}
+
+async function accountOfLink(tx: Tx, purpose: 'invitation' | 'password_reset', token: string): Promise<Account> {
+  const userId = await openTokenUser(tx, purpose, token)
+  const account = userId ? await accountById(tx, userId) : null
+  if (!account) throw failure('invalid_link')
+  return account
+}
+
+/** Takes up an invitation. Of two at once one succeeds and the other gets `invalid_link`. */
+export async function acceptInvitation(
+  tx: Tx,
+  token: string,
+  hash: string,
+  changes: { name?: string | undefined; locale?: string | undefined },
+): Promise<Account> {
+  const { user_id } = await requireToken(tx, 'invitation', token)
+  const account = await lockAccount(tx, user_id!)
+  if (account?.status !== 'invited') throw failure('invalid_link')
+  const now = tx.now.toISOString()
+  await tx.query(sql.run`
+    update res_users set status = 'active', verified_at = ${now}, password_hash = ${hash}, password_changed_at = ${now},
+      name = ${changes.name ?? account.name}, locale = ${changes.locale ?? account.locale}, version = version + 1, updated_at = ${now}
+    where tenant_id = ${tx.tenantId} and id = ${account.id}`)
+  await withdrawTokens(tx, account.id, ['invitation'])
+  await record(tx, 'res_users', account.id, 'invitation.accepted')
+  return (await accountById(tx, account.id))!
+}
+
+/** Somebody forgot his password. The same statements run, and the same answer is given, whether there is such an account or not. */
+export async function forgotPassword(tx: Tx, typed: string): Promise<void> {
+  const email = canonicalEmail(typed)
+  const account = await accountByEmail(tx, email ?? '')
+  const to = account && mayEnter(account) ? account.id : null
+  tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to } })
+}
+
+/** Sets a password by link. All sessions end, and so do all other links. Throws `invalid_link`. */
+export async function resetPassword(tx: Tx, token: string, hash: string): Promise<void> {
+  const { user_id } = await requireToken(tx, 'password_reset', token)
+  const account = await lockAccount(tx, user_id!)
+  if (!account || !mayEnter(account)) throw failure('invalid_link')
+  await setPassword(tx, account.id, hash, null)
+}
+
+/** Sets a password for someone who gave the old one; his other sessions end. */
+export const changePassword = (tx: Tx, hash: string): Promise<void> => setPassword(tx, tx.actor.userId!, hash, tx.actor.sessionId)
+
+async function setPassword(tx: Tx, userId: string, hash: string, keep: string | null): Promise<void> {
+  const now = tx.now.toISOString()
+  await tx.query(sql.run`
+    update res_users set password_hash = ${hash}, password_changed_at = ${now}, version = version + 1, updated_at = ${now}
     where tenant_id = ${tx.tenantId} and id = ${userId}`)
+  await withdrawTokens(tx, userId, ['password_reset', 'mfa_challenge'])
+  await revokeAll(tx, userId, 'password_changed', keep)
+  await record(tx, 'res_users', userId, 'password.changed')
+  tx.enqueue({ queue: 'mail', data: { kind: 'password_changed', tenant_id: tx.tenantId, user_id: userId, facts: { time: now } } })
+}
+
+/** Refuses a new password that is weak for this account. */
+export async function checkNewPassword(tx: Tx, userId: string, password: string, tenant: string): Promise<void> {
+  const account = await accountById(tx, userId)
+  if (!account) throw failure('not_found')
+  checkPassword(password, known(account, tenant))
+}
+
+/** Asks for a link at a new address; the old one stays until it is followed. */
+export async function changeEmail(tx: Tx, typed: string): Promise<void> {
+  const email = requireEmail(typed)
+  await withdrawTokens(tx, tx.actor.userId!, ['email_verification'])
+  tx.enqueue({ queue: 'mail', data: { kind: 'email_verification', tenant_id: tx.tenantId, user_id: tx.actor.userId, facts: { email } } })
+}
+
+/** The link at the new address was followed. Throws `invalid_link`, and `already_exists` where the address was taken meanwhile. */
+export async function verifyEmail(tx: Tx, token: string): Promise<void> {
+  const { user_id, data } = await requireToken(tx, 'email_verification', token)
+  const account = await lockAccount(tx, user_id!)
+  if (!account) throw failure('invalid_link')
+  tx.enqueue({
+    queue: 'mail',
+    data: { kind: 'email_changed', tenant_id: tx.tenantId, user_id, facts: { to: account.email, time: tx.now.toISOString() } },
+  })
+  await tx.query(sql.run`
+    update res_users set email = ${String(data.email)}, verified_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${account.id}`)
+  await record(tx, 'res_users', account.id, 'email.changed')
 }

@@ -3,12 +3,13 @@ import type { Uuid } from './ids.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
-/** Who acts: a signed-in user, an API key's user, or a part of the system (`userId` null). */
+/** Who acts: a signed-in user, an API key of his, or a part of the system (`userId` null). */
 export interface Actor {
   tenantId: Uuid
   userId: Uuid | null
   kind: ActorKind
   sessionId: Uuid | null
+  /** Of a part of the system, or of an API key. Empty for people: their names stay out of the trail and are looked up when it is read. */
   name: string
 }
 
@@ -27,6 +28,12 @@ export interface DomainEvent {
   data: Record<string, unknown>
 }
 
+/** Work for a timed job, done once the transaction that wanted it has committed. */
+export interface Job {
+  queue: string
+  data: Record<string, unknown>
+}
+
 /** How statements are run: many rows, one row or none, exactly one, whether there is one, or for the effect alone. */
 export type Queries = Pick<CommonQueryMethods, 'any' | 'maybeOne' | 'one' | 'exists' | 'query'>
 
@@ -40,6 +47,8 @@ export interface Tx extends Queries {
   readonly correlationId: string
   /** Written to `event_outbox` in this transaction. */
   emit(event: DomainEvent): void
+  /** Put into the job queue in this transaction; only the control plane has one. */
+  enqueue(job: Job): void
 }
 
 /** Who and where a unit of work is for, before there is a connection. */

@@ -1,6 +1,6 @@
 // A database and its units of work: the only way to a connection.
 import { createPool, type DatabasePool, type DatabasePoolConnection, type Interceptor, SchemaValidationError } from 'slonik'
-import type { Actor, Context, DomainEvent, Queries, Scope, Tx } from './context.ts'
+import type { Actor, Context, DomainEvent, Job, Queries, Scope, Tx } from './context.ts'
 import { databaseFailure } from './database-failure.ts'
 import { Failure, failure } from './errors.ts'
 import { claim, keepAnswer, type Once } from './idempotency.ts'
@@ -37,6 +37,8 @@ export interface DatabaseOptions {
   max: number
   /** How long a unit of work may take, in ms; longer than any statement may, because the server sees to that itself. */
   deadlineMs?: number
+  /** Puts jobs into the queue, by the transaction's own connection. */
+  enqueue?: (queries: Queries, jobs: readonly Job[]) => Promise<void>
   /** Ran around each finished unit of work: metrics and the statement test hang here. */
   interceptors?: Interceptor[]
 }
@@ -59,12 +61,14 @@ export class Database {
   #closed = false
   #waking: NodeJS.Timeout | undefined
   readonly #deadlineMs: number
+  readonly #enqueue: DatabaseOptions['enqueue']
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new WeakMap<object, Binding>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
-  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [] }: DatabaseOptions) {
+  constructor(url: string, { max, deadlineMs = 40_000, enqueue, interceptors = [] }: DatabaseOptions) {
     this.#deadlineMs = deadlineMs
+    this.#enqueue = enqueue
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
     this.#make = () =>
@@ -100,13 +104,7 @@ export class Database {
 
   /** Reads for a tenant: no transaction, each statement sees what is committed. Emitting is an error. */
   async read<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
-    return this.#checkout(scope.tenantId, (connection) =>
-      work(
-        new UnitOfWork(connection, scope, () => {
-          throw new TypeError('a read emits no events')
-        }),
-      ),
-    )
+    return this.#checkout(scope.tenantId, (connection) => work(new UnitOfWork(connection, scope, refuseEffects, refuseEffects)))
   }
 
   /**
@@ -119,7 +117,13 @@ export class Database {
     const value = await this.#checkout(scope.tenantId, (connection) =>
       connection.transaction(async (transaction) => {
         const events: DomainEvent[] = []
-        const tx = new UnitOfWork(transaction, scope, (event) => events.push(event))
+        const jobs: Job[] = []
+        const tx = new UnitOfWork(
+          transaction,
+          scope,
+          (event) => events.push(event),
+          (job) => jobs.push(job),
+        )
         const settings = sql.fragment`
           set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
           set_config('tenantry.actor_name', ${scope.actor.name}, true),
@@ -131,6 +135,10 @@ export class Database {
           await tx.query(prepared(sql.run`select ${settings}`))
         }
         const value = await work(tx)
+        if (jobs.length > 0) {
+          if (!this.#enqueue) throw new TypeError('only the control plane has a job queue')
+          await this.#enqueue(transaction, jobs)
+        }
         await seal(tx, events, once ? keepAnswer(tx, once, value) : null)
         emitted = events.length > 0
         return value
@@ -230,6 +238,10 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
  */
 const clientOf = (checkout: DatabasePoolConnection): object => (checkout as unknown as { connection?: object }).connection ?? checkout
 
+const refuseEffects = (): never => {
+  throw new TypeError('a read emits no events and enqueues no jobs')
+}
+
 /** A transaction, or a connection for reads, as domain functions see it. */
 class UnitOfWork implements Tx {
   readonly now = new Date()
@@ -238,15 +250,17 @@ class UnitOfWork implements Tx {
   readonly context: Context
   readonly correlationId: string
   readonly emit: Tx['emit']
+  readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
 
-  constructor(queries: Queries, scope: Scope, emit: Tx['emit']) {
+  constructor(queries: Queries, scope: Scope, emit: Tx['emit'], enqueue: Tx['enqueue']) {
     this.#queries = queries
     this.tenantId = scope.tenantId
     this.actor = scope.actor
     this.context = scope.context
     this.correlationId = scope.correlationId
     this.emit = emit
+    this.enqueue = enqueue
   }
 
   any: Queries['any'] = (query) => this.#queries.any(query)

@@ -1,3 +1,4 @@
+export { decrypt, encrypt } from './cipher.ts'
 export * from './context.ts'
 export { readCursor, writeCursor } from './cursor.ts'
 export { Database, type DatabaseOptions, PLATFORM } from './database.ts'

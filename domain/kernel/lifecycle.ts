@@ -4,7 +4,7 @@ import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
 import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
-import { sql } from './sql.ts'
+import { type Fragment, sql } from './sql.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: a transition's input is typed by its own schema, which a shared list cannot carry
 type Input = any
@@ -33,10 +33,19 @@ export interface Lifecycle<D> {
   allowed(status: string): string[]
   move(tx: Tx, name: string, id: Uuid, version: number | null, input?: Input): Promise<D>
   lock(tx: Tx, id: Uuid): Promise<D>
+  get(tx: Tx, id: Uuid): Promise<D>
   diagram(): string
 }
 
-const PAST: Record<string, string> = { submit: 'submitted', approve: 'approved', send: 'sent', cancel: 'cancelled', close: 'closed' }
+const PAST: Record<string, string> = {
+  submit: 'submitted',
+  approve: 'approved',
+  send: 'sent',
+  cancel: 'cancelled',
+  close: 'closed',
+  unlock: 'unlocked',
+  enable: 'enabled',
+}
 
 /**
  * Declares the lifecycle of a document with a `status` column. `move` locks the document's row, so that two moves of one
@@ -45,9 +54,15 @@ const PAST: Record<string, string> = { submit: 'submitted', approve: 'approved',
  */
 export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
   row: Row<P>,
-  declaration: { initial: string; permission: string; transitions: Record<string, Transition<D>> },
+  declaration: {
+    initial: string
+    permission: string
+    transitions: Record<string, Transition<D>>
+    /** What the event says of the document; all of it when nothing is said. */
+    describe?: (document: D) => object
+  },
 ): Lifecycle<D> {
-  const { initial, permission, transitions } = declaration
+  const { initial, permission, transitions, describe = (document) => document as object } = declaration
   const leaves = (t: Transition<D>, status: string) => (typeof t.from === 'string' ? [t.from] : t.from).includes(status)
 
   const allowed = (status: string) =>
@@ -55,12 +70,14 @@ export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
       .filter(([, t]) => !t.internal && leaves(t, status))
       .map(([name]) => name)
 
-  async function lock(tx: Tx, id: Uuid): Promise<D> {
+  async function find(tx: Tx, id: Uuid, locking: Fragment): Promise<D> {
     const found = await tx.maybeOne(sql.prepared(row.schema)`
-      select ${columns(row)} from ${tableOf(row)} where ${sql.and(scopeOf(tx, row))} and id = ${id} and deleted_at is null for update`)
+      select ${columns(row)} from ${tableOf(row)} where ${sql.and(scopeOf(tx, row))} and id = ${id} and deleted_at is null ${locking}`)
     if (!found) throw failure('not_found')
     return found as D
   }
+  const lock = (tx: Tx, id: Uuid) => find(tx, id, sql.fragment`for update`)
+  const get = (tx: Tx, id: Uuid) => find(tx, id, sql.fragment``)
 
   async function move(tx: Tx, name: string, id: Uuid, version: number | null, input: Input = {}): Promise<D> {
     const transition = transitions[name]!
@@ -81,7 +98,7 @@ export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
       type: `${permission}.${PAST[name] ?? transition.to}`,
       entity_id: id,
       version: current + 1,
-      data: { ...(moved as object), from: status },
+      data: { ...describe(moved as D), from: status },
     })
     return moved as D
   }
@@ -92,5 +109,5 @@ export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
     return ['stateDiagram-v2', `  [*] --> ${initial}`, ...lines].join('\n')
   }
 
-  return { row, initial, permission, transitions, allowed, move, lock, diagram }
+  return { row, initial, permission, transitions, allowed, move, lock, get, diagram }
 }

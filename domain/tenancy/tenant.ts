@@ -25,6 +25,7 @@ export const Tenant = Type.Object(
     modules: Type.Record(Type.String(), Availability),
     domains: Type.Array(Type.String()),
     flags: Type.Record(Type.String(), Type.Unknown()),
+    security: Type.Object({ session_idle_minutes: Type.Integer(), session_absolute_hours: Type.Integer() }),
     maintenance_until: nullable(Timestamp),
   },
   { additionalProperties: false },
@@ -45,6 +46,8 @@ export const selectTenant = sql.fragment`
     array(select d.domain from tenant_domains d where d.tenant_id = t.id and d.verified_at is not null) as domains,
     coalesce((select jsonb_object_agg(f.flag, f.value) from tenant_feature_flags f
       where f.tenant_id = t.id and (f.expires_at is null or f.expires_at > now())), '{}') as flags,
+    jsonb_build_object('session_idle_minutes', 10080, 'session_absolute_hours', 720) ||
+      coalesce((select s.value from tenant_settings s where s.tenant_id = t.id and s.name = 'security'), '{}') as security,
     (select max(w.ends_at) from platform_maintenance_windows w where w.starts_at <= now() and w.ends_at > now()) as maintenance_until
   from tenants t
   join tenant_connection_profiles p on p.tenant_id = t.id

@@ -78,6 +78,7 @@ export default async function purchaseOrders(app: FastifyInstance) {
       module,
       document: PurchaseOrderDocument,
       move: movePurchaseOrder,
+      refusals: ['in_use', 'self_approval', 'approval_limit'],
       input: { approve: (request) => ({ limit: approvalLimit(request.grants, request.context, Date.now()) }) },
     }),
   )

@@ -1,17 +1,20 @@
 // `POST …/{id}/{transition}` for every move that people make.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { type Lifecycle, type Tx, Version } from '../../domain/kernel/index.ts'
+import { type Detail, type Lifecycle, type Tx, Version } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
 import { Id, pathOf, wordsOf } from './reading-routes.ts'
 import { tagged, versionOf } from './version.ts'
 
 interface LifecycleRoutes {
-  module: string
+  module: string | null
+  plane?: 'data' | 'control'
   document: TSchema
   move: (tx: Tx, name: string, id: string, version: number, input: object) => Promise<{ version: number }>
   /** What a transition must know that only the request knows, such as the approver's limit. */
   input?: Record<string, (request: FastifyRequest) => object>
+  /** What its guards may answer beside the usual. */
+  refusals?: Detail[]
 }
 
 const OnlyVersion = Type.Optional(Type.Object({ version: Type.Optional(Version) }, { additionalProperties: false }))
@@ -21,7 +24,7 @@ type AnyLifecycle = Lifecycle<any>
 
 /** The transition routes of a document as a Fastify plugin; each needs the permission `<entity>.<transition>`. */
 export const lifecycleRoutes =
-  (lifecycle: AnyLifecycle, { module, document, move, input = {} }: LifecycleRoutes) =>
+  (lifecycle: AnyLifecycle, { module, plane = 'data', document, move, input = {}, refusals = [] }: LifecycleRoutes) =>
   async (app: FastifyInstance) => {
     const path = pathOf(lifecycle.row.table)
     for (const [name, transition] of Object.entries(lifecycle.transitions)) {
@@ -30,7 +33,8 @@ export const lifecycleRoutes =
         `${path}/:id/${name}`,
         {
           permission: `${lifecycle.permission}.${name}`,
-          module,
+          ...(module ? { module } : {}),
+          plane,
           schema: {
             tags: [wordsOf(lifecycle.row.table).tag],
             summary: transition.summary,
@@ -39,15 +43,7 @@ export const lifecycleRoutes =
             body: transition.input ? Type.Optional(transition.input) : OnlyVersion,
             response: {
               200: ok(document),
-              ...mutation(
-                'not_found',
-                'version_required',
-                'version_conflict',
-                'invalid_transition',
-                'in_use',
-                'self_approval',
-                'approval_limit',
-              ),
+              ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_transition', ...refusals),
             },
           },
         },

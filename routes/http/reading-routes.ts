@@ -1,7 +1,8 @@
 // What every record can be asked, master data or document: its list, itself, and its history.
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { Change, historyOf, type ListSpec, listedSchema, listRows, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { namesOf } from '../../domain/identity/index.ts'
+import { Change, historyOf, type ListSpec, listedSchema, listRows, systemScope, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
 import { tagged } from './version.ts'
@@ -11,25 +12,26 @@ export const ListQuerystring = Type.Record(Type.String(), Type.String({ maxLengt
   description: 'limit, cursor, sort, q, count, expand, fields and filters: field=value[,value], field.gt|gte|lt|lte|ne|like|null=value',
 })
 
-/** `erp_purchase_order` → `/erp/purchase-orders` */
+/** `erp_purchase_order` → `/erp/purchase-orders`, `res_users` → `/users` */
 export function pathOf(table: string): string {
   const [area, ...rest] = table.split('_')
   const name = rest.join('-')
+  if (area === 'res') return `/${name}`
   const plural = name.endsWith('y') ? `${name.slice(0, -1)}ies` : /(s|x|ch|sh)$/.test(name) ? `${name}es` : `${name}s`
   return `/${area === 'tel' ? 'telemetry' : area}/${plural}`
 }
 
 /** The tag of a table's endpoints, and what they are called in a sentence. */
 export const wordsOf = (table: string) => {
-  const tag = pathOf(table).split('/')[2]!
+  const tag = pathOf(table).split('/').at(-1)!
   return { tag, noun: tag.replaceAll('-', ' ') }
 }
 
 interface Readable {
-  module: string
+  module: string | null
   /** The stem of its permissions: `erp.purchase_order`. */
   permission: string
-  plane?: 'data' | 'telemetry'
+  plane?: 'data' | 'telemetry' | 'control'
   list: ListSpec
   /** One of them as it is sent. */
   schema: TSchema
@@ -46,7 +48,7 @@ export const readingRoutes =
     const path = pathOf(list.row.table)
     const { tag, noun } = wordsOf(list.row.table)
     const tags = [tag]
-    const options = { permission: `${permission}.read`, module, plane }
+    const options = { permission: `${permission}.read`, ...(module ? { module } : {}), plane }
 
     if (has('list')) {
       app.get(
@@ -85,7 +87,16 @@ export const readingRoutes =
             response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
           },
         },
-        async (request) => ({ data: await request.read((tx) => historyOf(tx, list.row, request.params.id)) }),
+        async (request) => {
+          const changes = await request.read((tx) => historyOf(tx, list.row, request.params.id))
+          const ids = changes.flatMap(({ actor_id }) => actor_id ?? [])
+          const names = await app.services.planes.control.read(systemScope(request.tenant.id, 'history', request.id), (tx) =>
+            namesOf(tx, ids),
+          )
+          return {
+            data: changes.map((change) => ({ ...change, actor_name: change.actor_name ?? names.get(change.actor_id ?? '') ?? null })),
+          }
+        },
       )
     }
   }

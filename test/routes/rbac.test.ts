@@ -80,7 +80,7 @@ t.test('a role given and taken away counts from the next request on', async (t) 
   t.equal(await may(), 403)
   const id = await control.write(acme.scope, (tx) => assignRole(tx, user.userId, acme.roles.admin))
   t.equal(await eventually(may, (status) => status === 400, 2), 400, 'past the gate the body is looked at')
-  await control.write(acme.scope, (tx) => withdrawRole(tx, id))
+  await control.write(acme.scope, (tx) => withdrawRole(tx, user.userId, id))
   t.equal(await eventually(may, (status) => status === 403, 2), 403)
 })
 

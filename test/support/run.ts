@@ -8,11 +8,13 @@ import path from 'node:path'
 import { Client } from 'pg'
 import { prepareServer, startPostgres } from '../../server/embedded/postgres.ts'
 import { migrateAll } from '../../server/migrations.ts'
+import { startWorkers } from '../../server/workers.ts'
 import { migrateJobs } from '../../workers/jobs.ts'
 import { createTopics, openMockBroker } from '../../workers/kafka.ts'
 import { topicDeclarations } from '../../workers/topics.ts'
 import { check } from './check.ts'
 import type { TestServices } from './services.ts'
+import { openSmtpServer } from './smtp.ts'
 
 const root = path.join(import.meta.dirname, '..', '..')
 const files = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
@@ -70,7 +72,15 @@ async function services(): Promise<TestServices> {
   }
   say(`Kafka:      ${process.env.KAFKA_BROKERS ?? 'embedded'}`)
   say(`Redis:      ${process.env.REDIS_URL ?? 'none: in-process counters'}`)
-  return { admin: owner, app: urls('tenantry_app'), brokers, redis: process.env.REDIS_URL ?? null }
+  const smtp = await openSmtpServer(path.join(work, 'mail'))
+  closing.push(() => smtp.close())
+  return {
+    admin: owner,
+    app: urls('tenantry_app'),
+    brokers,
+    redis: process.env.REDIS_URL ?? null,
+    smtp: { url: smtp.url, folder: smtp.folder },
+  }
 }
 
 /** Runs tap and counts the assertions of its TAP stream. */
@@ -105,10 +115,23 @@ async function runTap(environment: NodeJS.ProcessEnv): Promise<{ passed: number;
   return { ...counts, code }
 }
 
+/** One worker sends the mails of all tests: a job knows nothing of the file that wanted it. */
+async function startMailWorker(): Promise<() => Promise<void>> {
+  const { quietLog, testRuntime } = await import('./services.ts')
+  const runtime = await testRuntime()
+  const workers = await startWorkers(runtime, quietLog, ['jobs'])
+  return async () => {
+    await workers.stop()
+    await runtime.close()
+  }
+}
+
 let exitCode = 1
 try {
   const started = await services()
   const { CONTROL_DATABASE_URL: _c, REDIS_URL: _r, KAFKA_BROKERS: _k, NODE_ENV: _n, ...clean } = process.env
+  process.env.TENANTRY_TEST_SERVICES = JSON.stringify(started)
+  closing.push(await startMailWorker())
   const { passed, failed, skipped, code } = await runTap({ ...clean, TENANTRY_TEST_SERVICES: JSON.stringify(started) })
   const unfinished = code !== 0 && failed === 0 ? 1 : 0
   say(`${passed} passed, ${failed + unfinished} failed${skipped ? `, ${skipped} skipped` : ''}`)

@@ -11,6 +11,8 @@ export interface TestServices {
   app: { control: string; data: string; telemetry: string }
   brokers: string
   redis: string | null
+  /** A real SMTP server, and the folder where what it took is laid, a file a mail. */
+  smtp: { url: string; folder: string }
 }
 
 export function testServices(): TestServices {
@@ -24,7 +26,7 @@ const signingKey = newSigningKey()
 
 /** A configuration on the shared services. */
 export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}): Config {
-  const { app, brokers, redis } = testServices()
+  const { app, brokers, redis, smtp } = testServices()
   return readConfig({
     NODE_ENV: 'test',
     BASE_DOMAIN: 'localhost',
@@ -32,6 +34,9 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     PORT: '0',
     METRICS_PORT: '0',
     LOG_LEVEL: 'silent',
+    SMTP_URL: smtp.url,
+    MAIL_RETRY_SECONDS: '1',
+    PUBLIC_URL: 'http://{host}',
     CONTROL_DATABASE_URL: app.control,
     DATA_CATALOG: JSON.stringify({ main: app.data }),
     TELEMETRY_CATALOG: JSON.stringify({ main: app.telemetry }),

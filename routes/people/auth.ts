@@ -1,54 +1,63 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+// Signing in, staying signed in, signing out; who and where one is.
+import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, defaultContext, evaluate, type Grants } from '../domain/access/index.ts'
+import { checkContext } from '../../domain/access/index.ts'
 import {
-  authenticate,
+  accountById,
+  beginSignIn,
+  consumeToken,
+  failSignIn,
   MAX_PASSWORD_BYTES,
-  openSession,
-  recordFailure,
+  passSignIn,
+  passwordMatches,
   rememberContext,
   revoke,
   revokeAll,
-  revokeOwn,
+  revokeOf,
   rotate,
   SessionInfo,
-  type SignedIn,
   sessionsOf,
-} from '../domain/identity/index.ts'
-import { type Actor, Failure, failure, newId, nullable, type Tx, Uuid } from '../domain/kernel/index.ts'
-import { accessMode } from '../domain/tenancy/index.ts'
-import { guarded, mutation, ok, open } from './http/envelope.ts'
+  tryToken,
+} from '../../domain/identity/index.ts'
+import { type Actor, failure, newId, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { accessMode } from '../../domain/tenancy/index.ts'
+import { Code, checkCode, RecoveryCode } from '../http/code.ts'
+import { guarded, mutation, ok, open } from '../http/envelope.ts'
+import {
+  ContextBody,
+  clientOf,
+  contextBody,
+  enter,
+  lifetimesOf,
+  requireOpen,
+  SESSION_PATH,
+  Signed,
+  signedInReply,
+  TenantInfo,
+  TokenQuery,
+  tenantInfo,
+  UserInfo,
+  wantsTokens,
+} from '../http/session-reply.ts'
 
 const Login = Type.Object(
   { email: Type.String({ minLength: 3, maxLength: 254 }), password: Type.String({ minLength: 1, maxLength: MAX_PASSWORD_BYTES }) },
   { additionalProperties: false },
 )
+const SecondStep = Type.Object(
+  {
+    challenge: Type.String({ maxLength: 100, description: 'From details of the 401 `mfa_required`' }),
+    code: Type.Optional(Code),
+    recovery_code: Type.Optional(RecoveryCode),
+  },
+  { additionalProperties: false },
+)
 const Refresh = Type.Optional(
   Type.Object({ refresh_token: Type.Optional(Type.String({ maxLength: 200 })) }, { additionalProperties: false }),
 )
-const TokenQuery = Type.Object({ token: Type.Optional(Type.Literal('body')) }, { additionalProperties: false })
-const ContextBody = Type.Object({ organization_id: nullable(Uuid), workspace_id: nullable(Uuid) })
-const User = Type.Object({ id: Uuid, email: Type.String(), name: Type.String(), kind: Type.String(), locale: nullable(Type.String()) })
-const TenantInfo = Type.Object({
-  id: Uuid,
-  slug: Type.String(),
-  name: Type.String(),
-  locale: Type.String(),
-  timezone: Type.String(),
-  currency: Type.String(),
-})
-const Signed = ok(
-  Type.Object({
-    user: User,
-    tenant: TenantInfo,
-    context: ContextBody,
-    access_token: Type.Optional(Type.String()),
-    refresh_token: Type.Optional(Type.String()),
-  }),
-)
 const Switch = Type.Object({ organization_id: Uuid, workspace_id: Type.Optional(nullable(Uuid)) }, { additionalProperties: false })
 const Me = Type.Object({
-  user: User,
+  user: UserInfo,
   tenant: TenantInfo,
   context: ContextBody,
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
@@ -58,84 +67,70 @@ const Me = Type.Object({
   plan: nullable(Type.String()),
 })
 
-const userOf = ({ user_id: id, email, name, kind, locale }: Grants): SignedIn['user'] => ({ id, email, name, kind, locale })
-/** Operators ask for the tokens in the body; browsers have them in cookies. */
-const wantsTokens = (request: FastifyRequest): boolean => (request.query as Static<typeof TokenQuery>).token === 'body'
-
-const SESSION_PATH = '/api/v1/auth'
-const client = (request: FastifyRequest) => ({ userAgent: request.headers['user-agent']?.slice(0, 300) ?? null, address: request.ip })
-
 export default async function auth(app: FastifyInstance) {
-  const { access, settings } = app.services
+  const { settings } = app.services
   const cookie = { httpOnly: true, sameSite: 'lax', secure: !settings.development } as const
   const tags = ['auth']
-
-  const tenantInfo = ({ tenant: { id, slug, name, locale, timezone, currency } }: FastifyRequest) => ({
-    id,
-    slug,
-    name,
-    locale,
-    timezone,
-    currency,
-  })
-  const contextBody = ({ organizationId, workspaceId }: SignedIn['context']) => ({
-    organization_id: organizationId,
-    workspace_id: workspaceId,
-  })
-
-  function answer(request: FastifyRequest, reply: FastifyReply, signedIn: SignedIn) {
-    const token = app.accessToken(request.tenant.id, signedIn, newId())
-    reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
-    reply.setCookie('refresh_token', signedIn.refreshToken, { ...cookie, path: SESSION_PATH, maxAge: 30 * 86_400 })
-    reply.header('cache-control', 'no-store')
-    return {
-      data: {
-        user: signedIn.user,
-        tenant: tenantInfo(request),
-        context: contextBody(signedIn.context),
-        ...(wantsTokens(request) ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
-      },
-    }
-  }
+  const entrance = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
 
   app.post<{ Body: Static<typeof Login> }>(
     '/auth/login',
     {
-      public: true,
-      authLimit: true,
-      allowReadOnly: true,
-      plane: 'control',
+      ...entrance,
       schema: {
         tags,
         summary: 'Sign in',
         querystring: TokenQuery,
         body: Login,
-        response: { 200: Signed, ...open('invalid_credentials', 'blocked', 'invalid_query') },
+        response: { 200: Signed, ...open('invalid_credentials', 'mfa_required', 'sso_required', 'blocked', 'invalid_query') },
       },
     },
     async (request, reply) => {
-      const { email, password } = request.body
-      const account = await request
-        .read((tx) => authenticate(tx, email, password))
-        .catch(async (error) => {
-          if (error instanceof Failure && error.detail === 'invalid_credentials') await request.write((tx) => recordFailure(tx, email))
-          throw error
-        })
-      const { mode, reason } = accessMode(request.tenant, account.kind as 'worker')
-      if (mode === 'blocked') throw failure('blocked', { reason })
-      const grants = await access.grants(request.tenant.id, account.id)
-      const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
-      return answer(request, reply, await request.write((tx) => openSession(tx, account, client(request), context)))
+      const client = clientOf(request, reply)
+      const attempt = await request.write((tx) => beginSignIn(tx, request.body.email, client))
+      if (!(await passwordMatches(attempt, request.body.password))) {
+        await request.write((tx) => failSignIn(tx, attempt, client))
+        throw failure('invalid_credentials')
+      }
+      const account = attempt.account!
+      requireOpen(request, account)
+      const challenged = await request.write((tx) => passSignIn(tx, attempt))
+      if (challenged) throw failure('mfa_required', challenged)
+      return enter(app, request, reply, account, ['pwd'], client)
+    },
+  )
+
+  app.post<{ Body: Static<typeof SecondStep> }>(
+    '/auth/mfa',
+    {
+      ...entrance,
+      schema: {
+        tags,
+        summary: 'The second step of signing in: a code of the authenticator, or a recovery code',
+        querystring: TokenQuery,
+        body: SecondStep,
+        response: { 200: Signed, ...open('invalid_challenge', 'invalid_code', 'blocked', 'invalid_query') },
+      },
+    },
+    async (request, reply) => {
+      const { challenge, ...given } = request.body
+      const tried = await request.write((tx) => tryToken(tx, 'mfa_challenge', challenge))
+      const account = tried?.user_id ? await request.read((tx) => accountById(tx, tried.user_id!)) : null
+      if (!account) throw failure('invalid_challenge')
+      const use = await checkCode(app, request, account, given)
+      const client = clientOf(request, reply)
+      return enter(app, request, reply, account, ['pwd', ...(given.code ? (['otp'] as const) : []), 'mfa'], client, async (tx) => {
+        await use(tx)
+        // Of two that answer one challenge at once, the token's row lets one in.
+        if (!(await consumeToken(tx, 'mfa_challenge', challenge))) throw failure('invalid_challenge')
+      })
     },
   )
 
   app.post<{ Body: Static<typeof Refresh> }>(
     '/auth/refresh',
     {
-      public: true,
-      authLimit: true,
-      allowReadOnly: true,
-      plane: 'control',
+      ...entrance,
       schema: {
         tags,
         summary: 'Exchange the refresh token; a replayed old one ends the session',
@@ -147,10 +142,10 @@ export default async function auth(app: FastifyInstance) {
     async (request, reply) => {
       const token = request.body?.refresh_token ?? request.cookies.refresh_token
       if (!token) throw failure('missing_token')
-      const result = await request.write((tx) => rotate(tx, token))
+      const result = await request.write((tx) => rotate(tx, token, lifetimesOf(request)))
       if ('reuse' in result) throw failure('session_revoked')
       if ('refused' in result) throw failure('invalid_token')
-      return answer(request, reply, result)
+      return signedInReply(app, request, reply, result)
     },
   )
 
@@ -160,9 +155,10 @@ export default async function auth(app: FastifyInstance) {
       path,
       {
         authenticated: true,
+        sessionOnly: true,
         allowReadOnly: true,
         plane: 'control',
-        schema: { tags, summary, response: { 204: Type.Null(), ...mutation() } },
+        schema: { tags, summary, response: { 204: Type.Null(), ...mutation('session_required') } },
       },
       async (request, reply) => {
         await request.write((tx) => end(tx, request.actor))
@@ -180,23 +176,24 @@ export default async function auth(app: FastifyInstance) {
       plane: 'control',
       schema: { tags, summary: 'Where am I signed in', response: { 200: ok(Type.Array(SessionInfo)), ...guarded() } },
     },
-    async (request) => ({ data: await request.read((tx) => sessionsOf(tx, request.actor.userId!)) }),
+    async (request) => ({ data: await request.read((tx) => sessionsOf(tx, request.actor.userId!, lifetimesOf(request))) }),
   )
   app.delete<{ Params: { id: string } }>(
     '/auth/sessions/:id',
     {
       authenticated: true,
+      sessionOnly: true,
       allowReadOnly: true,
       plane: 'control',
       schema: {
         tags,
         summary: 'End one of my sessions',
         params: Type.Object({ id: Uuid }),
-        response: { 204: Type.Null(), ...mutation('not_found') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'session_required') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => revokeOwn(tx, request.params.id))
+      await request.write((tx) => revokeOf(tx, request.actor.userId!, request.params.id, 'revoked_by_user'))
       return reply.status(204).send()
     },
   )
@@ -210,15 +207,14 @@ export default async function auth(app: FastifyInstance) {
     },
     async (request) => {
       const { grants, tenant, context } = request
-      const now = Date.now()
-      const permissions = [...app.permissions.keys()].filter((p) => evaluate(grants, p, context, now).allowed).sort()
+      const { user_id: id, email, name, kind, locale } = grants
       return {
         data: {
-          user: userOf(grants),
+          user: { id, email, name, kind, locale },
           tenant: tenantInfo(request),
           context: contextBody(context),
-          access_mode: accessMode(tenant, grants.kind),
-          permissions,
+          access_mode: accessMode(tenant, kind),
+          permissions: [...app.permissions.keys()].filter((p) => request.may(p)).sort(),
           modules: tenant.modules,
           flags: tenant.flags,
           plan: tenant.plan,
@@ -231,6 +227,7 @@ export default async function auth(app: FastifyInstance) {
     '/context/switch',
     {
       authenticated: true,
+      sessionOnly: true,
       allowReadOnly: true,
       plane: 'control',
       schema: {
@@ -240,7 +237,7 @@ export default async function auth(app: FastifyInstance) {
         body: Switch,
         response: {
           200: ok(Type.Object({ context: ContextBody, access_token: Type.Optional(Type.String()) })),
-          ...mutation('context_required', 'context_forbidden', 'invalid_query'),
+          ...mutation('context_required', 'context_forbidden', 'invalid_query', 'session_required'),
         },
       },
     },
@@ -249,8 +246,12 @@ export default async function auth(app: FastifyInstance) {
       const verdict = checkContext(request.grants, context, Date.now())
       if (verdict !== 'ok') throw failure(verdict)
       await request.write((tx) => rememberContext(tx, context))
-      const user = userOf(request.grants)
-      const token = app.accessToken(request.tenant.id, { sessionId: request.actor.sessionId!, user, context }, newId())
+      const { user_id: id, email, name, kind, locale } = request.grants
+      const token = app.accessToken(
+        request.tenant.id,
+        { sessionId: request.actor.sessionId!, user: { id, email, name, kind, locale }, context },
+        newId(),
+      )
       reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
       return {
         data: {

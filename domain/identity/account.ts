@@ -1,0 +1,34 @@
+// A user as signing in sees him.
+import { type Static, Type } from 'typebox'
+import { type Fragment, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+
+export const Account = Type.Object(
+  {
+    id: Uuid,
+    email: Type.String(),
+    name: Type.String(),
+    kind: oneOf(['worker', 'client', 'service']),
+    status: oneOf(['invited', 'active', 'locked', 'disabled', 'deleted']),
+    password_hash: nullable(Type.String()),
+    verified_at: nullable(Timestamp),
+    locale: nullable(Type.String()),
+  },
+  { additionalProperties: false },
+)
+export type Account = Static<typeof Account>
+
+const selectAccount = (tx: Tx, condition: Fragment) =>
+  tx.maybeOne(sql.prepared(Account)`
+    select id, email, name, kind, status, password_hash, verified_at, locale
+    from res_users where tenant_id = ${tx.tenantId} and ${condition} and deleted_at is null`)
+
+export const accountByEmail = (tx: Tx, email: string): Promise<Account | null> => selectAccount(tx, sql.fragment`lower(email) = ${email}`)
+export const accountById = (tx: Tx, id: string): Promise<Account | null> => selectAccount(tx, sql.fragment`id = ${id}`)
+/** The same, locked until the transaction ends: two changes of one account happen one after the other. */
+export const lockAccount = (tx: Tx, id: string): Promise<Account | null> =>
+  tx.maybeOne(sql.prepared(Account)`
+    select id, email, name, kind, status, password_hash, verified_at, locale
+    from res_users where tenant_id = ${tx.tenantId} and id = ${id} and deleted_at is null for update`)
+
+/** May sign in: neither invited, locked, disabled nor unverified. */
+export const mayEnter = (account: Account): boolean => account.status === 'active' && account.verified_at !== null

@@ -1,0 +1,184 @@
+// What the product writes to people, in their language. `{name}`, `{tenant}`, `{time}`, `{device}` are filled in.
+import type { LOCALES } from './user.ts'
+
+export type Locale = (typeof LOCALES)[number]
+export type MailKind =
+  | 'invitation'
+  | 'password_reset'
+  | 'email_verification'
+  | 'password_changed'
+  | 'email_changed'
+  | 'new_device'
+  | 'mfa_changed'
+
+interface MailText {
+  subject: string
+  body: string
+  /** The words on the link, where there is one. */
+  action?: string
+}
+
+export const mailTexts: Record<Locale, { greeting: string; ignore: string; warning: string } & Record<MailKind, MailText>> = {
+  en: {
+    greeting: 'Hello {name},',
+    ignore: 'If you did not expect this, you need do nothing.',
+    warning: 'If this was not you, change your password now and tell your administrator.',
+    invitation: {
+      subject: 'You are invited to {tenant}',
+      body: '{tenant} has made an account for you. Choose a password within seven days to use it.',
+      action: 'Accept the invitation',
+    },
+    password_reset: {
+      subject: 'Choose a new password for {tenant}',
+      body: 'Somebody asked for a new password for your account at {tenant}. The link works once, for one hour.',
+      action: 'Choose a new password',
+    },
+    email_verification: {
+      subject: 'Confirm your address for {tenant}',
+      body: 'Confirm that this address is yours, and your account at {tenant} will use it.',
+      action: 'Confirm the address',
+    },
+    password_changed: {
+      subject: 'Your password for {tenant} was changed',
+      body: 'The password of your account at {tenant} was changed at {time}. All other sessions have ended.',
+    },
+    email_changed: {
+      subject: 'Your address for {tenant} was changed',
+      body: 'Your account at {tenant} uses another address since {time}.',
+    },
+    new_device: { subject: 'New sign-in to {tenant}', body: 'Your account at {tenant} was used from a new device at {time}: {device}' },
+    mfa_changed: {
+      subject: 'Your second factor for {tenant} was changed',
+      body: 'The second factors of your account at {tenant} were changed at {time}.',
+    },
+  },
+  es: {
+    greeting: 'Hola, {name}:',
+    ignore: 'Si no lo esperabas, no hace falta que hagas nada.',
+    warning: 'Si no has sido tú, cambia ahora tu contraseña y avisa a tu administrador.',
+    invitation: {
+      subject: 'Te han invitado a {tenant}',
+      body: '{tenant} ha creado una cuenta para ti. Elige una contraseña en siete días para usarla.',
+      action: 'Aceptar la invitación',
+    },
+    password_reset: {
+      subject: 'Elige una contraseña nueva para {tenant}',
+      body: 'Alguien ha pedido una contraseña nueva para tu cuenta en {tenant}. El enlace sirve una vez, durante una hora.',
+      action: 'Elegir una contraseña nueva',
+    },
+    email_verification: {
+      subject: 'Confirma tu dirección para {tenant}',
+      body: 'Confirma que esta dirección es tuya y tu cuenta en {tenant} la usará.',
+      action: 'Confirmar la dirección',
+    },
+    password_changed: {
+      subject: 'Tu contraseña de {tenant} ha cambiado',
+      body: 'La contraseña de tu cuenta en {tenant} se cambió a las {time}. Las demás sesiones se han cerrado.',
+    },
+    email_changed: { subject: 'Tu dirección en {tenant} ha cambiado', body: 'Tu cuenta en {tenant} usa otra dirección desde las {time}.' },
+    new_device: {
+      subject: 'Nuevo inicio de sesión en {tenant}',
+      body: 'Tu cuenta en {tenant} se usó desde un dispositivo nuevo a las {time}: {device}',
+    },
+    mfa_changed: {
+      subject: 'Tu segundo factor en {tenant} ha cambiado',
+      body: 'Los segundos factores de tu cuenta en {tenant} se cambiaron a las {time}.',
+    },
+  },
+  pt: {
+    greeting: 'Olá, {name},',
+    ignore: 'Se não esperava esta mensagem, não precisa de fazer nada.',
+    warning: 'Se não foi você, mude já a sua senha e avise o seu administrador.',
+    invitation: {
+      subject: 'Convite para {tenant}',
+      body: '{tenant} criou uma conta para si. Escolha uma senha dentro de sete dias para a usar.',
+      action: 'Aceitar o convite',
+    },
+    password_reset: {
+      subject: 'Escolha uma nova senha para {tenant}',
+      body: 'Alguém pediu uma nova senha para a sua conta em {tenant}. A ligação funciona uma vez, durante uma hora.',
+      action: 'Escolher uma nova senha',
+    },
+    email_verification: {
+      subject: 'Confirme o seu endereço para {tenant}',
+      body: 'Confirme que este endereço é seu e a sua conta em {tenant} passará a usá-lo.',
+      action: 'Confirmar o endereço',
+    },
+    password_changed: {
+      subject: 'A sua senha em {tenant} foi alterada',
+      body: 'A senha da sua conta em {tenant} foi alterada às {time}. As outras sessões terminaram.',
+    },
+    email_changed: {
+      subject: 'O seu endereço em {tenant} foi alterado',
+      body: 'A sua conta em {tenant} usa outro endereço desde as {time}.',
+    },
+    new_device: { subject: 'Novo acesso a {tenant}', body: 'A sua conta em {tenant} foi usada num novo dispositivo às {time}: {device}' },
+    mfa_changed: {
+      subject: 'O seu segundo fator em {tenant} foi alterado',
+      body: 'Os segundos fatores da sua conta em {tenant} foram alterados às {time}.',
+    },
+  },
+  tr: {
+    greeting: 'Merhaba {name},',
+    ignore: 'Bunu beklemiyorsanız bir şey yapmanız gerekmez.',
+    warning: 'Bunu siz yapmadıysanız parolanızı hemen değiştirin ve yöneticinize haber verin.',
+    invitation: {
+      subject: '{tenant} sizi davet ediyor',
+      body: '{tenant} sizin için bir hesap açtı. Kullanmak için yedi gün içinde bir parola seçin.',
+      action: 'Daveti kabul et',
+    },
+    password_reset: {
+      subject: '{tenant} için yeni parola seçin',
+      body: 'Birisi {tenant} hesabınız için yeni parola istedi. Bağlantı bir kez ve bir saat boyunca çalışır.',
+      action: 'Yeni parola seç',
+    },
+    email_verification: {
+      subject: '{tenant} için adresinizi doğrulayın',
+      body: 'Bu adresin size ait olduğunu doğrulayın; {tenant} hesabınız onu kullanacak.',
+      action: 'Adresi doğrula',
+    },
+    password_changed: {
+      subject: '{tenant} parolanız değişti',
+      body: '{tenant} hesabınızın parolası {time} itibarıyla değişti. Diğer oturumlar kapatıldı.',
+    },
+    email_changed: { subject: '{tenant} adresiniz değişti', body: '{tenant} hesabınız {time} itibarıyla başka bir adres kullanıyor.' },
+    new_device: {
+      subject: '{tenant} hesabında yeni oturum',
+      body: '{tenant} hesabınız {time} itibarıyla yeni bir cihazdan kullanıldı: {device}',
+    },
+    mfa_changed: {
+      subject: '{tenant} ikinci doğrulamanız değişti',
+      body: '{tenant} hesabınızın ikinci doğrulama yöntemleri {time} itibarıyla değişti.',
+    },
+  },
+  az: {
+    greeting: 'Salam, {name}!',
+    ignore: 'Bunu gözləmirdinizsə, heç nə etmək lazım deyil.',
+    warning: 'Bunu siz etməmisinizsə, parolunuzu indi dəyişin və administratorunuza bildirin.',
+    invitation: {
+      subject: '{tenant} sizi dəvət edir',
+      body: '{tenant} sizin üçün hesab yaratdı. İstifadə etmək üçün yeddi gün ərzində parol seçin.',
+      action: 'Dəvəti qəbul et',
+    },
+    password_reset: {
+      subject: '{tenant} üçün yeni parol seçin',
+      body: 'Kimsə {tenant} hesabınız üçün yeni parol istədi. Keçid bir dəfə, bir saat ərzində işləyir.',
+      action: 'Yeni parol seç',
+    },
+    email_verification: {
+      subject: '{tenant} üçün ünvanınızı təsdiqləyin',
+      body: 'Bu ünvanın sizə məxsus olduğunu təsdiqləyin; {tenant} hesabınız onu istifadə edəcək.',
+      action: 'Ünvanı təsdiqlə',
+    },
+    password_changed: {
+      subject: '{tenant} parolunuz dəyişdi',
+      body: '{tenant} hesabınızın parolu {time} vaxtında dəyişdi. Digər sessiyalar bağlandı.',
+    },
+    email_changed: { subject: '{tenant} ünvanınız dəyişdi', body: '{tenant} hesabınız {time} vaxtından başqa ünvan istifadə edir.' },
+    new_device: {
+      subject: '{tenant} hesabına yeni giriş',
+      body: '{tenant} hesabınız {time} vaxtında yeni cihazdan istifadə olundu: {device}',
+    },
+    mfa_changed: { subject: '{tenant} ikinci amiliniz dəyişdi', body: '{tenant} hesabınızın ikinci amilləri {time} vaxtında dəyişdi.' },
+  },
+}

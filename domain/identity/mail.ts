@@ -1,0 +1,94 @@
+// Mails to users: written at the moment they are sent, so that the secret in a link exists nowhere before.
+import { type Static, Type } from 'typebox'
+import { nullable, sql, type Tx } from '../kernel/index.ts'
+import { type MailKind, mailTexts } from './mail-texts.ts'
+import { issueToken, type Purpose } from './one-time-tokens.ts'
+import { LOCALES } from './user.ts'
+
+export { type MailKind, mailTexts } from './mail-texts.ts'
+
+/** What waits in the queue `mail`: who and what about, no text and no secret. */
+export interface MailJob {
+  kind: MailKind
+  tenant_id: string
+  /** Null where somebody asked for a link of an account that is not there: nothing is sent. */
+  user_id: string | null
+  facts?: Record<string, string>
+}
+
+export interface Mail {
+  kind: MailKind
+  to: string
+  subject: string
+  text: string
+  html: string
+}
+
+/** Where links of a kind lead, and what they carry. */
+const LINKS: Partial<Record<MailKind, { purpose: Purpose; path: string }>> = {
+  invitation: { purpose: 'invitation', path: '/invitation' },
+  password_reset: { purpose: 'password_reset', path: '/password-reset' },
+  email_verification: { purpose: 'email_verification', path: '/email-verification' },
+}
+
+const Recipient = Type.Object(
+  {
+    email: Type.String(),
+    name: Type.String(),
+    locale: Type.String(),
+    timezone: Type.String(),
+    tenant: Type.String(),
+    slug: Type.String(),
+    domain: nullable(Type.String()),
+  },
+  { additionalProperties: false },
+)
+type Recipient = Static<typeof Recipient>
+
+const fill = (text: string, facts: Record<string, string>) => text.replace(/\{(\w+)\}/g, (_, name: string) => facts[name] ?? '')
+const asHtml = (text: string) => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!)
+
+/** A moment as people of a place write it, in their own time zone. */
+const moment = (time: string, { locale, timezone }: Recipient) =>
+  new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'long', timeZone: timezone }).format(new Date(time))
+
+/**
+ * Writes a mail, and makes the token that its link carries. Null where there is nobody to write to any more.
+ * @param urlOf where a tenant's pages are, by its host: `https://acme.example.com`
+ */
+export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlOf: (host: string) => string): Promise<Mail | null> {
+  if (!job.user_id) return null
+  const recipient = await tx.maybeOne(sql.prepared(Recipient)`
+    select u.email, u.name, coalesce(u.locale, t.locale) as locale, coalesce(u.timezone, t.timezone) as timezone, t.name as tenant, t.slug,
+      (select d.domain from tenant_domains d where d.tenant_id = t.id and d.verified_at is not null order by d.verified_at limit 1) as domain
+    from res_users u join tenants t on t.id = u.tenant_id
+    where u.tenant_id = ${tx.tenantId} and u.id = ${job.user_id} and u.deleted_at is null and u.status in ('invited', 'active')`)
+  if (!recipient) return null
+  const { facts = {} } = job
+  const texts = mailTexts[LOCALES.find((locale) => locale === recipient.locale) ?? 'en']
+  const text = texts[job.kind]
+  const link = LINKS[job.kind]
+  const words = {
+    name: recipient.name,
+    tenant: recipient.tenant,
+    ...facts,
+    ...(facts.time ? { time: moment(facts.time, recipient) } : {}),
+  }
+  const paragraphs = [fill(texts.greeting, words), fill(text.body, words)]
+  const closing = link ? texts.ignore : texts.warning
+  const url = link
+    ? `${urlOf(recipient.domain ?? `${recipient.slug}.${baseDomain}`)}${link.path}?token=${await issueToken(tx, link.purpose, job.user_id, facts)}`
+    : null
+  return {
+    kind: job.kind,
+    to: (job.kind === 'email_verification' ? facts.email : facts.to) ?? recipient.email,
+    subject: fill(text.subject, words),
+    text: [...paragraphs, ...(url ? [`${text.action}:\n${url}`] : []), closing, recipient.tenant].join('\n\n'),
+    html: [
+      `<!doctype html><html lang="${recipient.locale}"><body style="font-family:sans-serif;line-height:1.5">`,
+      ...paragraphs.map((p) => `<p>${asHtml(p)}</p>`),
+      ...(url ? [`<p><a href="${asHtml(url)}">${asHtml(text.action ?? '')}</a></p>`] : []),
+      `<p>${asHtml(closing)}</p><p>${asHtml(recipient.tenant)}</p></body></html>`,
+    ].join('\n'),
+  }
+}

@@ -1,0 +1,49 @@
+// Signing in with a password: a try is taken, the password is compared outside of any transaction, the outcome is kept.
+import type { Tx } from '../kernel/index.ts'
+import { type Account, accountByEmail, mayEnter } from './account.ts'
+import { canonicalEmail } from './email.ts'
+import { factorsOf } from './mfa.ts'
+import { issueToken } from './one-time-tokens.ts'
+import { verifyPassword } from './passwords.ts'
+import type { Client } from './sessions.ts'
+import { clearAttempts, countAddress, takeAttempt } from './throttle.ts'
+import { record } from './trail.ts'
+
+export interface Attempt {
+  /** As it is counted: canonical, or as typed where it cannot be an address at all. */
+  email: string
+  account: Account | null
+}
+
+/** First step, committed before the password is looked at. Throws `rate_limited`. */
+export async function beginSignIn(tx: Tx, typed: string, client: Client): Promise<Attempt> {
+  const email = canonicalEmail(typed) ?? typed.toLowerCase()
+  await takeAttempt(tx, email, client.address)
+  return { email, account: await accountByEmail(tx, email) }
+}
+
+/** Second step: takes as long for an account that is not there, or may not enter, as for one that is and may. */
+export async function passwordMatches({ account }: Attempt, password: string): Promise<boolean> {
+  const matches = await verifyPassword(account?.password_hash ?? null, password)
+  return matches && account !== null && mayEnter(account)
+}
+
+/** Third step where it was wrong: the same statements whether there is such an account or not. */
+export async function failSignIn(tx: Tx, { account }: Attempt, client: Client): Promise<void> {
+  await countAddress(tx, client.address)
+  await record(tx, 'res_users', account?.id ?? null, 'sign_in.failed', { address: client.address })
+}
+
+/**
+ * Third step where it was right: null, or a challenge where the account has a second factor. Its tries are forgotten only
+ * once that was given too: otherwise whoever knows the password could try codes without end.
+ */
+export async function passSignIn(tx: Tx, { email, account }: Attempt): Promise<{ challenge: string; methods: string[] } | null> {
+  const factors = await factorsOf(tx, account!.id)
+  if (factors.length === 0) {
+    await clearAttempts(tx, email)
+    return null
+  }
+  const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
+  return { challenge: await issueToken(tx, 'mfa_challenge', account!.id), methods }
+}

@@ -1,0 +1,36 @@
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { needsMfa } from '../domain/access/index.ts'
+import { failure } from '../domain/kernel/index.ts'
+
+/** Proving who one is again holds for ten minutes. */
+const FRESH_MS = 600_000
+
+/** A second factor of ours, or whatever the company's own identity provider asked for. */
+const isStrong = (methods: readonly string[]) => methods.includes('mfa') || methods.includes('sso')
+
+/**
+ * How sure are we who asks: a person where it takes one, with a second factor where the company wants it, and lately
+ * where the route does. Refuses with `session_required`, `mfa_enrollment_required`, `step_up_required`.
+ */
+export default fp(
+  async (app) => {
+    app.addHook('onRequest', (request: FastifyRequest, _reply, done) => {
+      const { actor, session, grants } = request
+      if (!actor) return done()
+      const { access } = request.routeOptions.config
+      if (!session) {
+        if (access?.sessionOnly || access?.stepUp) throw failure('session_required')
+        return done()
+      }
+      const now = Date.now()
+      // What only needs a session stays open: otherwise nobody could add the factor that he lacks.
+      if (!access?.authenticated && !isStrong(session.methods) && needsMfa(grants, now)) {
+        throw failure(grants.mfa ? 'step_up_required' : 'mfa_enrollment_required')
+      }
+      if (access?.stepUp && (session.authenticated_at ?? 0) + FRESH_MS < now) throw failure('step_up_required')
+      done()
+    })
+  },
+  { name: 'assurance', dependencies: ['session'] },
+)

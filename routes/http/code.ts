@@ -1,0 +1,66 @@
+// A code of a second factor, checked in three steps: a try is taken and kept, the secret is opened outside of any
+// transaction, and the code is used up with what it is for.
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import {
+  type Account,
+  clearAttempts,
+  type Method,
+  TOTP_PURPOSE,
+  takeAttempt,
+  totpStep,
+  totpsOf,
+  useRecoveryCode,
+  useStep,
+} from '../../domain/identity/index.ts'
+import { failure, type Tx } from '../../domain/kernel/index.ts'
+
+export const Code = Type.String({ pattern: '^\\d{6}$', description: 'Of the authenticator, six digits', examples: ['123456'] })
+export const RecoveryCode = Type.String({ minLength: 16, maxLength: 40, description: 'One of the ten; each works once' })
+
+export interface GivenCode {
+  code?: string
+  recovery_code?: string
+}
+
+/**
+ * Checks a code for an account. What comes back is run in the transaction that needs the proof; it uses the code up and
+ * says how the user proved himself. Throws `rate_limited`, `invalid_code`.
+ */
+export async function checkCode(
+  app: FastifyInstance,
+  request: FastifyRequest,
+  { id, email }: Pick<Account, 'id' | 'email'>,
+  given: GivenCode,
+): Promise<(tx: Tx) => Promise<Method[]>> {
+  await request.write((tx) => takeAttempt(tx, email, request.ip))
+  if (given.recovery_code) {
+    const code = given.recovery_code
+    return async (tx) => {
+      if (!(await useRecoveryCode(tx, id, code))) throw failure('invalid_code')
+      await clearAttempts(tx, email)
+      return ['mfa']
+    }
+  }
+  const matched = await matchTotp(app, request, await request.read((tx) => totpsOf(tx, id)), given.code ?? '')
+  if (!matched) throw failure('invalid_code')
+  return async (tx) => {
+    if (!(await useStep(tx, matched.id, matched.step))) throw failure('invalid_code')
+    await clearAttempts(tx, email)
+    return ['otp', 'mfa']
+  }
+}
+
+/** Which of these secrets a code belongs to, and to which time step. */
+export async function matchTotp(
+  app: FastifyInstance,
+  request: FastifyRequest,
+  totps: readonly { id: string; sealed: Buffer }[],
+  code: string,
+): Promise<{ id: string; step: number } | null> {
+  for (const { id, sealed } of totps) {
+    const step = totpStep(await app.services.vault.open(request.tenant.id, TOTP_PURPOSE, sealed), code, new Date())
+    if (step !== null) return { id, step }
+  }
+  return null
+}

@@ -1,0 +1,149 @@
+// Keys for programs. Everyone manages his own; whoever may, sees and ends those of others.
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { checkContext, lacking } from '../../domain/access/index.ts'
+import { ApiKeyInfo, apiKey, apiKeysOf, createApiKey, revokeApiKey, rotateApiKey } from '../../domain/identity/index.ts'
+import { failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
+import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Id } from '../http/reading-routes.ts'
+
+const Create = Type.Object(
+  {
+    name: Name,
+    permissions: Type.Array(
+      Type.String({ minLength: 1, maxLength: 100, pattern: '^(\\*|[a-z_]+(\\.[a-z_]+)*\\.\\*|[a-z_]+(\\.[a-z_]+)+|\\*(\\.[a-z_]+)+)$' }),
+      {
+        minItems: 1,
+        maxItems: 200,
+        uniqueItems: true,
+        description: 'Codes or patterns; no more than its maker holds',
+        examples: [['erp.product.read', 'erp.party.read']],
+      },
+    ),
+    organization_id: Type.Optional(Uuid),
+    workspace_id: Type.Optional(nullable(Uuid)),
+    allowed_addresses: Type.Optional(Type.Array(Type.String({ maxLength: 50 }), { maxItems: 50, examples: [['203.0.113.0/24']] })),
+    expires_at: Type.Optional(nullable(Timestamp)),
+  },
+  { additionalProperties: false },
+)
+const Rotate = Type.Optional(
+  Type.Object(
+    { overlap_hours: Type.Optional(Type.Integer({ minimum: 0, maximum: 720, default: 24, description: 'The old key works so long' })) },
+    { additionalProperties: false },
+  ),
+)
+const Made = Type.Object({
+  ...ApiKeyInfo.properties,
+  key: nullable(Type.String({ description: 'The key itself, shown this once; null on a replay' })),
+})
+
+export default async function apiKeys(app: FastifyInstance) {
+  const tags = ['api keys']
+  const base = { plane: 'control' } as const
+  /** Whose keys the caller reaches: his own, or, with the permission, anybody's (null). */
+  const reach = (request: FastifyRequest, permission: string) => (request.may(permission) ? null : request.actor.userId)
+
+  app.get(
+    '/api-keys',
+    {
+      ...base,
+      authenticated: true,
+      schema: {
+        tags,
+        summary: 'My API keys, or with `identity.api_key.read` everybody’s',
+        response: { 200: ok(Type.Array(ApiKeyInfo)), ...guarded() },
+      },
+    },
+    async (request) => ({ data: await request.read((tx) => apiKeysOf(tx, reach(request, 'identity.api_key.read'))) }),
+  )
+  app.get<{ Params: { id: string } }>(
+    '/api-keys/:id',
+    {
+      ...base,
+      authenticated: true,
+      schema: { tags, summary: 'One API key', params: Id, response: { 200: ok(ApiKeyInfo), ...guarded('not_found') } },
+    },
+    async (request) => ({ data: await request.read((tx) => apiKey(tx, request.params.id, reach(request, 'identity.api_key.read'))) }),
+  )
+  app.post<{ Body: Static<typeof Create> }>(
+    '/api-keys',
+    {
+      ...base,
+      permission: 'identity.api_key.create',
+      stepUp: true,
+      schema: {
+        tags,
+        summary: 'Make an API key; it is shown this once',
+        body: Create,
+        response: {
+          201: ok(Made),
+          ...mutation('grant_exceeds', 'context_forbidden', 'context_required', 'session_required', 'step_up_required'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { name, permissions, organization_id, workspace_id, allowed_addresses = [], expires_at = null } = request.body
+      const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      const now = Date.now()
+      const verdict = checkContext(request.grants, context, now)
+      if (verdict !== 'ok') throw failure(verdict)
+      const missing = lacking(request.grants, permissions, context, app.permissions.keys(), now)
+      if (missing.length > 0) throw failure('grant_exceeds', { permissions: missing.slice(0, 20) })
+      let key: string | null = null
+      const info = await request.write(async (tx) => {
+        const made = await createApiKey(tx, { name, permissions, ...context, allowedAddresses: allowed_addresses, expiresAt: expires_at })
+        key = made.key
+        return made.info
+      })
+      reply.status(201).headers({ location: `/api/v1/api-keys/${info.id}`, 'cache-control': 'no-store' })
+      return { data: { ...info, key } }
+    },
+  )
+  app.post<{ Params: { id: string }; Body: Static<typeof Rotate> }>(
+    '/api-keys/:id/rotate',
+    {
+      ...base,
+      permission: 'identity.api_key.create',
+      stepUp: true,
+      schema: {
+        tags,
+        summary: 'A new key in place of one of mine; both work for the overlap',
+        params: Id,
+        body: Rotate,
+        response: { 201: ok(Made), ...mutation('not_found', 'invalid_transition', 'session_required', 'step_up_required') },
+      },
+    },
+    async (request, reply) => {
+      let key: string | null = null
+      const info = await request.write(async (tx) => {
+        const made = await rotateApiKey(tx, request.params.id, request.body?.overlap_hours ?? 24)
+        key = made.key
+        return made.info
+      })
+      reply.status(201).header('cache-control', 'no-store')
+      return { data: { ...info, key } }
+    },
+  )
+  app.delete<{ Params: { id: string } }>(
+    '/api-keys/:id',
+    {
+      ...base,
+      authenticated: true,
+      schema: {
+        tags,
+        summary: 'End one of my keys, or with `identity.api_key.revoke` anybody’s',
+        params: Id,
+        response: { 204: Type.Null(), ...mutation('not_found') },
+      },
+    },
+    async (request, reply) => {
+      const whose = reach(request, 'identity.api_key.revoke')
+      await request.write(async (tx) => {
+        await apiKey(tx, request.params.id, whose)
+        await revokeApiKey(tx, request.params.id)
+      })
+      return reply.status(204).send()
+    },
+  )
+}
