@@ -90,7 +90,7 @@ export default fp(
 
     app.addHook('onRequest', async (request, reply) => {
       const { access } = request.routeOptions.config
-      if (access?.tenantless) return
+      if (access?.tenantless && access.public) return
       await take(access?.authLimit ? byAttempt : byAddress, request, reply)
     })
     app.decorateRequest('countUser', function (this: FastifyRequest, reply: FastifyReply) {

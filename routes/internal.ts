@@ -21,7 +21,7 @@ export default async function internal(app: FastifyInstance) {
         summary: 'What waits to be published, by database',
         response: {
           200: ok(Type.Record(Type.String(), Waiting)),
-          ...errors('missing_token', 'invalid_token', 'token_expired', 'internal', 'database_unavailable'),
+          ...errors('missing_token', 'invalid_token', 'token_expired', 'rate_limited', 'internal', 'database_unavailable'),
         },
       },
     },

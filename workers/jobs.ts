@@ -142,12 +142,16 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         for (const { data } of jobs) await consumers.get(data.consumer)?.attempt(data)
       })
       // One at a time, so that a mail that is refused takes no other one with it.
-      await boss.work<MailJob>(QUEUES.mail, { pollingIntervalSeconds: pollSeconds, batchSize: 1, localConcurrency: 2 }, async ([job]) => {
-        await mail(job!.data).catch((error) => {
-          log.warn({ err: error, kind: job!.data.kind, tenant_id: job!.data.tenant_id }, 'mail not taken, it is tried again')
-          throw error
-        })
-      })
+      await boss.work<MailJob>(
+        QUEUES.mail,
+        { pollingIntervalSeconds: pollSeconds, notifyPollingIntervalSeconds: pollSeconds, batchSize: 1, localConcurrency: 2 },
+        async ([job]) => {
+          await mail(job!.data).catch((error) => {
+            log.warn({ err: error, kind: job!.data.kind, tenant_id: job!.data.tenant_id }, 'mail not taken, it is tried again')
+            throw error
+          })
+        },
+      )
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => upkeep(planes))
     },
     stop: () => boss.stop({ graceful: true, timeout: 10_000 }),

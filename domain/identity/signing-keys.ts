@@ -60,6 +60,7 @@ export class SigningKeys {
   readonly #onChange: (() => void)[] = []
   #rotated: SigningKey[] = []
   #revoked = new Set<string>()
+  #loading: Promise<void> = Promise.resolve()
 
   /** @param pems private keys, newest first */
   constructor(pems: readonly string[], control: Database, listener: Listener, wrapper: Wrapper) {
@@ -76,8 +77,13 @@ export class SigningKeys {
     this.#onChange.push(changed)
   }
 
-  /** Reads what was rotated in and what was revoked. */
-  async load(): Promise<void> {
+  /** Reads what was rotated in and what was revoked; one reading after the other, so that the last one wins. */
+  load(): Promise<void> {
+    this.#loading = this.#loading.catch(() => {}).then(() => this.#read())
+    return this.#loading
+  }
+
+  async #read(): Promise<void> {
     const rows = await this.#control.platform((queries) =>
       queries.any(sql.prepared(Stored)`
       select kid, encode(wrapped_key, 'hex') as sealed, activates_at, revoked_at is not null as revoked from platform_signing_keys order by activates_at desc`),

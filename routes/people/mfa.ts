@@ -49,7 +49,7 @@ const StepUp = Type.Object(
     code: Type.Optional(Code),
     recovery_code: Type.Optional(RecoveryCode),
   },
-  { additionalProperties: false, minProperties: 1, maxProperties: 1 },
+  { additionalProperties: false, minProperties: 1, maxProperties: 1, examples: [{ code: '123456' }] },
 )
 
 export default async function mfa(app: FastifyInstance) {

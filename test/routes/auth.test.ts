@@ -75,7 +75,7 @@ t.test('an unknown email and a wrong password read the same', async (t) => {
   await Promise.all(times(6, () => login(acme.host, acme.viewer.email, 'wrong')))
   t.match(
     await login(acme.host, acme.viewer.email),
-    { status: 401, body: { detail: 'invalid_credentials' } },
+    { status: 429, body: { detail: 'rate_limited' } },
     'after many failures the account waits',
   )
 })

@@ -37,7 +37,7 @@ t.test('create, read, change, delete, recover, history', async (t) => {
     ['update', 'update', 'update', 'update', 'insert'],
   )
   t.same(history[3].diff, { name: ['Party A', 'Changed'] })
-  t.equal(history[3].actor_name, acme.admin.email)
+  t.equal(history[3].actor_name, 'admin')
 })
 
 t.test('twenty clients change one version: one wins', async (t) => {
@@ -206,30 +206,34 @@ t.test('no route lets another tenant’s ids, cursors or tokens through', async 
     locations: theirs.store,
     devices: device,
     'purchase-orders': draft,
+    users: globex.viewer.userId,
+    'api-keys': (await globex.admin.post('/api-keys', { name: 'Theirs', permissions: ['erp.party.read'] })).data.id,
     sessions: '01a1fcbc-5752-73c3-93e3-24edf2a8f24b',
   }
   const document = (await request('x', { method: 'GET', url: '/api/openapi.json' })).body
   let walked = 0
-  for (const [path, operations] of Object.entries(document.paths as Record<string, Record<string, unknown>>)) {
+  type Operation = { requestBody?: { content: { 'application/json': { example: object } } } }
+  for (const [path, operations] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
     if (!path.startsWith('/api/v1') || !path.includes('{')) continue
     const entity = path
       .split('/')
       .slice(3)
       .find((segment) => segment in ids)
     const url = path.replace(/\{\w+\}/g, ids[entity ?? ''] ?? globex.organizations[0]!.id)
-    for (const method of Object.keys(operations)) {
+    for (const [method, operation] of Object.entries(operations)) {
+      const payload = method === 'get' ? {} : { payload: operation.requestBody?.content['application/json'].example ?? {} }
       const answer = await request(acme.host, {
         method: method.toUpperCase() as 'GET',
         url,
         headers: { authorization: `Bearer ${acme.admin.token}`, 'if-match': '"1"' },
-        ...(method === 'get' ? {} : { payload: {} }),
+        ...payload,
       })
       t.equal(answer.status, 404, `${method} ${path}: ${answer.text.slice(0, 120)}`)
       const foreign = await request(acme.host, {
         method: method.toUpperCase() as 'GET',
         url,
         headers: { authorization: `Bearer ${globex.admin.token}`, 'if-match': '"1"' },
-        ...(method === 'get' ? {} : { payload: {} }),
+        ...payload,
       })
       t.equal(foreign.status, 401, `${method} ${path} with their token`)
       walked++

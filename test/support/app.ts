@@ -88,7 +88,7 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
       (path: string, payload?: unknown, headers: Record<string, string> = {}) =>
         request(host, {
           method: method as 'GET',
-          url: path.startsWith('/') && !path.startsWith('/api') ? `/api/v1${path}` : path,
+          url: path.startsWith('/') && !path.startsWith('/api/') ? `/api/v1${path}` : path,
           ...(payload === undefined ? {} : { payload: payload as object }),
           headers: { authorization: `Bearer ${token}`, ...headers },
         })
