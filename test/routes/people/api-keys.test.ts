@@ -1,0 +1,141 @@
+// Keys for programs.
+import t from 'tap'
+import { override } from '../../../domain/access/index.ts'
+import { type Client, eventually, tally, testApp, times } from '../../support/app.ts'
+
+const { tenant, request, runtime } = await testApp(t)
+
+const make = async (client: Client, body: object = {}) =>
+  client.post('/api-keys', { name: 'Shop', permissions: ['erp.party.read', 'erp.party.create'], ...body })
+
+t.test('a key is shown once, does what it was given, and nothing else', async (t) => {
+  const acme = await tenant()
+  const made = await make(acme.admin, { permissions: ['erp.party.*'] })
+  t.match(made, {
+    status: 201,
+    data: { key: /^tk_[0-9a-f]{12}_.{43}$/, permissions: ['erp.party.*'], last_used_at: null, revoked_at: null },
+    headers: { 'cache-control': 'no-store' },
+  })
+  const shop = acme.as(made.data.key)
+  t.equal((await shop.post('/erp/parties', { code: 'K', name: 'K', roles: ['client'] })).status, 201)
+  t.match(await shop.get('/erp/products'), { status: 403, body: { detail: 'permission_denied' } })
+  t.same(
+    (await shop.get('/auth/me')).data.permissions.filter((p: string) => !p.startsWith('erp.party.')),
+    [],
+  )
+  t.same(
+    (await shop.get('/menu')).data.flatMap((n: { children: { code: string }[] }) => n.children.map((c) => c.code)),
+    ['erp.parties'],
+  )
+  for (const [method, path] of [
+    ['post', '/auth/logout'],
+    ['post', '/auth/mfa/enroll'],
+    ['post', '/api-keys'],
+  ] as const) {
+    const answer = await shop[method](path, path === '/api-keys' ? { name: 'X', permissions: ['erp.party.read'] } : undefined)
+    t.match(answer, { status: 403, body: { detail: /session_required|permission_denied/ } }, path)
+  }
+  t.notOk('key' in (await acme.admin.get(`/api-keys/${made.data.id}`)).data, 'never again')
+  t.match((await acme.admin.get('/erp/parties?code=K')).data[0], { code: 'K' })
+  const history = (await acme.admin.get(`/erp/parties/${(await acme.admin.get('/erp/parties?code=K')).data[0].id}/history`)).data
+  t.match(history[0], { actor_id: acme.admin.userId, actor_name: /^tk_/ }, 'the trail says which key it was')
+})
+
+t.test('no key has more than its maker, and loses what he loses', async (t) => {
+  const acme = await tenant()
+  const maker = await acme.user('admin')
+  await runtime.services.planes.control.write(acme.scope, (tx) => override(tx, maker.userId, 'erp.uom.create', 'deny', 'test'))
+  await eventually(
+    async () => (await maker.get('/auth/me')).data.permissions.includes('erp.uom.create'),
+    (has) => !has,
+  )
+  t.match(await make(maker, { permissions: ['erp.uom.create'] }), {
+    status: 403,
+    body: { detail: 'grant_exceeds', error: { details: { permissions: ['erp.uom.create'] } } },
+  })
+  t.match(await make(maker, { permissions: ['*'] }), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await make(acme.viewer), { status: 403, body: { detail: 'permission_denied' } })
+  const key = acme.as((await make(maker)).data.key)
+  t.equal((await key.get('/erp/parties')).status, 200)
+  const [assignment] = (await acme.admin.get(`/users/${maker.userId}/roles`)).data
+  t.equal((await acme.admin.delete(`/users/${maker.userId}/roles/${assignment.id}`)).status, 204)
+  t.equal((await key.get('/erp/parties')).status, 403, 'at the next request')
+})
+
+t.test('a key of another tenant, a wrong secret and an old form are told alike', async (t) => {
+  const [acme, globex] = await Promise.all([tenant(), tenant()])
+  const { key } = (await make(acme.admin)).data
+  for (const token of [key, `${key.slice(0, -1)}${key.endsWith('A') ? 'B' : 'A'}`, 'tk_abc', `tk_${'0'.repeat(12)}_${'a'.repeat(43)}`]) {
+    const host = token === key ? globex : acme
+    t.match(await host.as(token).get('/erp/parties'), { status: 401, body: { detail: 'invalid_token' } })
+  }
+})
+
+t.test('a key is bound to its context, its networks and its time', async (t) => {
+  const acme = await tenant()
+  const [one, two] = acme.organizations
+  await acme.admin.post('/erp/parties', { code: 'ONE', name: 'One', roles: ['client'] })
+  const there = acme.as((await make(acme.admin, { organization_id: two!.id })).data.key)
+  t.equal((await there.get('/erp/parties')).data.length, 0, 'the other organization')
+  t.match(await make(acme.admin, { organization_id: '01936d0e-5f2a-7c41-9b3e-2f6a8d4c1e70' }), {
+    status: 403,
+    body: { detail: 'context_forbidden' },
+  })
+  t.match(await make(acme.admin, { allowed_addresses: ['10.0.0.0/33'] }), { status: 400, body: { detail: 'invalid_value' } })
+  t.match(await make(acme.admin, { expires_at: '2020-01-01T00:00:00.000Z' }), { status: 400, body: { detail: 'invalid_value' } })
+  const { key } = (await make(acme.admin, { organization_id: one!.id, allowed_addresses: ['203.0.113.0/24', '2001:db8:1::/48'] })).data
+  const from = (remoteAddress: string) =>
+    request(acme.host, { method: 'GET', url: '/api/v1/erp/parties', remoteAddress, headers: { authorization: `Bearer ${key}` } })
+  t.equal((await from('203.0.113.9')).status, 200)
+  t.equal((await from('::ffff:203.0.113.9')).status, 200)
+  t.equal((await from('2001:db8:1::5')).status, 200)
+  t.match(await from('198.51.100.1'), { status: 403, body: { detail: 'address_forbidden' } })
+  const soon = (await make(acme.admin, { expires_at: new Date(Date.now() + 700).toISOString() })).data.key
+  t.equal((await acme.as(soon).get('/erp/parties')).status, 200)
+  t.equal(
+    (
+      await eventually(
+        () => acme.as(soon).get('/erp/parties'),
+        (a) => a.status !== 200,
+        3,
+      )
+    ).status,
+    401,
+  )
+})
+
+t.test('a key is rotated with an overlap, once of five at once, and revoked at once', async (t) => {
+  const acme = await tenant()
+  const { id, key } = (await make(acme.admin)).data
+  const answers = await Promise.all(times(5, () => acme.admin.post(`/api-keys/${id}/rotate`, { overlap_hours: 1 })))
+  t.same(tally(answers), { 201: 1, 409: 4 })
+  const next = answers.find((a) => a.status === 201)!.data
+  t.equal((await acme.as(key).get('/erp/parties')).status, 200, 'the old one works on')
+  t.equal((await acme.as(next.key).get('/erp/parties')).status, 200)
+  t.match((await acme.admin.get(`/api-keys/${id}`)).data, { replaced_by: next.id, expires_at: /T/ })
+  t.equal((await acme.viewer.delete(`/api-keys/${next.id}`)).status, 404, 'not one’s own')
+  t.equal((await acme.admin.delete(`/api-keys/${next.id}`)).status, 204)
+  t.equal((await acme.as(next.key).get('/erp/parties')).status, 401)
+  t.match(await acme.admin.post(`/api-keys/${next.id}/rotate`), { status: 409, body: { detail: 'invalid_transition' } })
+  const hard = await acme.admin.post(`/api-keys/${(await make(acme.admin)).data.id}/rotate`, { overlap_hours: 0 })
+  t.equal(hard.status, 201)
+})
+
+t.test('an Idempotency-Key makes one key, and keeps no secret', async (t) => {
+  const acme = await tenant()
+  const send = () => acme.admin.post('/api-keys', { name: 'Once', permissions: ['erp.party.read'] }, { 'idempotency-key': 'once' })
+  const [first, second] = [await send(), await send()]
+  t.equal(first.data.id, second.data.id)
+  t.ok(first.data.key)
+  t.equal(second.data.key, null)
+})
+
+t.test('keys of a user who is switched off stop; whoever may sees and ends them', async (t) => {
+  const acme = await tenant()
+  const maker = await acme.user('admin')
+  const { id, key } = (await make(maker)).data
+  t.ok((await acme.admin.get('/api-keys')).data.some((k: { id: string }) => k.id === id))
+  t.equal((await acme.admin.post(`/users/${maker.userId}/disable`, { version: 1 })).status, 200)
+  t.match(await acme.as(key).get('/erp/parties'), { status: 401, body: { detail: 'session_revoked' } })
+  t.equal((await acme.admin.delete(`/api-keys/${id}`)).status, 204)
+})
