@@ -45,6 +45,9 @@ function describe(key: KeyObject, activatesAt: number): SigningKey {
   }
 }
 
+/** The `kid` of a private key in PEM. */
+export const kidOf = (pem: string): string => describe(createPrivateKey(pem), 0).kid
+
 /** A new RSA key of 2048 bits as PEM. */
 export const newSigningKey = (): string =>
   generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
@@ -122,11 +125,6 @@ export class SigningKeys {
   /** RFC 7517. */
   get jwks(): { keys: object[] } {
     return { keys: this.#valid(Date.now()).map((key) => key.jwk) }
-  }
-
-  /** All that this process knows, for a rotation that revokes them. */
-  get kids(): string[] {
-    return [...this.#rotated, ...this.#configured].map((key) => key.kid)
   }
 }
 

@@ -107,7 +107,7 @@ begin
   return null;
 end
 $$;
-create trigger announce after insert or update on platform_signing_keys for each statement execute function plane.announce_signing_keys();
+create trigger announce after insert or update or delete on platform_signing_keys for each statement execute function plane.announce_signing_keys();
 
 /* What must bite at the next request, by name: any of these differing raises the tenant's epoch. Where a session was seen
    last and who signed in when is not among them. */

@@ -16,6 +16,18 @@ function contextOf(file: string): string {
   return parts.slice(0, parts[1] === 'erp' ? 3 : 2).join('/')
 }
 
+/** A script is defined and does nothing by being imported: at its top level there are imports, constants and functions only. */
+export function scriptViolations(file: string, text: string): string[] {
+  const violations: string[] = []
+  if (!/^export default defineScript\(\{/m.test(text)) violations.push(`${file}: a script default-exports defineScript({ … })`)
+  for (const line of text.split('\n')) {
+    const plain = /^(import |export default defineScript\(|(async )?function |interface |type |\/\/|\/\*|[ \t*})\]]|$)/.test(line)
+    const constant = /^const \w+ = (Type\.|\(?[\w, {}]*\)? =>|async |['"`\d[{]|sql\.)/.test(line)
+    if (!plain && !constant) violations.push(`${file} runs code when it is imported: ${line.trim().slice(0, 60)}`)
+  }
+  return violations
+}
+
 /** One sentence for each import that the layers forbid. */
 export async function layerViolations(root: string): Promise<string[]> {
   const violations: string[] = []
@@ -33,6 +45,7 @@ export async function layerViolations(root: string): Promise<string[]> {
       if (file.startsWith('domain/kernel/') && !target.startsWith('domain/kernel/'))
         violations.push(`${file} imports ${target}: the kernel imports nothing of ours`)
     }
+    if (file.startsWith('server/scripts/')) violations.push(...scriptViolations(file, text))
     if (layer === 'domain' && /process\.env/.test(text)) violations.push(`${file} reads process.env: configuration is passed in`)
     if (/sql\.unsafe/.test(text)) violations.push(`${file} uses sql.unsafe`)
   }

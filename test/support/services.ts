@@ -1,9 +1,13 @@
 // The real services that the whole run shares; test/support/run.ts starts them and hands their addresses on.
 import { createHash } from 'node:crypto'
+import { Client } from 'pg'
 import { newSigningKey } from '../../domain/identity/index.ts'
 import { type Config, readConfig } from '../../server/config.ts'
+import { prepareServer } from '../../server/embedded/postgres.ts'
 import { createLog } from '../../server/log.ts'
+import { migrateAll } from '../../server/migrations.ts'
 import { createRuntime, type Runtime } from '../../server/runtime.ts'
+import { migrateJobs } from '../../workers/jobs.ts'
 
 export interface TestServices {
   /** URLs with a role that may do anything, for arranging what the application could not do. */
@@ -23,6 +27,25 @@ export function testServices(): TestServices {
 
 // One key for all files of a run would need a file; a key a process proves nothing less.
 const signingKey = newSigningKey()
+
+/** A control plane of its own, for tests that change what belongs to everybody; dropped at the end. */
+export async function ownControlPlane(t: { teardown(work: () => unknown): void }): Promise<{ admin: string; app: string }> {
+  const shared = testServices()
+  const name = `tenantry_test_control_${process.pid}`
+  const at = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
+  await prepareServer(shared.admin.control, [name])
+  const admin = at(shared.admin.control)
+  const [result] = await migrateAll([{ name: 'control', plane: 'control', url: admin }])
+  if (result?.error) throw new Error(result.error)
+  await migrateJobs(admin)
+  t.teardown(async () => {
+    const client = new Client({ connectionString: shared.admin.control })
+    await client.connect()
+    await client.query(`drop database if exists ${name} with (force)`)
+    await client.end()
+  })
+  return { admin, app: at(shared.app.control) }
+}
 
 /** A configuration on the shared services. */
 export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}): Config {

@@ -1,0 +1,140 @@
+// Governed scripts, and the rotation of signing keys that one of them does.
+import { createRemoteJWKSet, jwtVerify } from 'jose'
+import { Client } from 'pg'
+import t from 'tap'
+import { serviceToken } from '../../domain/identity/index.ts'
+import { defineScript } from '../../server/define-script.ts'
+import { runScript } from '../../server/script.ts'
+import rotate from '../../server/scripts/rotate-signing-keys.ts'
+import { eventually, testApp } from '../support/app.ts'
+import { scriptViolations } from '../support/layers.ts'
+import { ownControlPlane, testConfig } from '../support/services.ts'
+
+// Signing keys belong to the whole platform: rotating them in the shared database would end the sessions of every other test.
+const plane = await ownControlPlane(t)
+const config = { ...testConfig(), CONTROL_DATABASE_URL: plane.admin }
+const quiet = { say: () => {}, progress: () => {} }
+
+const admin = new Client({ connectionString: plane.admin })
+await admin.connect()
+t.teardown(() => admin.end())
+const executions = async (script: string) =>
+  (
+    await admin.query(
+      'select status, dry_run, affected_rows::int as affected, error from script_executions where script = $1 order by created_at, id',
+      [script],
+    )
+  ).rows
+
+t.test('a dry run changes nothing, an execution does, a failure undoes; each is recorded twice', async (t) => {
+  const make = (name: string, fails = false) =>
+    defineScript({
+      name,
+      description: 'For the test.',
+      async run({ queries }) {
+        const { sql } = await import('../../domain/kernel/index.ts')
+        await queries.query(
+          sql.run`insert into platform_maintenance_windows (id, starts_at, ends_at, message) values (gen_random_uuid(), '2001-01-01', '2001-01-02', ${name})`,
+        )
+        if (fails) throw new Error('on purpose')
+        return 1
+      },
+    })
+  const rows = async (name: string) =>
+    Number((await admin.query('select count(*) from platform_maintenance_windows where message = $1', [name])).rows[0].count)
+  t.equal(await runScript(make('dry'), config, { execute: false, flags: new Set(), ...quiet }), 1)
+  t.equal(await rows('dry'), 0)
+  t.match(await executions('dry'), [
+    { status: 'started', dry_run: true },
+    { status: 'succeeded', dry_run: true, affected: 1 },
+  ])
+  await runScript(make('real'), config, { execute: true, flags: new Set(), ...quiet })
+  t.equal(await rows('real'), 1)
+  await t.rejects(runScript(make('broken', true), config, { execute: true, flags: new Set(), ...quiet }), /on purpose/)
+  t.equal(await rows('broken'), 0)
+  t.match(await executions('broken'), [{ status: 'started' }, { status: 'failed', error: 'on purpose' }])
+  await admin.query('delete from platform_maintenance_windows')
+})
+
+t.test('a script that is none, or works by being imported, is refused', async (t) => {
+  const good = `import x from 'y'\nconst Known = Type.Object({})\nexport default defineScript({\n  name: 'x',\n})\n`
+  t.same(scriptViolations('a.ts', good), [])
+  t.match(scriptViolations('a.ts', `import x from 'y'\nexport const run = () => {}\n`), [/default-exports defineScript/])
+  t.match(scriptViolations('a.ts', `${good}await x()\n`), [/runs code when it is imported: await x/])
+  t.match(scriptViolations('a.ts', `${good}x.start()\n`), [/runs code/])
+  t.match(scriptViolations('a.ts', `${good}const pool = createPool()\n`), [/runs code/])
+})
+
+t.test('service tokens open /internal and nothing else; people’s tokens do not open it', async (t) => {
+  const { tenant, request, runtime } = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
+  const acme = await tenant()
+  const token = await serviceToken(runtime.services.keys, 'monitor')
+  const get = (url: string, bearer: string, host = acme.host) =>
+    request(host, { method: 'GET', url, headers: { authorization: `Bearer ${bearer}` } })
+  t.match(await get('/api/v1/internal/outbox', token, 'anything'), {
+    status: 200,
+    data: { control: { pending: /\d+/ }, 'data:main': { failed: /\d+/ } },
+  })
+  t.match(await get('/api/v1/erp/parties', token), { status: 401, body: { detail: 'tenant_mismatch' } })
+  t.match(await get('/api/v1/internal/outbox', acme.admin.token), { status: 401, body: { detail: 'invalid_token' } })
+  const { data } = await acme.admin.post('/api-keys', { name: 'K', permissions: ['erp.party.read'] })
+  t.match(await get('/api/v1/internal/outbox', data.key), { status: 401, body: { detail: 'invalid_token' } })
+  t.match(await request(acme.host, { method: 'GET', url: '/api/v1/internal/outbox' }), { status: 401, body: { detail: 'missing_token' } })
+  const { exp, iat } = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString())
+  t.equal(exp - iat, 300)
+})
+
+t.test('a key is rotated in ahead of its use, and in an emergency every other ends; an independent library agrees', async (t) => {
+  const here = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
+  const there = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
+  const acme = await here.tenant()
+  await here.app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = here.app.server.address() as { port: number }
+  const jwks = async () =>
+    (await here.request('x', { method: 'GET', url: '/.well-known/jwks.json' })) as {
+      data: unknown
+      body: { keys: { kid: string }[] }
+      headers: Record<string, unknown>
+    }
+  const before = await jwks()
+  t.match(before.headers['cache-control'], /max-age=300/)
+
+  await runScript(rotate, config, { execute: true, flags: new Set(), ...quiet })
+  const after = await eventually(jwks, ({ body }) => body.keys.length === before.body.keys.length + 1)
+  const fresh = after.body.keys.find(({ kid }) => !before.body.keys.some((k) => k.kid === kid))!
+  const tokenOf = async () => (await acme.login(acme.viewer.email)).data.access_token as string
+  const kidIn = (token: string) => JSON.parse(Buffer.from(token.split('.')[0]!, 'base64url').toString()).kid
+  t.not(kidIn(await tokenOf()), fresh.kid, 'published, and not yet used')
+  await admin.query(`update platform_signing_keys set activates_at = now() - interval '1 second' where kid = $1`, [fresh.kid])
+  const token = await eventually(tokenOf, (token) => kidIn(token) === fresh.kid)
+  const verified = await jwtVerify(token, createRemoteJWKSet(new URL(`http://127.0.0.1:${port}/.well-known/jwks.json`)), {
+    algorithms: ['RS256'],
+    audience: acme.id,
+    issuer: 'tenantry',
+  })
+  t.equal(verified.payload.tenant_id, acme.id)
+  const me = (app: typeof here, bearer: string) =>
+    app.request(acme.host, { method: 'GET', url: '/api/v1/auth/me', headers: { authorization: `Bearer ${bearer}` } })
+  t.equal((await me(there, token)).status, 200, 'the other process has it too')
+  t.equal((await me(here, acme.admin.token)).status, 200, 'and the old one verifies')
+
+  const { data } = await acme.login(acme.viewer.email)
+  await runScript(rotate, config, { execute: true, flags: new Set(['--emergency']), ...quiet })
+  for (const app of [here, there]) {
+    for (const old of [token, acme.admin.token])
+      t.match(
+        await eventually(
+          () => me(app, old),
+          (a) => a.status === 401,
+        ),
+        { body: { detail: 'invalid_token' } },
+      )
+  }
+  const refreshed = await here.request(acme.host, {
+    method: 'POST',
+    url: '/api/v1/auth/refresh?token=body',
+    payload: { refresh_token: data.refresh_token },
+  })
+  t.equal(refreshed.status, 200, 'the session goes on')
+  t.equal((await me(there, refreshed.data.access_token)).status, 200)
+})
