@@ -19,7 +19,9 @@ export async function startApi(config: Config): Promise<ApiProcess> {
   const [, ...execArgv] = scripts.api.split(' ').slice(0, -1)
   const settings = { ...config, PORT: await freePort(), METRICS_PORT: await freePort() }
   const env = Object.fromEntries(
-    Object.entries(settings).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)]),
+    Object.entries(settings)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)]),
   )
   const child = fork(path.join(root, 'server/api.ts'), {
     execArgv,
