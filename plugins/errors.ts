@@ -38,7 +38,6 @@ export default fp(
   async (app) => {
     app.setErrorHandler((error, request, reply) => {
       const refused = toFailure(error)
-      if (refused.status >= 500) console.error(error)
       if (refused.status >= 500) request.log.error({ err: error, detail: refused.detail }, 'request failed')
       const wait = refused.status === 503 ? 1 : refused.details.retry_after_seconds
       if (wait) reply.header('retry-after', String(wait))

@@ -26,13 +26,13 @@ export default fp(
       },
       convertConstToEnum: false,
       transform: ({ schema, url, route }) => {
-        const { public: open, permission, tenantless } = route.config?.access ?? {}
+        const { public: open, permission } = route.config?.access ?? {}
         const described = {
           ...schema,
           ...(schema?.body ? { body: { ...schema.body, examples: [exampleOf(schema.body)] } } : {}),
           ...(permission ? { description: `${schema?.description ? `${schema.description} ` : ''}Needs \`${permission}\`.` } : {}),
         }
-        return { schema: { ...described, security: open || tenantless ? [] : [{ bearer: [] }, { cookie: [] }] } as never, url }
+        return { schema: { ...described, security: open ? [] : [{ bearer: [] }, { cookie: [] }] } as never, url }
       },
     })
     const open = { public: true, tenantless: true } as const

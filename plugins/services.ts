@@ -2,7 +2,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { AccessCache } from '../domain/access/index.ts'
-import type { SigningKeys } from '../domain/identity/index.ts'
+import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
 import type { MenuCatalogue } from '../domain/platform/index.ts'
 import type { Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
@@ -20,6 +20,7 @@ export interface Services {
   menu: MenuCatalogue
   keys: SigningKeys
   vault: Vault
+  openId: OpenIdClient
   redis: Redis | null
   publish: Publish
   pingBroker: () => Promise<void>

@@ -34,6 +34,7 @@ import auth from '../routes/people/auth.ts'
 import mfa from '../routes/people/mfa.ts'
 import passkeys from '../routes/people/passkeys.ts'
 import securityPolicy from '../routes/people/security-policy.ts'
+import sso from '../routes/people/sso.ts'
 import users from '../routes/people/users.ts'
 import rbac from '../routes/rbac.ts'
 import telemetry from '../routes/telemetry.ts'
@@ -86,6 +87,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(account)
       await api.register(mfa)
       await api.register(passkeys)
+      await api.register(sso)
       await api.register(users)
       await api.register(apiKeys)
       await api.register(securityPolicy)

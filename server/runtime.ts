@@ -3,7 +3,7 @@ import { createHmac, createSecretKey } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
-import { SigningKeys } from '../domain/identity/index.ts'
+import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import { Database, Listener } from '../domain/kernel/index.ts'
 import { MenuCatalogue } from '../domain/platform/index.ts'
 import { type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
@@ -12,6 +12,7 @@ import { JobQueue } from '../workers/jobs.ts'
 import { type KafkaOptions, Producer } from '../workers/kafka.ts'
 import type { Config } from './config.ts'
 import type { Log } from './log.ts'
+import { outboundFetch } from './outbound.ts'
 
 export interface Runtime {
   config: Config
@@ -90,6 +91,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     menu: new MenuCatalogue(planes.control),
     keys,
     vault,
+    openId: new OpenIdClient(outboundFetch(config.NODE_ENV !== 'production') as never, config.NODE_ENV !== 'production'),
     publish: (messages) => producer.send(messages),
     pingBroker: () => producer.ping(),
     settings: {

@@ -8,7 +8,7 @@ import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
 
-export const WORKERS = ['relay', 'events', 'telemetry', 'jobs'] as const
+export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail'] as const
 export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
@@ -63,8 +63,9 @@ export async function startWorkers(
     await consumer.start()
     running.push(consumer)
   }
-  if (only.includes('jobs')) {
-    const mail = mailer(
+  if (only.includes('jobs')) await jobs.work(consumers, planes)
+  if (only.includes('mail')) {
+    const send = mailer(
       planes.control,
       {
         smtpUrl: config.SMTP_URL,
@@ -75,7 +76,7 @@ export async function startWorkers(
       },
       workerLog,
     )
-    await jobs.work(consumers, planes, mail)
+    await jobs.workMail(send)
   }
   return {
     jobs,

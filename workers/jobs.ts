@@ -44,7 +44,7 @@ export async function migrateJobs(controlUrl: string): Promise<void> {
   }
 }
 
-const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14 }
+const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14, tokens: 1, throttle: 1, sessions: 90 }
 
 /** Partitions ahead of time and rows past their keep, on one database. Idempotent. */
 async function upkeepOf(database: Database, telemetry: boolean): Promise<void> {
@@ -61,8 +61,19 @@ async function upkeepOf(database: Database, telemetry: boolean): Promise<void> {
   })
 }
 
+/** What sign-ins leave behind. A session that has ended is kept for a while: by it a device is known again. */
+const tidyIdentity = (control: Database): Promise<unknown> =>
+  control.platform(async (connection) => {
+    await connection.query(sql.run`delete from res_one_time_tokens where expires_at < now() - make_interval(days => ${KEEP_DAYS.tokens})`)
+    await connection.query(sql.run`delete from res_login_throttle where updated_at < now() - make_interval(days => ${KEEP_DAYS.throttle})`)
+    await connection.query(
+      sql.run`delete from res_sessions where least(expires_at, revoked_at) < now() - make_interval(days => ${KEEP_DAYS.sessions})`,
+    )
+  })
+
 export async function upkeep({ control, data, telemetry }: Planes): Promise<void> {
   await upkeepOf(control, false)
+  await tidyIdentity(control)
   for (const database of data.values()) await upkeepOf(database, false)
   for (const database of telemetry.values()) await upkeepOf(database, true)
 }
@@ -117,8 +128,17 @@ export class JobQueue {
 export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
-  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, mail: ReturnType<typeof mailer>): Promise<void>
+  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes): Promise<void>
+  /** Begins to send mails. */
+  workMail(send: ReturnType<typeof mailer>): Promise<void>
   stop(): Promise<void>
+}
+
+/** A retry for a consumer that this process does not have waits for a process that has it. */
+function consumerOf(consumers: ReadonlyMap<string, EventConsumer>, { consumer }: Retry): EventConsumer {
+  const found = consumers.get(consumer)
+  if (!found) throw new Error(`there is no consumer ${consumer} here`)
+  return found
 }
 
 /** Opens pg-boss on the control database. `pollSeconds` is how often it looks for due jobs. */
@@ -137,22 +157,24 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, mail) => {
+    work: async (consumers, planes) => {
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds }, async (jobs) => {
-        for (const { data } of jobs) await consumers.get(data.consumer)?.attempt(data)
+        for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
+      await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => upkeep(planes))
+    },
+    workMail: async (send) => {
       // One at a time, so that a mail that is refused takes no other one with it.
       await boss.work<MailJob>(
         QUEUES.mail,
         { pollingIntervalSeconds: pollSeconds, notifyPollingIntervalSeconds: pollSeconds, batchSize: 1, localConcurrency: 2 },
         async ([job]) => {
-          await mail(job!.data).catch((error) => {
+          await send(job!.data).catch((error) => {
             log.warn({ err: error, kind: job!.data.kind, tenant_id: job!.data.tenant_id }, 'mail not taken, it is tried again')
             throw error
           })
         },
       )
-      await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => upkeep(planes))
     },
     stop: () => boss.stop({ graceful: true, timeout: 10_000 }),
   }

@@ -1,6 +1,6 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
-import { failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { lacking } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 
@@ -8,14 +8,16 @@ export interface AssignmentScope {
   organizationId?: string | null
   workspaceId?: string | null
   expiresAt?: string | null
+  /** The identity provider whose groups gave it, and take it away. */
+  providerId?: string | null
 }
 
 /** Gives a role to a user in a scope. */
 export async function assignRole(tx: Tx, userId: string, roleId: string, scope: AssignmentScope = {}): Promise<string> {
   const id = newId()
   await tx.query(sql.run`
-    insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, granted_by)
-    values (${id}, ${tx.tenantId}, ${userId}, ${roleId}, ${scope.organizationId ?? null}, ${scope.workspaceId ?? null}, ${scope.expiresAt ?? null}, ${tx.actor.userId})`)
+    insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, provider_id, granted_by)
+    values (${id}, ${tx.tenantId}, ${userId}, ${roleId}, ${scope.organizationId ?? null}, ${scope.workspaceId ?? null}, ${scope.expiresAt ?? null}, ${scope.providerId ?? null}, ${tx.actor.userId})`)
   return id
 }
 
@@ -71,9 +73,27 @@ export interface RoleAssignment {
 const RoleRow = Type.Object({ id: Uuid, permissions: Type.Array(Type.String()) }, { additionalProperties: false })
 
 /**
- * Gives roles, by code, on behalf of somebody who must hold everything in them where they are given. Throws
- * `grant_exceeds`, `invalid_reference`, `already_exists`.
+ * The id of a role that somebody may give in a scope: he holds everything in it there. Throws `invalid_reference`,
+ * `grant_exceeds`.
  */
+export async function requireHeld(
+  tx: Tx,
+  grantor: Grants,
+  registry: Iterable<string>,
+  role: string,
+  scope: Context,
+  path: string,
+): Promise<string> {
+  const found = await tx.maybeOne(sql.prepared(RoleRow)`
+    select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
+    from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null`)
+  if (!found) throw failure('invalid_reference', { path, role })
+  const missing = lacking(grantor, found.permissions, scope, registry, tx.now.getTime())
+  if (missing.length > 0) throw failure('grant_exceeds', { role, permissions: missing.slice(0, 20) })
+  return found.id
+}
+
+/** Gives roles, by code, on behalf of somebody who must hold them where they are given. Throws as `requireHeld`, and `already_exists`. */
 export async function grantRoles(
   tx: Tx,
   grantor: Grants,
@@ -82,15 +102,10 @@ export async function grantRoles(
   roles: readonly RoleAssignment[],
 ): Promise<void> {
   const codes = [...registry]
-  for (const [at, { role, ...given }] of roles.entries()) {
-    const found = await tx.maybeOne(sql.prepared(RoleRow)`
-      select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
-      from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null`)
-    if (!found) throw failure('invalid_reference', { path: `/roles/${at}/role`, role })
-    const scope = { organizationId: given.organization_id ?? null, workspaceId: given.workspace_id ?? null }
-    const missing = lacking(grantor, found.permissions, scope, codes, tx.now.getTime())
-    if (missing.length > 0) throw failure('grant_exceeds', { role, permissions: missing.slice(0, 20) })
-    await assignRole(tx, userId, found.id, { ...scope, expiresAt: given.expires_at ?? null })
+  for (const [at, { role, organization_id, workspace_id, expires_at }] of roles.entries()) {
+    const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
+    const roleId = await requireHeld(tx, grantor, codes, role, scope, `/roles/${at}/role`)
+    await assignRole(tx, userId, roleId, { ...scope, expiresAt: expires_at ?? null })
   }
 }
 

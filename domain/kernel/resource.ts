@@ -13,8 +13,8 @@ import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
 
 export interface ResourceOptions<P extends TProperties> {
-  /** The platform module that a tenant needs for it: `erp.parties`. */
-  module: string
+  /** The platform module that a tenant needs for it: `erp.parties`; null for what every tenant has. */
+  module: string | null
   /** The stem of its permissions and events: `erp.party`. */
   permission: string
   search?: readonly (keyof P & string)[]
@@ -28,7 +28,7 @@ export interface ResourceOptions<P extends TProperties> {
 
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
   readonly row: Row<P>
-  readonly module: string
+  readonly module: string | null
   readonly permission: string
   readonly spec: ListSpec
   list(tx: Tx, query: ListQuery): Promise<Page<R>>

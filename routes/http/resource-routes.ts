@@ -11,7 +11,7 @@ const MAX_BULK = 1000
 export interface ResourceRoutesOptions {
   /** Which endpoints there are; all when nothing is said. */
   only?: readonly ('list' | 'get' | 'create' | 'update' | 'delete' | 'history')[]
-  plane?: 'data' | 'telemetry'
+  plane?: 'data' | 'telemetry' | 'control'
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a resource of any row; the row's schema says what goes in and out
@@ -26,7 +26,11 @@ export const resourceRoutes =
     const tags = [tag]
     const row = resource.row.schema as TSchema
     const has = (what: NonNullable<typeof only>[number]) => !only || only.includes(what)
-    const options = (action: string) => ({ permission: `${resource.permission}.${action}`, module: resource.module, plane })
+    const options = (action: string) => ({
+      permission: `${resource.permission}.${action}`,
+      ...(resource.module ? { module: resource.module } : {}),
+      plane,
+    })
 
     await app.register(
       readingRoutes({

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { defaultContext } from '../../domain/access/index.ts'
-import { type Account, type Client, type Method, openSession, type SignedIn } from '../../domain/identity/index.ts'
+import { type Account, type Client, type Method, openSession, requireNoSso, type SignedIn } from '../../domain/identity/index.ts'
 import { failure, newId, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { accessMode } from '../../domain/tenancy/index.ts'
 import { ok } from './envelope.ts'
@@ -71,7 +71,13 @@ export function clientOf(request: FastifyRequest, reply: FastifyReply): Client {
 }
 
 /** Sets the cookies of a session and makes the answer. */
-export function signedInReply(app: FastifyInstance, request: FastifyRequest, reply: FastifyReply, signedIn: SignedIn) {
+export function signedInReply(
+  app: FastifyInstance,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  signedIn: SignedIn,
+  inBody = wantsTokens(request),
+) {
   const cookie = { httpOnly: true, sameSite: 'lax', secure: !app.services.settings.development } as const
   const token = app.accessToken(request.tenant.id, signedIn, newId())
   reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
@@ -86,7 +92,7 @@ export function signedInReply(app: FastifyInstance, request: FastifyRequest, rep
       user: signedIn.user,
       tenant: tenantInfo(request),
       context: contextBody(signedIn.context),
-      ...(wantsTokens(request) ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
+      ...(inBody ? { access_token: token, refresh_token: signedIn.refreshToken } : {}),
     },
   }
 }
@@ -106,13 +112,15 @@ export async function enter(
   methods: readonly Method[],
   client: Client,
   first: (tx: Tx) => Promise<unknown> = async () => {},
+  inBody = wantsTokens(request),
 ) {
   requireOpen(request, account)
   const grants = await app.services.access.grants(request.tenant.id, account.id)
   const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
   const signedIn = await request.write(async (tx) => {
     await first(tx)
+    if (!methods.includes('sso')) await requireNoSso(tx, account.email)
     return openSession(tx, account, client, context, methods, lifetimesOf(request))
   })
-  return signedInReply(app, request, reply, signedIn)
+  return signedInReply(app, request, reply, signedIn, inBody)
 }

@@ -11,6 +11,7 @@ import {
   passSignIn,
   passwordMatches,
   rememberContext,
+  requireNoSso,
   revoke,
   revokeAll,
   revokeOf,
@@ -87,7 +88,10 @@ export default async function auth(app: FastifyInstance) {
     },
     async (request, reply) => {
       const client = clientOf(request, reply)
-      const attempt = await request.write((tx) => beginSignIn(tx, request.body.email, client))
+      const attempt = await request.write(async (tx) => {
+        await requireNoSso(tx, request.body.email)
+        return beginSignIn(tx, request.body.email, client)
+      })
       if (!(await passwordMatches(attempt, request.body.password))) {
         await request.write((tx) => failSignIn(tx, attempt, client))
         throw failure('invalid_credentials')

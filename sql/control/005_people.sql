@@ -20,6 +20,7 @@ alter table res_sessions add column authenticated_at timestamptz(3), add column 
 comment on column res_sessions.authenticated_at is 'When its user last proved who he is: at sign-in and at each step-up.';
 comment on column res_sessions.methods is 'How, in the words of RFC 8176: pwd, otp, hwk, mfa, and sso.';
 comment on column res_sessions.previous_hash is 'The token before, refused without ending the session for ten seconds after it was exchanged.';
+create index res_sessions_ended on res_sessions ((least(expires_at, revoked_at)));
 create index res_sessions_device on res_sessions (tenant_id, user_id, device_hash);
 
 alter table res_roles add column mfa_required boolean not null default false;

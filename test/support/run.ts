@@ -119,7 +119,7 @@ async function runTap(environment: NodeJS.ProcessEnv): Promise<{ passed: number;
 async function startMailWorker(): Promise<() => Promise<void>> {
   const { quietLog, testRuntime } = await import('./services.ts')
   const runtime = await testRuntime()
-  const workers = await startWorkers(runtime, quietLog, ['jobs'])
+  const workers = await startWorkers(runtime, quietLog, ['mail'])
   return async () => {
     await workers.stop()
     await runtime.close()

@@ -99,7 +99,10 @@ t.test('failures make an account wait, longer each time; of ten at the limit one
   const ten = await Promise.all(times(10, () => login(acme.host, email, 'wrong')))
   t.same(tally(ten), { 401: 1, 429: 9 })
   for (const refused of ten.filter((a) => a.status === 429)) {
-    t.match(refused, { body: { detail: 'rate_limited', error: { details: { retry_after_seconds: 1 } } }, headers: { 'retry-after': '1' } })
+    t.match(refused, {
+      body: { detail: 'rate_limited', error: { details: { retry_after_seconds: /^[12]$/ } } },
+      headers: { 'retry-after': /^[12]$/ },
+    })
   }
   t.equal((await login(acme.host, email)).status, 429, 'the right password waits too')
   await new Promise((resolve) => setTimeout(resolve, 1050))

@@ -1,0 +1,120 @@
+// The OpenID Connect client: authorization code with PKCE (RFC 7636), by the certified library.
+import {
+  allowInsecureRequests,
+  authorizationCodeGrant,
+  buildAuthorizationUrl,
+  ClientSecretPost,
+  type Configuration,
+  type CustomFetch,
+  calculatePKCECodeChallenge,
+  customFetch,
+  discovery,
+  None,
+  randomNonce,
+  randomPKCECodeVerifier,
+} from 'openid-client'
+import { failure } from '../kernel/index.ts'
+import type { Vouched } from './identity-providers.ts'
+
+const TIMEOUT_SECONDS = 10
+const CACHE_MS = 600_000
+const MAX_CACHED = 1_000
+
+export interface Provider {
+  id: string
+  version: number
+  issuer: string
+  client_id: string
+  groups_claim: string
+}
+
+/** Talks to providers, and keeps what they say of themselves for ten minutes. */
+export class OpenIdClient {
+  readonly #fetch: CustomFetch
+  readonly #insecure: boolean
+  readonly #configurations = new Map<string, { configuration: Promise<Configuration>; until: number }>()
+
+  /**
+   * @param fetch refuses addresses inside our own network: the issuer is written by a tenant
+   * @param insecure lets a provider answer over http, as in development
+   */
+  constructor(fetch: CustomFetch, insecure: boolean) {
+    this.#fetch = fetch
+    this.#insecure = insecure
+  }
+
+  #configuration(provider: Provider, secret: string | null): Promise<Configuration> {
+    const key = `${provider.id} ${provider.version}`
+    const known = this.#configurations.get(key)
+    if (known && known.until > Date.now()) return known.configuration
+    if (this.#configurations.size >= MAX_CACHED) this.#configurations.clear()
+    const configuration = discovery(new URL(provider.issuer), provider.client_id, undefined, secret ? ClientSecretPost(secret) : None(), {
+      timeout: TIMEOUT_SECONDS,
+      [customFetch]: this.#fetch,
+      execute: this.#insecure ? [allowInsecureRequests] : [],
+    })
+    this.#configurations.set(key, { configuration, until: Date.now() + CACHE_MS })
+    configuration.catch(() => this.#configurations.delete(key))
+    return configuration
+  }
+
+  /** Where to send somebody, and what must be remembered until he is back. Throws `sso_failed`. */
+  async begin(
+    provider: Provider,
+    secret: string | null,
+    redirectUri: string,
+    state: (secrets: { verifier: string; nonce: string }) => Promise<string>,
+  ): Promise<URL> {
+    const configuration = await this.#configuration(provider, secret).catch((error) => {
+      throw ssoFailure(error)
+    })
+    const verifier = randomPKCECodeVerifier()
+    const nonce = randomNonce()
+    return buildAuthorizationUrl(configuration, {
+      redirect_uri: redirectUri,
+      scope: 'openid email profile',
+      code_challenge: await calculatePKCECodeChallenge(verifier),
+      code_challenge_method: 'S256',
+      nonce,
+      state: await state({ verifier, nonce }),
+    })
+  }
+
+  /** Exchanges the code and reads the ID token, whose signature, issuer, audience, nonce and time are checked. Throws `sso_failed`. */
+  async finish(
+    provider: Provider,
+    secret: string | null,
+    callback: URL,
+    { verifier, nonce, state }: { verifier: string; nonce: string; state: string },
+  ): Promise<Vouched> {
+    try {
+      const configuration = await this.#configuration(provider, secret)
+      const tokens = await authorizationCodeGrant(configuration, callback, {
+        pkceCodeVerifier: verifier,
+        expectedNonce: nonce,
+        expectedState: state,
+        idTokenExpected: true,
+      })
+      const claims = tokens.claims()!
+      const groups = claims[provider.groups_claim]
+      return {
+        subject: claims.sub,
+        email: String(claims.email ?? ''),
+        emailVerified: claims.email_verified !== false,
+        name: String(claims.name ?? claims.email ?? ''),
+        groups: Array.isArray(groups) ? groups.map(String) : typeof groups === 'string' ? [groups] : [],
+      }
+    } catch (error) {
+      throw ssoFailure(error)
+    }
+  }
+}
+
+/** The library's codes are for us; the person is told what he can do something about. */
+function ssoFailure(error: unknown) {
+  const { code, error: said } = error as { code?: string; error?: string }
+  const reason = said ?? (code?.startsWith('OAUTH_') ? code.toLowerCase() : 'provider_unreachable')
+  const refused = failure('sso_failed', { reason })
+  refused.cause = error
+  return refused
+}
