@@ -7,7 +7,7 @@ import { migrateJobs } from '../workers/jobs.ts'
 import { openMockBroker } from '../workers/kafka.ts'
 import { topicDeclarations } from '../workers/topics.ts'
 import { buildApp } from './app.ts'
-import { readConfig } from './config.ts'
+import { ConfigSchema, readConfig } from './config.ts'
 import { DEMO_PASSWORD, seedDemo } from './demo.ts'
 import { dataDirectory, prepareServer, startPostgres } from './embedded/postgres.ts'
 import { onStop } from './lifetime.ts'
@@ -102,6 +102,11 @@ await workers.assigned(6_000)
 const { port } = app.server.address() as { port: number }
 const { port: metricsPort } = metrics.address() as { port: number }
 writeFileSync(path.join(home, 'up.json'), JSON.stringify({ port, brokers: broker.brokers, control: config.CONTROL_DATABASE_URL }))
+/* For other commands on this machine, such as `npm run script`, which work as the owner. */
+const shared = Object.entries({ ...environment, ...urls('postgres'), KAFKA_BROKERS: broker.brokers })
+  .filter(([key]) => key in ConfigSchema.properties)
+  .map(([key, value]) => `${key}='${String(value).replaceAll("'", "'\\''")}'\n`)
+writeFileSync(path.join(home, 'env'), shared.join(''), { mode: 0o600 })
 const url = `http://acme.localhost:${port}`
 say(`
 Tenantry is up:  ${url}   and http://globex.localhost:${port}
@@ -116,4 +121,4 @@ Sign in as admin@acme.example, manager@, operator@ or viewer@ (the same at globe
   curl -s ${url}/api/v1/auth/me -H "authorization: Bearer $TOKEN"
   curl -s ${url}/api/v1/erp/products -H "authorization: Bearer $TOKEN"
 
-Ctrl-C stops everything and keeps the data.`)
+Mails to users are written under .tenantry/mail. Ctrl-C stops everything and keeps the data.`)
