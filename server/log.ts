@@ -43,7 +43,7 @@ export class RequestLog {
 
 const TOP = new Set(['correlation_id', 'tenant_id', 'context', 'user_id', 'module', 'action', 'err'])
 
-const SECRET = /^(authorization|cookie|set-cookie|password|secret|token|access_token|refresh_token|device-key)$/i
+const SECRET = /^(authorization|cookie|set-cookie|(\w+_)?(password|secret|token)|device-key|challenge|recovery_codes?|smtp_url)$/i
 
 const MAX_DEPTH = 6
 

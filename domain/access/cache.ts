@@ -1,22 +1,14 @@
 // Grants, live sessions and API keys in memory, never stale: the database announces every change.
 
 import { type Static, Type } from 'typebox'
-import { type Context, type Database, type Listener, nullable, sql, systemScope, Uuid } from '../kernel/index.ts'
-import { type Decision, evaluate } from './evaluate.ts'
+import { type Database, type Listener, nullable, sql, systemScope, Uuid } from '../kernel/index.ts'
 import { type Grants, loadGrants } from './grants.ts'
 import { Presence } from './presence.ts'
 
 const MAX_TENANTS = 5_000
-const MAX_DECISIONS = 2_000
-/** Assignments and overrides expire by the clock; a remembered decision is at most this old. */
-const DECISION_MS = 1_000
 
-interface UserEntry {
-  grants: Grants
-  decisions: Map<string, { decision: Decision; at: number }>
-}
 interface TenantEntry {
-  users: Map<string, UserEntry>
+  users: Map<string, Grants>
   sessions: Map<string, Session>
   keys: Map<string, ApiKey>
 }
@@ -85,31 +77,27 @@ export class AccessCache {
     this.#tenants.delete(tenantId)
   }
 
-  async grants(tenantId: string, userId: string): Promise<Grants | null> {
-    return (await this.#user(tenantId, userId))?.grants ?? null
-  }
-
   /** Whether the session lives, and what its user may do; it counts as used now. At once when both are in memory. */
   caller(tenantId: string, userId: string, sessionId: string, idleMs: number): Caller | Promise<Caller> {
     const now = Date.now()
     if (this.#listener.up) {
       const tenant = this.#tenants.get(tenantId)
       const session = tenant?.sessions.get(sessionId)
-      const user = tenant?.users.get(userId)
-      if (session && user && alive(session, now, idleMs)) {
+      const grants = tenant?.users.get(userId)
+      if (session && grants && alive(session, now, idleMs)) {
         this.#seen(tenantId, sessionId, session, now)
-        return { session, grants: user.grants }
+        return { session, grants }
       }
     }
     return this.#load(tenantId, userId, sessionId, idleMs)
   }
 
   async #load(tenantId: string, userId: string, sessionId: string, idleMs: number): Promise<Caller> {
-    const [session, user] = await Promise.all([this.#session(tenantId, sessionId), this.#user(tenantId, userId)])
+    const [session, grants] = await Promise.all([this.#session(tenantId, sessionId), this.grants(tenantId, userId)])
     const now = Date.now()
     const lives = session !== null && alive(session, now, idleMs)
     if (lives) this.#seen(tenantId, sessionId, session, now)
-    return { session: lives ? session : null, grants: user?.grants ?? null }
+    return { session: lives ? session : null, grants }
   }
 
   #seen(tenantId: string, sessionId: string, session: Session, now: number): void {
@@ -158,24 +146,14 @@ export class AccessCache {
     return this.#presence.close()
   }
 
-  /** Answers at once, by two look-ups in maps, when the user is in memory. */
-  decide(tenantId: string, userId: string, permission: string, context: Context, now: number): Decision | Promise<Decision> {
-    const user = this.#listener.up ? this.#tenants.get(tenantId)?.users.get(userId) : undefined
-    if (user) return decideWarm(user, permission, context, now)
-    return this.#user(tenantId, userId).then((loaded) =>
-      loaded ? decideWarm(loaded, permission, context, now) : { allowed: false, decided_by: { kind: 'none' } },
-    )
-  }
-
-  async #user(tenantId: string, userId: string): Promise<UserEntry | null> {
+  /** What a user was given; null for one that is not there. */
+  async grants(tenantId: string, userId: string): Promise<Grants | null> {
     const known = this.#listener.up ? this.#tenants.get(tenantId)?.users.get(userId) : undefined
     if (known) return known
     const generation = this.#generation
     const grants = await loadGrants(this.#control, tenantId, userId)
-    if (!grants) return null
-    const entry: UserEntry = { grants, decisions: new Map() }
-    if (generation === this.#generation && this.#listener.up) this.#tenant(tenantId).users.set(userId, entry)
-    return entry
+    if (grants && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).users.set(userId, grants)
+    return grants
   }
 
   #tenant(tenantId: string): TenantEntry {
@@ -190,13 +168,3 @@ export class AccessCache {
 }
 
 const alive = (session: Session, now: number, idleMs: number): boolean => session.expires_at > now && session.last_seen_at + idleMs > now
-
-function decideWarm(user: UserEntry, permission: string, context: Context, now: number): Decision {
-  const key = `${permission} ${context.organizationId} ${context.workspaceId}`
-  const known = user.decisions.get(key)
-  if (known && now - known.at < DECISION_MS) return known.decision
-  const decision = evaluate(user.grants, permission, context, now)
-  if (user.decisions.size >= MAX_DECISIONS) user.decisions.clear()
-  user.decisions.set(key, { decision, at: now })
-  return decision
-}

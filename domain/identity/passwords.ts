@@ -2,40 +2,19 @@ import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
 import { dictionary } from '@zxcvbn-ts/language-common'
 import { failure } from '../kernel/index.ts'
+import { Turnstile } from './turnstile.ts'
 
 // OWASP's argon2id floor (19 MiB, two passes, one lane): 17 ms measured on a 2-core machine, in a libuv thread, off the event loop.
 const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
 /** One core is left to the requests that hash nothing. */
-const MAX_RUNNING = Math.max(1, availableParallelism() - 1)
-/** Beyond this queue it is better to say so than to make all wait. */
-const MAX_QUEUED = 200
+const hashing = new Turnstile(Math.max(1, availableParallelism() - 1), 200)
 export const MAX_PASSWORD_BYTES = 1024
 export const MIN_PASSWORD_LENGTH = 12
-
-let running = 0
-const waiting: (() => void)[] = []
-
-/** Runs when a core is free, in the order of arrival. Throws `overloaded` when too many wait already. */
-async function bounded<T>(work: () => Promise<T>): Promise<T> {
-  if (running >= MAX_RUNNING) {
-    if (waiting.length >= MAX_QUEUED) throw failure('overloaded')
-    await new Promise<void>((resume) => waiting.push(resume)) // whoever finishes hands his place on
-  } else {
-    running++
-  }
-  try {
-    return await work()
-  } finally {
-    const next = waiting.shift()
-    if (next) next()
-    else running--
-  }
-}
 
 /** One spelling for what keyboards compose differently (NIST SP 800-63B, 5.1.1.2). */
 const spelled = (password: string) => password.normalize('NFKC')
 
-export const hashPassword = (password: string): Promise<string> => bounded(() => hash(spelled(password), PARAMETERS))
+export const hashPassword = (password: string): Promise<string> => hashing.pass(() => hash(spelled(password), PARAMETERS))
 
 let decoy: Promise<string> | undefined
 
@@ -43,7 +22,7 @@ let decoy: Promise<string> | undefined
 export async function verifyPassword(stored: string | null, password: string): Promise<boolean> {
   decoy ??= hash('tenantry-decoy', PARAMETERS)
   const against = stored ?? (await decoy)
-  const matches = await bounded(() => verify(against, spelled(password)))
+  const matches = await hashing.pass(() => verify(against, spelled(password)))
   return matches && stored !== null
 }
 

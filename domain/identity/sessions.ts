@@ -37,6 +37,8 @@ export interface SignedIn {
 
 const userOf = ({ id, email, name, kind, locale }: Account): SignedIn['user'] => ({ id, email, name, kind, locale })
 
+const Seen = Type.Object({ first: Type.Boolean(), known: Type.Boolean() }, { additionalProperties: false })
+
 /**
  * Opens a session for someone who has proved who he is. Where neither the device's mark nor its software and address were
  * seen with this user before, he is told by mail, except the first time.
@@ -53,18 +55,22 @@ export async function openSession(
   const refresh = secret()
   const now = tx.now.toISOString()
   const device = digest(client.device)
-  const { first, known } = await tx.one(sql.prepared(Type.Object({ first: Type.Boolean(), known: Type.Boolean() }))`
-    select not exists (select from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}) as first,
-      exists (select from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}
-        and (device_hash = decode(${device}, 'hex') or (user_agent is not distinct from ${client.userAgent} and address = ${client.address}))) as known`)
-  await tx.query(sql.run`
-    insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, device_hash,
-      methods, authenticated_at, last_seen_at, expires_at)
-    values (${id}, ${tx.tenantId}, ${account.id}, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}, ${context.workspaceId},
-      ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}, ${now},
-      ${new Date(tx.now.getTime() + absoluteHours * 3_600_000).toISOString()})`)
-  await tx.query(sql.run`update res_users set last_login_at = ${now} where tenant_id = ${tx.tenantId} and id = ${account.id}`)
-  await record(tx, 'res_sessions', id, 'session.opened', { user_id: account.id, address: client.address, methods: [...methods] })
+  const expires = new Date(tx.now.getTime() + absoluteHours * 3_600_000).toISOString()
+  const trail = { user_id: account.id, methods: [...methods] }
+  // One round trip: what was seen of the user before is read by the same statement, and so without the new row.
+  const { first, known } = await tx.one(sql.prepared(Seen)`
+    with opened as (
+      insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, device_hash,
+        methods, authenticated_at, last_seen_at, expires_at)
+      values (${id}, ${tx.tenantId}, ${account.id}, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}, ${context.workspaceId},
+        ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}, ${now}, ${expires})),
+    entered as (update res_users set last_login_at = ${now} where tenant_id = ${tx.tenantId} and id = ${account.id}),
+    recorded as (
+      insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, diff, correlation_id, address, created_at)
+      values (${tx.tenantId}, 'res_sessions', ${id}, 'session.opened', ${account.id}, ${sql.jsonb(trail)}, ${tx.correlationId}, ${client.address}, now()))
+    select count(*) = 0 as first, coalesce(bool_or(device_hash = decode(${device}, 'hex')
+      or (user_agent is not distinct from ${client.userAgent} and address = ${client.address})), false) as known
+    from (select device_hash, user_agent, address from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}) as before`)
   if (!first && !known) {
     await record(tx, 'res_sessions', id, 'session.new_device', { user_id: account.id, address: client.address })
     tx.enqueue({

@@ -1,13 +1,22 @@
 // Signing in with a password: a try is taken, the password is compared outside of any transaction, the outcome is kept.
+import { availableParallelism } from 'node:os'
 import type { Tx } from '../kernel/index.ts'
 import { type Account, accountByEmail, mayEnter } from './account.ts'
 import { canonicalEmail } from './email.ts'
+import { requireNoSso } from './identity-providers.ts'
 import { factorsOf } from './mfa.ts'
 import { issueToken } from './one-time-tokens.ts'
 import { verifyPassword } from './passwords.ts'
 import type { Client } from './sessions.ts'
 import { clearAttempts, countAddress, takeAttempt } from './throttle.ts'
 import { record } from './trail.ts'
+import { Turnstile } from './turnstile.ts'
+
+/**
+ * The whole of signing in passes here, few at a time: a crowd would otherwise have all its small statements done before
+ * the first password is compared, at the cost of everybody else. Wide enough that the hashing never waits.
+ */
+export const door = new Turnstile(availableParallelism() + 1, 200)
 
 export interface Attempt {
   /** As it is counted: canonical, or as typed where it cannot be an address at all. */
@@ -15,9 +24,10 @@ export interface Attempt {
   account: Account | null
 }
 
-/** First step, committed before the password is looked at. Throws `rate_limited`. */
+/** First step, done before the password is looked at, and kept whatever comes of it. Throws `rate_limited`, `sso_required`. */
 export async function beginSignIn(tx: Tx, typed: string, client: Client): Promise<Attempt> {
   const email = canonicalEmail(typed) ?? typed.toLowerCase()
+  await requireNoSso(tx, email)
   await takeAttempt(tx, email, client.address)
   return { email, account: await accountByEmail(tx, email) }
 }
@@ -39,11 +49,11 @@ export async function failSignIn(tx: Tx, { account }: Attempt, client: Client): 
  * once that was given too: otherwise whoever knows the password could try codes without end.
  */
 export async function passSignIn(tx: Tx, { email, account }: Attempt): Promise<{ challenge: string; methods: string[] } | null> {
-  const factors = await factorsOf(tx, account!.id)
-  if (factors.length === 0) {
+  if (!account!.mfa) {
     await clearAttempts(tx, email)
     return null
   }
+  const factors = await factorsOf(tx, account!.id)
   const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
   return { challenge: await issueToken(tx, 'mfa_challenge', account!.id), methods }
 }

@@ -11,6 +11,7 @@ const PURPOSE = 'platform_signing_keys.wrapped_key'
 
 interface SigningKey {
   kid: string
+  privateKey: KeyObject
   privatePem: string
   publicPem: string
   jwk: object
@@ -38,6 +39,7 @@ function describe(key: KeyObject, activatesAt: number): SigningKey {
     .digest('base64url')
   return {
     kid,
+    privateKey: key,
     privatePem: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
     publicPem: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
     jwk: { ...jwk, kid, use: 'sig', alg: 'RS256' },

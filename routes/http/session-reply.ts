@@ -3,8 +3,17 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { defaultContext } from '../../domain/access/index.ts'
-import { type Account, type Client, type Method, openSession, requireNoSso, type SignedIn } from '../../domain/identity/index.ts'
-import { failure, newId, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import {
+  ACCESS_SECONDS,
+  type Account,
+  accessToken,
+  type Client,
+  type Method,
+  openSession,
+  requireNoSso,
+  type SignedIn,
+} from '../../domain/identity/index.ts'
+import { Failure, failure, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { accessMode } from '../../domain/tenancy/index.ts'
 import { ok } from './envelope.ts'
 
@@ -71,7 +80,7 @@ export function clientOf(request: FastifyRequest, reply: FastifyReply): Client {
 }
 
 /** Sets the cookies of a session and makes the answer. */
-export function signedInReply(
+export async function signedInReply(
   app: FastifyInstance,
   request: FastifyRequest,
   reply: FastifyReply,
@@ -79,8 +88,8 @@ export function signedInReply(
   inBody = wantsTokens(request),
 ) {
   const cookie = { httpOnly: true, sameSite: 'lax', secure: !app.services.settings.development } as const
-  const token = app.accessToken(request.tenant.id, signedIn, newId())
-  reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
+  const token = await accessToken(app.services.keys, request.tenant.id, signedIn)
+  reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: ACCESS_SECONDS })
   reply.setCookie('refresh_token', signedIn.refreshToken, {
     ...cookie,
     path: SESSION_PATH,
@@ -97,13 +106,22 @@ export function signedInReply(
   }
 }
 
+/** Refuses with `sso_required` whoever's company wants him to come in by its own door. */
+export const noSso = (account: Account) => async (tx: Tx) => {
+  await requireNoSso(tx, account.email)
+  return undefined
+}
+
 /** Refuses with `blocked` where this kind of user may not come in now. */
-export function requireOpen(request: FastifyRequest, account: Account): void {
+function requireOpen(request: FastifyRequest, account: Account): void {
   const { mode, reason } = accessMode(request.tenant, account.kind)
   if (mode === 'blocked') throw failure('blocked', { reason })
 }
 
-/** Opens a session where the user was last. `first` runs in the same transaction, before. */
+/**
+ * Opens a session where the user was last. `first` runs in the same transaction, before; a refusal that it returns, rather
+ * than throws, is thrown once what it wrote is committed, and no session is opened.
+ */
 export async function enter(
   app: FastifyInstance,
   request: FastifyRequest,
@@ -111,16 +129,16 @@ export async function enter(
   account: Account,
   methods: readonly Method[],
   client: Client,
-  first: (tx: Tx) => Promise<unknown> = async () => {},
+  first: (tx: Tx) => Promise<Failure | undefined> = async () => undefined,
   inBody = wantsTokens(request),
 ) {
   requireOpen(request, account)
   const grants = await app.services.access.grants(request.tenant.id, account.id)
   const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
   const signedIn = await request.write(async (tx) => {
-    await first(tx)
-    if (!methods.includes('sso')) await requireNoSso(tx, account.email)
-    return openSession(tx, account, client, context, methods, lifetimesOf(request))
+    const refused = await first(tx)
+    return refused ?? openSession(tx, account, client, context, methods, lifetimesOf(request))
   })
+  if (signedIn instanceof Failure) throw signedIn
   return signedInReply(app, request, reply, signedIn, inBody)
 }

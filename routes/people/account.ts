@@ -23,7 +23,7 @@ import {
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, oneOf } from '../../domain/kernel/index.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
-import { clientOf, enter, Signed, TokenQuery } from '../http/session-reply.ts'
+import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'
 
 const Password = Type.String({ minLength: 1, maxLength: MAX_PASSWORD_BYTES, description: 'Twelve characters or more; a few words do' })
 const Token = Type.String({ minLength: 20, maxLength: 100, description: 'From the link in the mail' })
@@ -64,7 +64,7 @@ export default async function account(app: FastifyInstance) {
       await request.read((tx) => checkLink(tx, 'invitation', token, password, request.tenant.slug))
       const hash = await hashPassword(password)
       const accepted = await request.write((tx) => acceptInvitation(tx, token, hash, changes))
-      return enter(app, request, reply, accepted, ['pwd'], clientOf(request, reply))
+      return enter(app, request, reply, accepted, ['pwd'], clientOf(request, reply), noSso(accepted))
     },
   )
 

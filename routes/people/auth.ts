@@ -3,15 +3,17 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { checkContext } from '../../domain/access/index.ts'
 import {
+  ACCESS_SECONDS,
+  accessToken,
   accountById,
   beginSignIn,
   consumeToken,
+  door,
   failSignIn,
   MAX_PASSWORD_BYTES,
   passSignIn,
   passwordMatches,
   rememberContext,
-  requireNoSso,
   revoke,
   revokeAll,
   revokeOf,
@@ -20,7 +22,7 @@ import {
   sessionsOf,
   tryToken,
 } from '../../domain/identity/index.ts'
-import { type Actor, failure, newId, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Actor, failure, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { accessMode } from '../../domain/tenancy/index.ts'
 import { Code, checkCode, RecoveryCode } from '../http/code.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
@@ -30,7 +32,6 @@ import {
   contextBody,
   enter,
   lifetimesOf,
-  requireOpen,
   SESSION_PATH,
   Signed,
   signedInReply,
@@ -57,7 +58,7 @@ const Refresh = Type.Optional(
   Type.Object({ refresh_token: Type.Optional(Type.String({ maxLength: 200 })) }, { additionalProperties: false }),
 )
 const Switch = Type.Object({ organization_id: Uuid, workspace_id: Type.Optional(nullable(Uuid)) }, { additionalProperties: false })
-const Me = Type.Object({
+export const Me = Type.Object({
   user: UserInfo,
   tenant: TenantInfo,
   context: ContextBody,
@@ -86,22 +87,20 @@ export default async function auth(app: FastifyInstance) {
         response: { 200: Signed, ...open('invalid_credentials', 'mfa_required', 'sso_required', 'blocked', 'invalid_query') },
       },
     },
-    async (request, reply) => {
-      const client = clientOf(request, reply)
-      const attempt = await request.write(async (tx) => {
-        await requireNoSso(tx, request.body.email)
-        return beginSignIn(tx, request.body.email, client)
-      })
-      if (!(await passwordMatches(attempt, request.body.password))) {
-        await request.write((tx) => failSignIn(tx, attempt, client))
-        throw failure('invalid_credentials')
-      }
-      const account = attempt.account!
-      requireOpen(request, account)
-      const challenged = await request.write((tx) => passSignIn(tx, attempt))
-      if (challenged) throw failure('mfa_required', challenged)
-      return enter(app, request, reply, account, ['pwd'], client)
-    },
+    (request, reply) =>
+      door.pass(async () => {
+        const client = clientOf(request, reply)
+        // Each statement of the first step, and of a failure, stands for itself: a transaction around them would only take longer.
+        const attempt = await request.read((tx) => beginSignIn(tx, request.body.email, client))
+        if (!(await passwordMatches(attempt, request.body.password))) {
+          await request.read((tx) => failSignIn(tx, attempt, client))
+          throw failure('invalid_credentials')
+        }
+        return enter(app, request, reply, attempt.account!, ['pwd'], client, async (tx) => {
+          const challenged = await passSignIn(tx, attempt)
+          return challenged ? failure('mfa_required', challenged) : undefined
+        })
+      }),
   )
 
   app.post<{ Body: Static<typeof SecondStep> }>(
@@ -127,6 +126,7 @@ export default async function auth(app: FastifyInstance) {
         await use(tx)
         // Of two that answer one challenge at once, the token's row lets one in.
         if (!(await consumeToken(tx, 'mfa_challenge', challenge))) throw failure('invalid_challenge')
+        return undefined
       })
     },
   )
@@ -251,12 +251,9 @@ export default async function auth(app: FastifyInstance) {
       if (verdict !== 'ok') throw failure(verdict)
       await request.write((tx) => rememberContext(tx, context))
       const { user_id: id, email, name, kind, locale } = request.grants
-      const token = app.accessToken(
-        request.tenant.id,
-        { sessionId: request.actor.sessionId!, user: { id, email, name, kind, locale }, context },
-        newId(),
-      )
-      reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: 900 })
+      const signedIn = { sessionId: request.actor.sessionId!, user: { id, email, name, kind, locale }, context }
+      const token = await accessToken(app.services.keys, request.tenant.id, signedIn)
+      reply.setCookie('access_token', token, { ...cookie, path: '/', maxAge: ACCESS_SECONDS })
       return {
         data: {
           context: contextBody(context),

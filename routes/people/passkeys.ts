@@ -18,7 +18,7 @@ import {
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
-import { clientOf, enter, Signed, TokenQuery } from '../http/session-reply.ts'
+import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'
 
 const Ceremony = Type.String({ maxLength: 100, description: 'Comes back with the authenticator’s answer' })
 const Base64Url = Type.String({ pattern: '^[A-Za-z0-9_-]+={0,2}$', maxLength: 20_000 })
@@ -151,7 +151,7 @@ export default async function passkeys(app: FastifyInstance) {
       })
       const account = await request.read((tx) => accountById(tx, userId))
       if (!account || !mayEnter(account)) throw failure('invalid_passkey')
-      return enter(app, request, reply, account, alone ? ['hwk', 'mfa'] : ['pwd', 'hwk', 'mfa'], clientOf(request, reply))
+      return enter(app, request, reply, account, alone ? ['hwk', 'mfa'] : ['pwd', 'hwk', 'mfa'], clientOf(request, reply), noSso(account))
     },
   )
 }

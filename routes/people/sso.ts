@@ -135,7 +135,7 @@ export default async function sso(app: FastifyInstance) {
     inBody: boolean,
     returnTo: string,
   ) {
-    const signed = await enter(app, request, reply, account, ['sso'], clientOf(request, reply), async () => {}, inBody)
+    const signed = await enter(app, request, reply, account, ['sso'], clientOf(request, reply), undefined, inBody)
     return inBody ? signed : reply.redirect(returnTo, 302)
   }
 

@@ -89,7 +89,7 @@ export default async function users(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { roles = [], ...invitation } = request.body
-      if (roles.length > 0) await request.require('rbac.assignment.create')
+      if (roles.length > 0) request.require('rbac.assignment.create')
       const user = await request.write(async (tx) => {
         const invited = await inviteUser(tx, invitation)
         await grantRoles(tx, request.grants, registry(), invited.id, roles)

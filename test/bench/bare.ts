@@ -3,6 +3,8 @@ import Fastify from 'fastify'
 import { Pool } from 'pg'
 import { Product } from '../../domain/erp/products/index.ts'
 import { newId } from '../../domain/kernel/index.ts'
+import { ok } from '../../routes/http/envelope.ts'
+import { Me } from '../../routes/people/auth.ts'
 
 export interface BareTenant {
   id: string
@@ -13,7 +15,7 @@ export interface BareTenant {
   user: string
 }
 
-const { url, tenant } = JSON.parse(process.env.BENCH_BARE!) as { url: string; tenant: BareTenant }
+const { url, tenant, me } = JSON.parse(process.env.BENCH_BARE!) as { url: string; tenant: BareTenant; me: object }
 const pool = new Pool({ connectionString: url, max: 20 })
 const app = Fastify()
 
@@ -27,6 +29,8 @@ app.get('/list', { schema: { response: { 200: { type: 'object', properties: { da
   })
   return { data: found.rows.slice(0, 50) }
 })
+
+app.get('/noop', { schema: { response: { 200: ok(Me) } } }, async () => me)
 
 app.post('/create', async (request) => {
   const { lines } = request.body as { lines: { quantity: string; unit_price: string }[] }
