@@ -1,5 +1,5 @@
 export { AccessCache, type ApiKey, type Caller, type Session } from './cache.ts'
-export { decide } from './decide.ts'
+export { allowedOf, decide } from './decide.ts'
 export { approvalLimit, checkContext, type Decision, defaultContext, evaluate, lacking, matches, needsMfa } from './evaluate.ts'
 export { explain } from './explain.ts'
 export type { Grants } from './grants.ts'

@@ -1,7 +1,7 @@
 // Signing in, staying signed in, signing out; who and where one is.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext } from '../../domain/access/index.ts'
+import { allowedOf, checkContext } from '../../domain/access/index.ts'
 import {
   ACCESS_SECONDS,
   accessToken,
@@ -212,13 +212,15 @@ export default async function auth(app: FastifyInstance) {
     async (request) => {
       const { grants, tenant, context } = request
       const { user_id: id, email, name, kind, locale } = grants
+      const allowed = allowedOf(grants, app.permissions.keys(), context, Date.now())
       return {
         data: {
           user: { id, email, name, kind, locale },
           tenant: tenantInfo(request),
           context: contextBody(context),
           access_mode: accessMode(tenant, kind),
-          permissions: [...app.permissions.keys()].filter((p) => request.may(p)).sort(),
+          // An API key has a part of them.
+          permissions: request.apiKey ? allowed.filter((p) => request.may(p)) : allowed,
           modules: tenant.modules,
           flags: tenant.flags,
           plan: tenant.plan,
