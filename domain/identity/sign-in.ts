@@ -22,14 +22,16 @@ export interface Attempt {
   /** As it is counted: canonical, or as typed where it cannot be an address at all. */
   email: string
   account: Account | null
+  /** Until when the account waits should this attempt fail. */
+  waits: string | null
 }
 
 /** First step, done before the password is looked at, and kept whatever comes of it. Throws `rate_limited`, `sso_required`. */
 export async function beginSignIn(tx: Tx, typed: string, client: Client): Promise<Attempt> {
   const email = canonicalEmail(typed) ?? typed.toLowerCase()
   await requireNoSso(tx, email)
-  await takeAttempt(tx, email, client.address)
-  return { email, account: await accountByEmail(tx, email) }
+  const waits = await takeAttempt(tx, email, client.address)
+  return { email, account: await accountByEmail(tx, email), waits }
 }
 
 /** Second step: takes as long for an account that is not there, or may not enter, as for one that is and may. */
@@ -39,9 +41,9 @@ export async function passwordMatches({ account }: Attempt, password: string): P
 }
 
 /** Third step where it was wrong: the same statements whether there is such an account or not. */
-export async function failSignIn(tx: Tx, { account }: Attempt, client: Client): Promise<void> {
+export async function failSignIn(tx: Tx, { account, waits }: Attempt, client: Client): Promise<void> {
   await countAddress(tx, client.address)
-  await record(tx, 'res_users', account?.id ?? null, 'sign_in.failed', { address: client.address })
+  await record(tx, 'res_users', account?.id ?? null, waits ? 'sign_in.locked' : 'sign_in.failed', { address: client.address, until: waits })
 }
 
 /**

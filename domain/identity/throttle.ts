@@ -26,10 +26,10 @@ const counted = (free: number, now: string) => {
 /**
  * Takes a try for this account from this address before the password is looked at. The try counts as failed until
  * `clearAttempts`: of many at once, the row's lock lets them in one by one, and whoever comes after the last free one
- * waits. A crash that forgets a try costs nothing, so its commit does not wait for the disk. Throws `rate_limited` with
+ * waits. Returns until when the account waits should this try fail too. A crash that forgets a try costs nothing, so its commit does not wait for the disk. Throws `rate_limited` with
  * `retry_after_seconds`.
  */
-export async function takeAttempt(tx: Tx, account: string, address: string): Promise<void> {
+export async function takeAttempt(tx: Tx, account: string, address: string): Promise<string | null> {
   const now = tx.now.toISOString()
   const [accountKey, addressKey] = [keyOf('account', account), keyOf('address', address)]
   const taken = await tx.maybeOne(sql.prepared(Row)`
@@ -41,7 +41,7 @@ export async function takeAttempt(tx: Tx, account: string, address: string): Pro
     on conflict (tenant_id, key) do update set ${counted(FREE.account, now)}
     where t.blocked_until is null or t.blocked_until <= ${now}
     returning blocked_until`)
-  if (taken) return
+  if (taken) return taken.blocked_until
   const { blocked_until } = await tx.one(sql.prepared(Row)`
     select max(blocked_until) as blocked_until from res_login_throttle
     where tenant_id = ${tx.tenantId} and key in (decode(${accountKey}, 'hex'), decode(${addressKey}, 'hex'))`)

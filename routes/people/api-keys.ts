@@ -78,7 +78,7 @@ export default async function apiKeys(app: FastifyInstance) {
         body: Create,
         response: {
           201: ok(Made),
-          ...mutation('grant_exceeds', 'context_forbidden', 'context_required', 'session_required', 'step_up_required'),
+          ...mutation('grant_exceeds', 'context_forbidden', 'context_required', 'session_required'),
         },
       },
     },
@@ -111,7 +111,7 @@ export default async function apiKeys(app: FastifyInstance) {
         summary: 'A new key in place of one of mine; both work for the overlap',
         params: Id,
         body: Rotate,
-        response: { 201: ok(Made), ...mutation('not_found', 'invalid_transition', 'session_required', 'step_up_required') },
+        response: { 201: ok(Made), ...mutation('not_found', 'invalid_transition', 'session_required') },
       },
     },
     async (request, reply) => {

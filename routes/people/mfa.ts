@@ -77,7 +77,7 @@ export default async function mfa(app: FastifyInstance) {
         tags,
         summary: 'Add an authenticator: scan the code, then verify',
         body: Type.Optional(Enroll),
-        response: { 201: ok(Enrolled), ...mutation('session_required', 'step_up_required') },
+        response: { 201: ok(Enrolled), ...mutation('session_required') },
       },
     },
     async (request, reply) => {
@@ -137,7 +137,7 @@ export default async function mfa(app: FastifyInstance) {
       schema: {
         tags,
         summary: 'Ten new recovery codes in place of the old ones',
-        response: { 200: ok(RecoveryCodes), ...mutation('not_found', 'session_required', 'step_up_required') },
+        response: { 200: ok(RecoveryCodes), ...mutation('not_found', 'session_required') },
       },
     },
     async (request, reply) => {
@@ -162,7 +162,7 @@ export default async function mfa(app: FastifyInstance) {
         tags,
         summary: 'Remove one of my second factors; the last one only where none is required',
         body: Type.Object({ id: Uuid }, { additionalProperties: false }),
-        response: { 204: Type.Null(), ...mutation('not_found', 'session_required', 'step_up_required', 'mfa_enrollment_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'session_required', 'mfa_enrollment_required') },
       },
     },
     async (request, reply) => {

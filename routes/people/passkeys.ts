@@ -71,7 +71,7 @@ export default async function passkeys(app: FastifyInstance) {
     {
       ...own,
       stepUp: true,
-      schema: { tags, summary: 'Begin to add a passkey', response: { 200: Begun, ...mutation('session_required', 'step_up_required') } },
+      schema: { tags, summary: 'Begin to add a passkey', response: { 200: Begun, ...mutation('session_required') } },
     },
     async (request) => {
       const { email, name } = request.grants

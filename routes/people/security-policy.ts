@@ -35,7 +35,7 @@ export default async function policy(app: FastifyInstance) {
         tags,
         summary: 'Change them; effective at the next request',
         body: Patch,
-        response: { 200: ok(SecurityPolicy), ...mutation('invalid_reference', 'session_required', 'step_up_required') },
+        response: { 200: ok(SecurityPolicy), ...mutation('invalid_reference', 'session_required') },
       },
     },
     async (request) => {

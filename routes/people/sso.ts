@@ -149,7 +149,7 @@ export default async function sso(app: FastifyInstance) {
       await requireHeld(tx, request.grants, app.permissions.keys(), role, { organizationId: null, workspaceId: null }, '/role_map')
     }
   }
-  const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference', 'session_required', 'step_up_required'] as const
+  const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference', 'session_required'] as const
 
   app.post<{ Body: object }>(
     '/tenant/identity-providers',
@@ -206,7 +206,7 @@ export default async function sso(app: FastifyInstance) {
         summary: 'Keep the client secret; it is never shown again',
         params: Id,
         body: Type.Object({ client_secret: Type.String({ minLength: 1, maxLength: 1000 }) }, { additionalProperties: false }),
-        response: { 204: Type.Null(), ...mutation('not_found', 'session_required', 'step_up_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'session_required') },
       },
     },
     async (request, reply) => {

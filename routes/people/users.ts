@@ -147,15 +147,7 @@ export default async function users(app: FastifyInstance) {
         params: Id,
         response: {
           204: Type.Null(),
-          ...mutation(
-            'not_found',
-            'version_required',
-            'version_conflict',
-            'own_account',
-            'last_administrator',
-            'session_required',
-            'step_up_required',
-          ),
+          ...mutation('not_found', 'version_required', 'version_conflict', 'own_account', 'last_administrator', 'session_required'),
         },
       },
     },
@@ -288,7 +280,7 @@ export default async function users(app: FastifyInstance) {
         tags,
         summary: 'Remove the second factors of somebody who lost them; his sessions end',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found', 'session_required', 'step_up_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'session_required') },
       },
     },
     async (request, reply) => {
