@@ -70,6 +70,7 @@ comment on column res_identity_providers.client_secret is 'Encrypted under the t
 comment on column res_identity_providers.domains is 'Email domains whose people this provider vouches for; with enforced they sign in in no other way.';
 comment on column res_identity_providers.role_map is 'Group of the provider → role code.';
 create unique index res_identity_providers__name_key on res_identity_providers (tenant_id, name) where deleted_at is null;
+create index res_identity_providers_recent on res_identity_providers (tenant_id, created_at desc, id desc) where deleted_at is null;
 call plane.protect('res_identity_providers', true);
 call plane.audited('res_identity_providers', '{client_secret}');
 

@@ -6,6 +6,7 @@ import * as inventory from '../../domain/erp/inventory/index.ts'
 import * as parties from '../../domain/erp/parties/index.ts'
 import * as procurement from '../../domain/erp/procurement/index.ts'
 import * as products from '../../domain/erp/products/index.ts'
+import * as identity from '../../domain/identity/index.ts'
 import { Database, isNullable, type ListSpec, newId, type Row, sql, systemScope } from '../../domain/kernel/index.ts'
 import * as telemetry from '../../domain/telemetry/index.ts'
 import { migrate, problemsOf } from '../../server/migrations.ts'
@@ -23,7 +24,7 @@ async function connect(url: string, t: { teardown(work: () => unknown): void }):
   return client
 }
 
-const exported = [parties, products, inventory, procurement, telemetry].flatMap((module) => Object.values(module) as unknown[])
+const exported = [parties, products, inventory, procurement, telemetry, identity].flatMap((module) => Object.values(module) as unknown[])
 const isRow = (value: unknown): value is Row => typeof value === 'object' && value !== null && 'table' in value && 'writable' in value
 const specs: ListSpec[] = exported.flatMap((value) => {
   const candidate = value as { spec?: ListSpec; row?: unknown; filter?: unknown }
@@ -92,6 +93,7 @@ t.test('a reference cannot cross tenants, whatever the code does', async (t) => 
 
 t.test('rows have the columns that their schema says', async (t) => {
   for (const [url, rows] of [
+    [services.admin.control, exported.filter(isRow).filter((row) => row.table.startsWith('res_'))],
     [services.admin.data, exported.filter(isRow).filter((row) => row.table.startsWith('erp_'))],
     [services.admin.telemetry, exported.filter(isRow).filter((row) => row.table.startsWith('tel_'))],
   ] as const) {
@@ -113,12 +115,13 @@ t.test('rows have the columns that their schema says', async (t) => {
 t.test('every declared filter and sort has an index that starts with the tenant', async (t) => {
   t.ok(specs.length >= 10, `${specs.length} lists`)
   for (const spec of specs) {
-    const client = await connect(spec.row.table.startsWith('tel_') ? services.admin.telemetry : services.admin.data, t)
+    const plane = spec.row.table.startsWith('tel_') ? 'telemetry' : spec.row.table.startsWith('res_') ? 'control' : 'data'
+    const client = await connect(services.admin[plane], t)
     const { rows } = await client.query<{ definition: string }>(
       `select pg_get_indexdef(indexrelid) as definition from pg_index where indrelid = $1::regclass`,
       [spec.row.table],
     )
-    const scope = 'tenant_id, organization_id, '
+    const scope = spec.row.scope === 'tenant' ? 'tenant_id, ' : 'tenant_id, organization_id, '
     for (const column of new Set([...spec.filter, ...spec.sort])) {
       t.ok(
         rows.some(({ definition }) => definition.includes(`(${scope}${column}`)),
