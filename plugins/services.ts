@@ -27,6 +27,8 @@ export interface Services {
   settings: {
     development: boolean
     baseDomain: string
+    /** `https://{host}`: where a tenant's pages are. */
+    publicUrl: string
     /** Signs cursors. A key object: preparing one from bytes costs six times the signature. */
     cursorKey: KeyObject
     rateLimit: number

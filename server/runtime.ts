@@ -97,6 +97,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     settings: {
       development: config.NODE_ENV !== 'production',
       baseDomain: config.BASE_DOMAIN.toLowerCase(),
+      publicUrl: config.PUBLIC_URL,
       cursorKey: createSecretKey(createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update('cursor').digest()),
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,

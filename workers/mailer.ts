@@ -39,7 +39,7 @@ function intoFolder(directory: string, log: WorkerLog): Send {
   return async ({ kind, to, subject, text }) => {
     const file = path.join(directory, `${new Date().toISOString().replaceAll(':', '-')}-${kind}-${to.replace(/[^a-z0-9@.-]/gi, '_')}.txt`)
     writeFileSync(file, `To: ${to}\nSubject: ${subject}\n\n${text}\n`, { mode: 0o600 })
-    log.info({ file, kind }, 'mail written')
+    log.warn({ file, kind }, 'no SMTP_URL: mail is written, not sent')
   }
 }
 

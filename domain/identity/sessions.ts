@@ -37,11 +37,12 @@ export interface SignedIn {
 
 const userOf = ({ id, email, name, kind, locale }: Account): SignedIn['user'] => ({ id, email, name, kind, locale })
 
-const Seen = Type.Object({ first: Type.Boolean(), known: Type.Boolean() }, { additionalProperties: false })
+const Entered = Type.Object({ entered: Type.Boolean(), first: Type.Boolean(), known: Type.Boolean() }, { additionalProperties: false })
 
 /**
  * Opens a session for someone who has proved who he is. Where neither the device's mark nor its software and address were
- * seen with this user before, he is told by mail, except the first time.
+ * seen with this user before, he is told by mail, except the first time. Throws `invalid_credentials` where the account
+ * changed since it was read.
  */
 export async function openSession(
   tx: Tx,
@@ -57,20 +58,27 @@ export async function openSession(
   const device = digest(client.device)
   const expires = new Date(tx.now.getTime() + absoluteHours * 3_600_000).toISOString()
   const trail = { user_id: account.id, methods: [...methods] }
-  // One round trip: what was seen of the user before is read by the same statement, and so without the new row.
-  const { first, known } = await tx.one(sql.prepared(Seen)`
-    with opened as (
+  /* One round trip. The user's row is updated first, which waits for whoever changes it, and then holds only for the account
+     as it was proved: a password changed or an account closed in the meantime lets nobody in, and one that comes later finds
+     this session among those that it ends. What was seen of the user before is read without the new row. */
+  const { entered, first, known } = await tx.one(sql.prepared(Entered)`
+    with entered as (
+      update res_users set last_login_at = ${now}
+      where tenant_id = ${tx.tenantId} and id = ${account.id} and status = 'active' and password_hash is not distinct from ${account.password_hash}
+      returning id),
+    opened as (
       insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, device_hash,
         methods, authenticated_at, last_seen_at, expires_at)
-      values (${id}, ${tx.tenantId}, ${account.id}, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}, ${context.workspaceId},
-        ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}, ${now}, ${expires})),
-    entered as (update res_users set last_login_at = ${now} where tenant_id = ${tx.tenantId} and id = ${account.id}),
+      select ${id}, ${tx.tenantId}, entered.id, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}::uuid, ${context.workspaceId}::uuid,
+        ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}::timestamptz, ${now}::timestamptz,
+        ${expires}::timestamptz from entered),
     recorded as (
       insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, diff, correlation_id, address, created_at)
-      values (${tx.tenantId}, 'res_sessions', ${id}, 'session.opened', ${account.id}, ${sql.jsonb(trail)}, ${tx.correlationId}, ${client.address}, now()))
-    select count(*) = 0 as first, coalesce(bool_or(device_hash = decode(${device}, 'hex')
+      select ${tx.tenantId}, 'res_sessions', ${id}, 'session.opened', entered.id, ${sql.jsonb(trail)}, ${tx.correlationId}, ${client.address}, now() from entered)
+    select exists (select from entered) as entered, count(*) = 0 as first, coalesce(bool_or(device_hash = decode(${device}, 'hex')
       or (user_agent is not distinct from ${client.userAgent} and address = ${client.address})), false) as known
     from (select device_hash, user_agent, address from res_sessions where tenant_id = ${tx.tenantId} and user_id = ${account.id}) as before`)
+  if (!entered) throw failure('invalid_credentials')
   if (!first && !known) {
     await record(tx, 'res_sessions', id, 'session.new_device', { user_id: account.id, address: client.address })
     tx.enqueue({

@@ -3,26 +3,23 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   acceptInvitation,
-  accountById,
   changeEmail,
   changePassword,
   checkLink,
   checkNewPassword,
-  clearAttempts,
   forgotPassword,
   hashPassword,
   LOCALES,
   MAX_PASSWORD_BYTES,
   resetPassword,
   TimeZone,
-  takeAttempt,
   User,
   updateUser,
   verifyEmail,
-  verifyPassword,
 } from '../../domain/identity/index.ts'
-import { failure, Name, nullable, oneOf } from '../../domain/kernel/index.ts'
+import { Name, nullable, oneOf } from '../../domain/kernel/index.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
+import { checkOwnPassword } from '../http/proof.ts'
 import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'
 
 const Password = Type.String({ minLength: 1, maxLength: MAX_PASSWORD_BYTES, description: 'Twelve characters or more; a few words do' })
@@ -106,15 +103,6 @@ export default async function account(app: FastifyInstance) {
     },
   )
 
-  /** The password, asked again of someone who is signed in; wrong ones are counted like those at the door. */
-  async function requirePassword(request: Parameters<typeof clientOf>[0], password: string) {
-    const { email } = request.grants
-    await request.write((tx) => takeAttempt(tx, email, request.ip))
-    const stored = await request.read((tx) => accountById(tx, request.actor.userId!))
-    if (!(await verifyPassword(stored?.password_hash ?? null, password))) throw failure('invalid_credentials')
-    await request.write((tx) => clearAttempts(tx, email))
-  }
-
   app.post<{ Body: Static<typeof Change> }>(
     '/auth/password/change',
     {
@@ -127,7 +115,7 @@ export default async function account(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      await requirePassword(request, request.body.current_password)
+      await checkOwnPassword(request, request.body.current_password)
       await request.read((tx) => checkNewPassword(tx, request.actor.userId!, request.body.password, request.tenant.slug))
       const hash = await hashPassword(request.body.password)
       await request.write((tx) => changePassword(tx, hash))
@@ -147,7 +135,7 @@ export default async function account(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      await requirePassword(request, request.body.password)
+      await checkOwnPassword(request, request.body.password)
       await request.write((tx) => changeEmail(tx, request.body.email))
       reply.status(202)
       return { data: { sent: true as const } }

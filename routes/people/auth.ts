@@ -24,8 +24,8 @@ import {
 } from '../../domain/identity/index.ts'
 import { type Actor, failure, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { accessMode } from '../../domain/tenancy/index.ts'
-import { Code, checkCode, RecoveryCode } from '../http/code.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
+import { Code, checkCode, RecoveryCode } from '../http/proof.ts'
 import {
   ContextBody,
   clientOf,

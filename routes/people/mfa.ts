@@ -4,7 +4,6 @@ import { toString as qrCode } from 'qrcode'
 import { type Static, Type } from 'typebox'
 import { needsMfa } from '../../domain/access/index.ts'
 import {
-  accountById,
   addTotp,
   base32,
   clearAttempts,
@@ -23,11 +22,10 @@ import {
   TOTP_PURPOSE,
   takeAttempt,
   totpsOf,
-  verifyPassword,
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, Uuid } from '../../domain/kernel/index.ts'
-import { Code, checkCode, matchTotp, RecoveryCode } from '../http/code.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Code, checkCode, checkOwnPassword, matchTotp, RecoveryCode } from '../http/proof.ts'
 
 const Enroll = Type.Object({ label: Type.Optional(Name) }, { additionalProperties: false })
 const Enrolled = Type.Object({
@@ -190,21 +188,15 @@ export default async function mfa(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { password, ...code } = request.body
-      const account = await request.read((tx) => accountById(tx, request.actor.userId!))
-      if (!account) throw failure('session_revoked')
       if (password === undefined) {
-        const use = await checkCode(app, request, account, code)
+        const use = await checkCode(app, request, { id: request.grants.user_id, email: request.grants.email }, code)
         await request.write(async (tx) => reauthenticated(tx, await use(tx)))
         return reply.status(204).send()
       }
       // With a second factor a stolen password must not be enough.
       if (request.grants.mfa) throw failure('mfa_required', {}, 'Send a code: your account has a second factor.')
-      await request.write((tx) => takeAttempt(tx, account.email, request.ip))
-      if (!(await verifyPassword(account.password_hash, password))) throw failure('invalid_credentials')
-      await request.write(async (tx) => {
-        await clearAttempts(tx, account.email)
-        await reauthenticated(tx, ['pwd'])
-      })
+      await checkOwnPassword(request, password)
+      await request.write((tx) => reauthenticated(tx, ['pwd']))
       return reply.status(204).send()
     },
   )

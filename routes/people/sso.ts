@@ -42,7 +42,7 @@ export default async function sso(app: FastifyInstance) {
   const { vault, openId, settings } = app.services
   const tags = ['single sign-on']
   const entrance = { public: true, authLimit: true, plane: 'control' } as const
-  const redirectUri = (request: FastifyRequest) => `${request.protocol}://${request.host}${SESSION_PATH}/sso/callback`
+  const redirectUri = (request: FastifyRequest) => `${settings.publicUrl.replace('{host}', request.hostname)}${SESSION_PATH}/sso/callback`
 
   async function providerOf(request: FastifyRequest, id: string) {
     const [provider, sealed] = await request.read(

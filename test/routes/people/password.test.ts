@@ -1,5 +1,6 @@
 // The password: forgotten, reset, changed, guessed at.
 import t from 'tap'
+import { accountById, openSession } from '../../../domain/identity/index.ts'
 import { newId } from '../../../domain/kernel/index.ts'
 import { PASSWORD, tally, testApp, times } from '../../support/app.ts'
 import { mailsTo, mailTo, tokenIn } from '../../support/smtp.ts'
@@ -58,6 +59,33 @@ t.test('a changed password ends the other sessions and keeps this one', async (t
   t.equal((await change(PASSWORD, NEW)).status, 204)
   t.equal((await user.get('/auth/me')).status, 200)
   t.equal((await elsewhere.get('/auth/me')).status, 401)
+})
+
+t.test('nobody who signed in with the old password is in once it has changed, however close', async (t) => {
+  const acme = await tenant()
+  const user = await acme.user('operator')
+  const crowd = times(4, () => login(acme.host, user.email)) // as many as may try at once
+  const changed = user.post('/auth/password/change', { current_password: PASSWORD, password: NEW })
+  const entered = (await Promise.all(crowd)).filter((a) => a.status === 200).map((a) => a.data.access_token)
+  t.match((await changed).status, /204|429/)
+  if ((await changed).status === 429) {
+    await new Promise((resolve) => setTimeout(resolve, 2100))
+    t.equal((await user.post('/auth/password/change', { current_password: PASSWORD, password: NEW })).status, 204)
+  }
+  for (const token of entered) t.equal((await acme.as(token).get('/auth/me')).status, 401)
+  t.equal((await user.get('/auth/me')).status, 200)
+})
+
+t.test('an account that changed since it was read opens no session', async (t) => {
+  const acme = await tenant()
+  const control = runtime.services.planes.control
+  const client = { userAgent: null, address: '192.0.2.1', device: 'd' }
+  const account = (await control.read(acme.scope, (tx) => accountById(tx, acme.viewer.userId)))!
+  const open = () =>
+    control.write(acme.scope, (tx) => openSession(tx, account, client, acme.scope.context, ['pwd'], { idleMinutes: 60, absoluteHours: 1 }))
+  t.ok((await open()).sessionId)
+  await acme.viewer.post('/auth/password/change', { current_password: PASSWORD, password: NEW })
+  t.match(await open().catch((error) => error), { detail: 'invalid_credentials' })
 })
 
 t.test('what two keyboards compose differently is one password', async (t) => {

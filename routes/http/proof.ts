@@ -1,9 +1,10 @@
-// A code of a second factor, checked in three steps: a try is taken and kept, the secret is opened outside of any
-// transaction, and the code is used up with what it is for.
+// What proves who somebody is, asked again: his password, or a code of a second factor. A try is taken and kept before
+// either is looked at, and neither is looked at inside a transaction.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import {
   type Account,
+  accountById,
   clearAttempts,
   type Method,
   TOTP_PURPOSE,
@@ -12,6 +13,7 @@ import {
   totpsOf,
   useRecoveryCode,
   useStep,
+  verifyPassword,
 } from '../../domain/identity/index.ts'
 import { failure, type Tx } from '../../domain/kernel/index.ts'
 
@@ -49,6 +51,15 @@ export async function checkCode(
     await clearAttempts(tx, email)
     return ['otp', 'mfa']
   }
+}
+
+/** Checks the password of whoever is signed in. Throws `rate_limited`, `invalid_credentials`. */
+export async function checkOwnPassword(request: FastifyRequest, password: string): Promise<void> {
+  const { email, user_id } = request.grants
+  await request.write((tx) => takeAttempt(tx, email, request.ip))
+  const account = await request.read((tx) => accountById(tx, user_id))
+  if (!(await verifyPassword(account?.password_hash ?? null, password))) throw failure('invalid_credentials')
+  await request.write((tx) => clearAttempts(tx, email))
 }
 
 /** Which of these secrets a code belongs to, and to which time step. */
