@@ -5,6 +5,8 @@ import type { Plane } from '../domain/tenancy/index.ts'
 export interface RouteAccess {
   /** Needs this permission in the caller's context. */
   permission?: string
+  /** Permissions that let the caller see or do more here: others' keys beside his own. Asked by `request.may`. */
+  widens?: readonly string[]
   /** Needs a session, and neither a permission nor a chosen organization. */
   authenticated?: true
   /** For a part of the system, by service token. */
@@ -41,6 +43,7 @@ export const mutates = ({ method }: { method: string }): boolean => !SAFE.has(me
 
 const KEYS = [
   'permission',
+  'widens',
   'authenticated',
   'public',
   'service',
@@ -71,10 +74,10 @@ export default fp(
         throw new Error(`${route.method} ${route.url} must say permission, authenticated: true, public: true or service: true`)
       }
       route.config = { ...route.config, access }
-      if (access.permission) {
-        const entry = app.permissions.get(access.permission) ?? { module: access.module ?? null, routes: [] }
+      for (const permission of [...(access.permission ? [access.permission] : []), ...(access.widens ?? [])]) {
+        const entry = app.permissions.get(permission) ?? { module: access.module ?? null, routes: [] }
         entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
-        app.permissions.set(access.permission, entry)
+        app.permissions.set(permission, entry)
       }
     })
   },

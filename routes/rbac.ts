@@ -37,6 +37,7 @@ export default async function rbac(app: FastifyInstance) {
     '/rbac/explain',
     {
       authenticated: true,
+      widens: ['rbac.explain.read'],
       schema: {
         tags: ['rbac'],
         summary: 'Why may, or may not, a user do something here',

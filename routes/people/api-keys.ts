@@ -49,6 +49,7 @@ export default async function apiKeys(app: FastifyInstance) {
     {
       ...base,
       authenticated: true,
+      widens: ['identity.api_key.read'],
       schema: {
         tags,
         summary: 'My API keys, or with `identity.api_key.read` everybody’s',
@@ -130,6 +131,7 @@ export default async function apiKeys(app: FastifyInstance) {
     {
       ...base,
       authenticated: true,
+      widens: ['identity.api_key.revoke'],
       schema: {
         tags,
         summary: 'End one of my keys, or with `identity.api_key.revoke` anybody’s',
