@@ -22,16 +22,14 @@ const scopeOf = (request: FastifyRequest): Scope =>
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
 export default fp(
   async (app) => {
-    const { planes, access } = app.services
+    const { planes } = app.services
     const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
     app.decorateRequest('once', undefined)
     app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
       return databaseOf(planes, plane(this), this.tenant).read(scopeOf(this), work)
     })
     app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-      const written = databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.once)
-      // Sessions and grants may be among it. The database announces that to every process; this one must not wait to hear it.
-      return plane(this) === 'control' && this.actor ? written.finally(() => access.forget(this.tenant.id)) : written
+      return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.once)
     })
   },
   { name: 'data', dependencies: ['access'] },

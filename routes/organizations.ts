@@ -1,30 +1,39 @@
+// Organizations and workspaces: where one may work, and, for those who may, all of them.
 import type { FastifyInstance } from 'fastify'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { checkContext } from '../domain/access/index.ts'
 import { sql, Uuid } from '../domain/kernel/index.ts'
-import { guarded, ok } from './http/envelope.ts'
+import {
+  changeOrganizationSettings,
+  OrganizationSettings,
+  organizationSettings,
+  organizations,
+  workspaces,
+} from '../domain/tenancy/index.ts'
+import { guarded, mutation, ok } from './http/envelope.ts'
+import { Id } from './http/reading-routes.ts'
+import { resourceRoutes } from './http/resource-routes.ts'
+import { tagged, versionOf } from './http/version.ts'
 
 const Workspace = Type.Object({ id: Uuid, code: Type.String(), name: Type.String() })
-const Organization = Type.Object(
+const Place = Type.Object(
   { id: Uuid, code: Type.String(), name: Type.String(), workspaces: Type.Array(Workspace) },
   { additionalProperties: false },
 )
+const Patch = Type.Partial(OrganizationSettings, { additionalProperties: false })
 
-export default async function organizations(app: FastifyInstance) {
+export default async function organizationRoutes(app: FastifyInstance) {
+  const tags = ['organizations']
   app.get(
-    '/organizations',
+    '/context',
     {
       authenticated: true,
       plane: 'control',
-      schema: {
-        tags: ['organizations'],
-        summary: 'Where this user may work',
-        response: { 200: ok(Type.Array(Organization)), ...guarded() },
-      },
+      schema: { tags, summary: 'Where this user may work', response: { 200: ok(Type.Array(Place)), ...guarded() } },
     },
     async (request) => {
       const all = await request.read((tx) =>
-        tx.any(sql.type(Organization)`
+        tx.any(sql.type(Place)`
       select o.id, o.code, o.name, coalesce((
         select jsonb_agg(jsonb_build_object('id', w.id, 'code', w.code, 'name', w.name) order by w.code)
         from res_workspaces w where w.tenant_id = o.tenant_id and w.organization_id = o.id and w.deleted_at is null), '[]') as workspaces
@@ -36,6 +45,42 @@ export default async function organizations(app: FastifyInstance) {
       return {
         data: all.filter((o) => mayWork(o.id, null)).map((o) => ({ ...o, workspaces: o.workspaces.filter((w) => mayWork(o.id, w.id)) })),
       }
+    },
+  )
+
+  await app.register(resourceRoutes(organizations, { plane: 'control' }))
+  await app.register(resourceRoutes(workspaces, { plane: 'control' }))
+
+  app.get<{ Params: { id: string } }>(
+    '/organizations/:id/settings',
+    {
+      permission: 'tenant.organization.read',
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'How an organization works',
+        params: Id,
+        response: { 200: ok(OrganizationSettings), ...guarded('not_found') },
+      },
+    },
+    async (request, reply) => tagged(reply, await request.read((tx) => organizationSettings(tx, request.params.id))),
+  )
+  app.patch<{ Params: { id: string }; Body: Static<typeof Patch> }>(
+    '/organizations/:id/settings',
+    {
+      permission: 'tenant.organization.update',
+      plane: 'control',
+      schema: {
+        tags,
+        summary: 'Change how an organization works; effective at the next request',
+        params: Id,
+        body: Patch,
+        response: { 200: ok(OrganizationSettings), ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_reference') },
+      },
+    },
+    async (request, reply) => {
+      const version = versionOf(request)
+      return tagged(reply, await request.write((tx) => changeOrganizationSettings(tx, request.params.id, version, request.body)))
     },
   )
 }

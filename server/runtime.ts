@@ -34,6 +34,7 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
 /** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
 export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
   const opened = new Map<string, Database>()
+  const listener = new Listener(config.CONTROL_DATABASE_URL)
   const jobs = new JobQueue(config.CONTROL_DATABASE_URL, { mailRetrySeconds: config.MAIL_RETRY_SECONDS })
   /** One pool a database, however many names it goes by. */
   const open = (url: string) => {
@@ -42,7 +43,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       new Database(url, {
         max: config.DATABASE_POOL_MAX,
         interceptors,
-        ...(url === config.CONTROL_DATABASE_URL ? { enqueue: jobs.enqueue } : {}),
+        ...(url === config.CONTROL_DATABASE_URL ? { enqueue: jobs.enqueue, settle: () => listener.everyoneHeard() } : {}),
       })
     opened.set(url, known)
     return known
@@ -54,7 +55,6 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     telemetry: catalog(config.TELEMETRY_CATALOG),
   }
 
-  const listener = new Listener(config.CONTROL_DATABASE_URL)
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
   const access = new AccessCache(planes.control, listener)
   const vault = new Vault(planes.control, config.MASTER_KEY)

@@ -64,17 +64,14 @@ export class AccessCache {
     this.#control = control
     this.#presence = new Presence(control)
     this.#listener = listener
-    listener.on('tenantry_access', (tenantId) => this.forget(tenantId))
+    listener.on('tenantry_access', (tenantId) => {
+      this.#generation++
+      this.#tenants.delete(tenantId)
+    })
     listener.onReconnect(() => {
       this.#generation++
       this.#tenants.clear()
     })
-  }
-
-  /** Drops what is known of a tenant; called at once by the process that made a change, by announcement in the others. */
-  forget(tenantId: string): void {
-    this.#generation++
-    this.#tenants.delete(tenantId)
   }
 
   /** Whether the session lives, and what its user may do; it counts as used now. At once when both are in memory. */

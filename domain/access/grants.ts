@@ -1,6 +1,6 @@
 // What a user was given, read whole: a decision never asks the database twice.
 import { type Static, Type } from 'typebox'
-import { type Database, nullable, oneOf, sql, systemScope, Timestamp, Uuid } from '../kernel/index.ts'
+import { type Database, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
 const Assignment = Type.Object(
@@ -49,10 +49,8 @@ export type Override = Static<typeof Override>
 const when = (column: string) =>
   sql.fragment`to_char(${sql.identifier(column.split('.'))} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
 
-/** Everything that decides about a user, in one statement; null for a user that does not exist in this tenant. */
-export async function loadGrants(control: Database, tenantId: string, userId: string): Promise<Grants | null> {
-  return control.read(systemScope(tenantId, 'access', ''), (tx) =>
-    tx.maybeOne(sql.prepared(Grants)`
+/** Reads users' grants whole; the caller adds the condition. */
+const selectGrants = sql.fragment`
     select u.id as user_id, u.email, u.name, u.kind, u.status, u.verified_at is not null as verified, u.locale, u.timezone,
       exists (select from res_user_mfa f where f.tenant_id = u.tenant_id and f.user_id = u.id and f.kind <> 'recovery' and f.confirmed_at is not null) as mfa,
       u.last_organization_id, u.last_workspace_id,
@@ -72,6 +70,17 @@ export async function loadGrants(control: Database, tenantId: string, userId: st
           'workspaces', coalesce((select jsonb_agg(w.id order by w.code) from res_workspaces w where w.tenant_id = g.tenant_id and w.organization_id = g.id and w.deleted_at is null), '[]')) order by g.code)
         from res_organizations g left join res_organization_settings s on s.tenant_id = g.tenant_id and s.organization_id = g.id
         where g.tenant_id = u.tenant_id and g.deleted_at is null), '[]') as organizations
-    from res_users u where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`),
+    from res_users u`
+
+/** Everything that decides about a user, in one statement; null for a user that does not exist in this tenant. */
+export async function loadGrants(control: Database, tenantId: string, userId: string): Promise<Grants | null> {
+  return control.read(systemScope(tenantId, 'access', ''), (tx) =>
+    tx.maybeOne(sql.prepared(Grants)`${selectGrants} where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`),
   )
 }
+
+/** Those of all users, or of some, in the order of their names. */
+export const allGrants = (tx: Tx, userIds: readonly string[] | null = null): Promise<readonly Grants[]> =>
+  tx.any(sql.type(Grants)`
+    ${selectGrants} where u.tenant_id = ${tx.tenantId} and u.deleted_at is null
+      and ${userIds ? sql.fragment`u.id = any(${sql.array([...userIds], 'uuid')})` : sql.fragment`true`} order by u.name, u.id limit 10000`)

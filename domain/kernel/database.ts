@@ -1,5 +1,6 @@
 // A database and its units of work: the only way to a connection.
 import { createPool, type DatabasePool, type DatabasePoolConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import { Type } from 'typebox'
 import type { Actor, Context, DomainEvent, Job, Queries, Scope, Tx } from './context.ts'
 import { databaseFailure } from './database-failure.ts'
 import { Failure, failure } from './errors.ts'
@@ -39,6 +40,8 @@ export interface DatabaseOptions {
   deadlineMs?: number
   /** Puts jobs into the queue, by the transaction's own connection. */
   enqueue?: (queries: Queries, jobs: readonly Job[]) => Promise<void>
+  /** Waits, after a commit that changed somebody's rights, until every process knows; only the control plane has them. */
+  settle?: () => Promise<void>
   /** Ran around each finished unit of work: metrics and the statement test hang here. */
   interceptors?: Interceptor[]
 }
@@ -46,6 +49,10 @@ export interface DatabaseOptions {
 /** Sees every tenant: for tenant resolution, the relay and the platform's own jobs, on tables whose policy allows it. */
 export const PLATFORM = 'platform' as const
 type Binding = Uuid | typeof PLATFORM
+
+/** Set by the triggers that raise a tenant's access epoch. */
+const rightsChanged = sql.prepared(Type.Object({ changed: Type.Boolean() }, { additionalProperties: false }))`
+  select coalesce(current_setting('tenantry.rights_changed', true), '') = 'on' as changed`
 
 interface Success<T> {
   value: T
@@ -62,13 +69,15 @@ export class Database {
   #waking: NodeJS.Timeout | undefined
   readonly #deadlineMs: number
   readonly #enqueue: DatabaseOptions['enqueue']
+  readonly #settle: DatabaseOptions['settle']
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new WeakMap<object, Binding>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
-  constructor(url: string, { max, deadlineMs = 40_000, enqueue, interceptors = [] }: DatabaseOptions) {
+  constructor(url: string, { max, deadlineMs = 40_000, enqueue, settle, interceptors = [] }: DatabaseOptions) {
     this.#deadlineMs = deadlineMs
     this.#enqueue = enqueue
+    this.#settle = settle
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
     this.#make = () =>
@@ -114,6 +123,7 @@ export class Database {
    */
   async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, once?: Once): Promise<T> {
     let emitted = false
+    let changedRights = false
     const value = await this.#checkout(scope.tenantId, (connection) =>
       connection.transaction(async (transaction) => {
         const events: DomainEvent[] = []
@@ -140,11 +150,13 @@ export class Database {
           await this.#enqueue(transaction, jobs)
         }
         await seal(tx, events, once ? keepAnswer(tx, once, value) : null)
+        if (this.#settle) changedRights = (await transaction.one(rightsChanged)).changed
         emitted = events.length > 0
         return value
       }, 1),
     )
     if (emitted) this.#wakeRelay()
+    if (changedRights) await this.#settle?.()
     return value
   }
 

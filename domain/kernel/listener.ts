@@ -1,25 +1,43 @@
-// One connection that listens for NOTIFY. Caches ask it whether they may be trusted.
+// One connection that listens for NOTIFY. Caches ask it whether they may be trusted, and writers whether all have heard.
 import { Client } from 'pg'
+import { newId } from './ids.ts'
 
 /** How often the connection is asked whether it lives, and how long it may take to say so. */
 const HEARTBEAT_MS = 5_000
+/** Every listener holds this advisory lock, shared: `pg_locks` thereby knows who listens, and forgets who is gone. */
+const PRESENCE = 7_403_113
+/** How often a writer looks whether somebody that it waits for has gone. */
+const LOOK_MS = 250
 
-/** Hears PostgreSQL notifications and reconnects by itself. While `up` is false, whoever relies on it must not. A host that
- * fell silent is noticed by a heartbeat: `up` is true for at most twice its interval without being so. */
+interface Waiting {
+  missing: Set<number>
+  /** Those who were named before anybody knew whom to expect. */
+  early: Set<number>
+  known: boolean
+  done: () => void
+}
+
+/**
+ * Hears PostgreSQL notifications and reconnects by itself. While `up` is false, whoever relies on it must not. A host that
+ * fell silent is noticed by a heartbeat: `up` is true for at most twice its interval without being so.
+ */
 export class Listener {
   readonly #url: string
+  readonly #heartbeatMs: number
   readonly #channels = new Map<string, ((payload: string) => void)[]>()
   readonly #onReconnect: (() => void)[] = []
+  readonly #waiting = new Map<string, Waiting>()
   #client: Client | null = null
   #closed = false
   #timer: NodeJS.Timeout | undefined
   #heartbeat: NodeJS.Timeout | undefined
-  readonly #heartbeatMs: number
   up = false
 
   constructor(url: string, heartbeatMs = HEARTBEAT_MS) {
     this.#url = url
     this.#heartbeatMs = heartbeatMs
+    this.on('tenantry_barrier', (id) => void this.#acknowledge(id))
+    this.on('tenantry_heard', (payload) => this.#heard(payload))
   }
 
   on(channel: string, heard: (payload: string) => void): void {
@@ -45,6 +63,7 @@ export class Listener {
       this.up = false
       this.#client = null
       clearInterval(this.#heartbeat)
+      for (const { done } of this.#waiting.values()) done()
       client.end().catch(() => {})
       if (!this.#closed) {
         clearTimeout(this.#timer)
@@ -60,6 +79,7 @@ export class Listener {
     try {
       await client.connect()
       for (const channel of this.#channels.keys()) await client.query(`listen ${client.escapeIdentifier(channel)}`)
+      await client.query('select pg_advisory_lock_shared($1)', [PRESENCE])
       this.#client = client
       this.up = true
       this.#heartbeat = setInterval(() => client.query('select').catch(lost), this.#heartbeatMs).unref()
@@ -69,11 +89,65 @@ export class Listener {
     }
   }
 
+  /**
+   * Returns when every process that listens has heard all that was committed before: notifications come in the order of
+   * their commits, so whoever hears the barrier has heard what went before it. A process that does not answer is waited
+   * for until it has gone, or until its own heartbeat must have told it not to trust what it remembers.
+   */
+  async everyoneHeard(): Promise<void> {
+    const client = this.#client
+    if (!client) return
+    const id = newId()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const waiting: Waiting = { missing: new Set(), early: new Set(), known: false, done: resolve }
+    this.#waiting.set(id, waiting)
+    const patience = setTimeout(resolve, 2 * this.#heartbeatMs)
+    const look = setInterval(() => void this.#expect(client, waiting, null), LOOK_MS)
+    try {
+      await this.#expect(client, waiting, id)
+      await promise
+    } finally {
+      clearTimeout(patience)
+      clearInterval(look)
+      this.#waiting.delete(id)
+    }
+  }
+
+  /** Learns who listens now; with `id` it raises the barrier in the same statement. */
+  async #expect(client: Client, waiting: Waiting, id: string | null): Promise<void> {
+    const raise = id === null ? '' : `, pg_notify('tenantry_barrier', '${id}')`
+    const result = await client
+      .query<{ pids: number[] }>(
+        `select array(select pid from pg_locks where locktype = 'advisory' and classid = 0 and objid = ${PRESENCE} and granted
+          and database = (select oid from pg_database where datname = current_database())) as pids${raise}`,
+      )
+      .catch(() => null)
+    const listening = new Set(result?.rows[0]?.pids)
+    waiting.missing = waiting.known ? waiting.missing.intersection(listening) : listening.difference(waiting.early)
+    waiting.known = true
+    if (waiting.missing.size === 0) waiting.done()
+  }
+
+  async #acknowledge(id: string): Promise<void> {
+    const client = this.#client as (Client & { processID?: number }) | null
+    await client?.query('select pg_notify($1, $2)', ['tenantry_heard', `${id} ${client.processID}`]).catch(() => {})
+  }
+
+  #heard(payload: string): void {
+    const [id = '', pid] = payload.split(' ')
+    const waiting = this.#waiting.get(id)
+    if (!waiting) return
+    waiting.early.add(Number(pid))
+    waiting.missing.delete(Number(pid))
+    if (waiting.known && waiting.missing.size === 0) waiting.done()
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     this.up = false
     clearTimeout(this.#timer)
     clearInterval(this.#heartbeat)
+    for (const { done } of this.#waiting.values()) done()
     await this.#client?.end().catch(() => {})
   }
 }

@@ -90,7 +90,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
       ...(Value.Default(row.input, structuredClone(input)) as object),
       id: newId(),
       tenant_id: tx.tenantId,
-      organization_id: tx.context.organizationId,
+      ...(row.scope === 'organization' ? { organization_id: tx.context.organizationId } : {}),
       version: 1,
       created_at: now,
       updated_at: now,

@@ -1,5 +1,6 @@
 // Makes a tenant: its row, profile, modules, seeded roles and organizations.
 import { type Database, newId, sql, systemScope, type Tx } from '../kernel/index.ts'
+import { organizations, workspaces } from './organizations.ts'
 
 export interface NewTenant {
   slug: string
@@ -71,9 +72,9 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
         insert into res_role_permissions (id, tenant_id, role_id, permission)
         select gen_random_uuid(), ${tx.tenantId}, ${roleId}, p from unnest(${sql.array([...role.permissions], 'text')}) as p`)
     }
-    const organizations = []
-    for (const organization of tenant.organizations) organizations.push(await createOrganization(tx, organization))
-    return { id, organizations, roles }
+    const places = []
+    for (const organization of tenant.organizations) places.push(await createOrganization(tx, organization))
+    return { id, organizations: places, roles }
   })
 }
 
@@ -82,22 +83,8 @@ export async function createOrganization(
   tx: Tx,
   organization: NewTenant['organizations'][number],
 ): Promise<ProvisionedTenant['organizations'][number]> {
-  const id = newId()
-  await tx.query(
-    sql.run`insert into res_organizations (id, tenant_id, code, name) values (${id}, ${tx.tenantId}, ${organization.code}, ${organization.name})`,
-  )
-  await tx.query(sql.run`
-    insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
-    values (${newId()}, ${tx.tenantId}, ${id}, ${sql.jsonb({ admin: null, manager: '10000' })})`)
-  const workspaces = organization.workspaces.map((w) => ({ id: newId(), ...w }))
-  if (workspaces.length > 0) {
-    await tx.query(sql.run`
-      insert into res_workspaces (id, tenant_id, organization_id, code, name)
-      select w.id, ${tx.tenantId}, ${id}, w.code, w.name
-      from ${sql.unnest(
-        workspaces.map((w) => [w.id, w.code, w.name]),
-        ['uuid', 'text', 'text'],
-      )} as w (id, code, name)`)
-  }
-  return { id, code: organization.code, workspaces: workspaces.map(({ id, code }) => ({ id, code })) }
+  const { id } = await organizations.create(tx, { code: organization.code, name: organization.name })
+  const made = organization.workspaces.map((workspace) => ({ ...workspace, organization_id: id }))
+  const places = made.length > 0 ? await workspaces.createMany(tx, made) : []
+  return { id, code: organization.code, workspaces: places.map(({ id, code }) => ({ id, code })) }
 }

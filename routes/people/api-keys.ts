@@ -1,7 +1,7 @@
 // Keys for programs. Everyone manages his own; whoever may, sees and ends those of others.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, lacking } from '../../domain/access/index.ts'
+import { checkContext, lacking, Pattern } from '../../domain/access/index.ts'
 import { ApiKeyInfo, apiKey, apiKeysOf, createApiKey, revokeApiKey, rotateApiKey } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
@@ -10,16 +10,13 @@ import { Id } from '../http/reading-routes.ts'
 const Create = Type.Object(
   {
     name: Name,
-    permissions: Type.Array(
-      Type.String({ minLength: 1, maxLength: 100, pattern: '^(\\*|[a-z_]+(\\.[a-z_]+)*\\.\\*|[a-z_]+(\\.[a-z_]+)+|\\*(\\.[a-z_]+)+)$' }),
-      {
-        minItems: 1,
-        maxItems: 200,
-        uniqueItems: true,
-        description: 'Codes or patterns; no more than its maker holds',
-        examples: [['erp.product.read', 'erp.party.read']],
-      },
-    ),
+    permissions: Type.Array(Pattern, {
+      minItems: 1,
+      maxItems: 200,
+      uniqueItems: true,
+      description: 'Codes or patterns; no more than its maker holds',
+      examples: [['erp.product.read', 'erp.party.read']],
+    }),
     organization_id: Type.Optional(Uuid),
     workspace_id: Type.Optional(nullable(Uuid)),
     allowed_addresses: Type.Optional(Type.Array(Type.String({ maxLength: 50 }), { maxItems: 50, examples: [['203.0.113.0/24']] })),

@@ -124,7 +124,7 @@ begin
     where exists (select from unnest(watched) as w where n.j -> w is distinct from o.j -> w)
   loop
     update tenants set access_epoch = access_epoch + 1 where id = tenant;
-    perform pg_notify('tenantry_access', tenant::text);
+    perform pg_notify('tenantry_access', tenant::text), set_config('tenantry.rights_changed', 'on', true);
   end loop;
   return null;
 end

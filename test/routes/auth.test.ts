@@ -178,7 +178,7 @@ t.test('the context is switched where one may work, and refused with the reason 
     body: { detail: 'context_forbidden' },
   })
   t.same(
-    (await bound.get('/organizations')).data.map((o: { code: string }) => o.code),
+    (await bound.get('/context')).data.map((o: { code: string }) => o.code),
     ['one'],
   )
   t.equal(

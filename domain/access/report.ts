@@ -1,0 +1,84 @@
+// Who can do what, and which rights deserve a second look.
+import { type Static, Type } from 'typebox'
+import { type Context, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { evaluate } from './evaluate.ts'
+import { allGrants } from './grants.ts'
+
+/** An account that nobody used for so long, and still has rights. */
+const DORMANT_DAYS = 90
+
+export const MatrixRow = Type.Object({
+  user_id: Uuid,
+  name: Type.String(),
+  kind: Type.String(),
+  status: Type.String(),
+  permissions: Type.Array(Type.String(), { description: 'What roles and overrides allow here' }),
+})
+
+/** Who may do what in a place, by roles and overrides; modules and access modes hold for all alike and are not in it. */
+export async function matrix(tx: Tx, registry: Iterable<string>, context: Context): Promise<Static<typeof MatrixRow>[]> {
+  const codes = [...registry].sort()
+  const now = tx.now.getTime()
+  return (await allGrants(tx)).map((grants) => ({
+    user_id: grants.user_id,
+    name: grants.name,
+    kind: grants.kind,
+    status: grants.status,
+    permissions: codes.filter((code) => evaluate(grants, code, context, now).allowed),
+  }))
+}
+
+export const Finding = Type.Object(
+  {
+    kind: oneOf([
+      'everything_everywhere',
+      'client_beyond_reading',
+      'allow_without_end',
+      'dormant_account',
+      'expired_assignment',
+      'expired_override',
+      'unused_role',
+    ]),
+    user_id: nullable(Uuid),
+    user: nullable(Type.String()),
+    role: nullable(Type.String()),
+    detail: Type.String(),
+  },
+  { additionalProperties: false },
+)
+
+/** What a security officer would ask about: dangerous rights first, unused ones after. */
+export const findings = (tx: Tx): Promise<readonly Static<typeof Finding>[]> =>
+  tx.any(sql.type(Finding)`
+    with assigned as (
+      select a.*, u.name as user_name, u.kind as user_kind, u.status, u.last_login_at, r.code,
+        array(select p.permission from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id) as permissions
+      from res_user_roles a
+      join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.deleted_at is null
+      join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id
+      where a.tenant_id = ${tx.tenantId}),
+    overridden as (
+      select o.*, u.name as user_name from res_user_permission_overrides o
+      join res_users u on u.tenant_id = o.tenant_id and u.id = o.user_id and u.deleted_at is null
+      where o.tenant_id = ${tx.tenantId})
+    select kind, user_id, "user", role, detail from (
+      select 1 as rank, 'everything_everywhere' as kind, user_id, user_name as "user", code as role, 'holds * in the whole tenant' as detail
+        from assigned where organization_id is null and '*' = any(permissions) and (expires_at is null or expires_at > now())
+      union all
+      select 2, 'client_beyond_reading', user_id, user_name, code, 'a client whose role does more than read'
+        from assigned where user_kind = 'client' and exists (select from unnest(permissions) as p where p not like '%.read')
+      union all
+      select 3, 'allow_without_end', user_id, user_name, null, permission || ' is allowed without end: ' || reason
+        from overridden where effect = 'allow' and expires_at is null
+      union all
+      select distinct 4, 'dormant_account', user_id, user_name, null::text, 'not signed in for ' || ${DORMANT_DAYS}::int || ' days or ever'
+        from assigned where status = 'active' and coalesce(last_login_at, created_at) < now() - make_interval(days => ${DORMANT_DAYS})
+      union all
+      select 5, 'expired_assignment', user_id, user_name, code, 'ended ' || expires_at::date from assigned where expires_at <= now()
+      union all
+      select 6, 'expired_override', user_id, user_name, null, permission || ' ended ' || expires_at::date from overridden where expires_at <= now()
+      union all
+      select 7, 'unused_role', null, null, code, 'nobody has it' from res_roles r
+        where r.tenant_id = ${tx.tenantId} and r.deleted_at is null
+          and not exists (select from res_user_roles a where a.tenant_id = r.tenant_id and a.role_id = r.id)
+    ) as f order by rank, "user", role, detail limit 5000`)

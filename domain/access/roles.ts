@@ -1,0 +1,127 @@
+// Roles: names for sets of permissions, the tenant's own.
+import { type Static, Type } from 'typebox'
+import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { lacking, matches } from './evaluate.ts'
+import type { Grants } from './grants.ts'
+import { requireAdministrator } from './manage.ts'
+
+/** A code, or a pattern: `erp.*` is everything under erp, `*.read` every read, `*` everything. */
+export const Pattern = Type.String({
+  minLength: 1,
+  maxLength: 100,
+  pattern: '^(\\*|[a-z_]+(\\.[a-z_]+)*\\.\\*|[a-z_]+(\\.[a-z_]+)+|\\*(\\.[a-z_]+)+)$',
+  examples: ['erp.product.read'],
+})
+const Patterns = Type.Array(Pattern, { maxItems: 500, uniqueItems: true, examples: [['erp.product.read', 'erp.party.*']] })
+
+const RoleRow = row(
+  'res_roles',
+  { code: Code, name: Name, template: nullable(Type.String()), mfa_required: Type.Boolean() },
+  { scope: 'tenant', derived: ['template', 'mfa_required'] },
+)
+export const Role = Type.Object({ ...RoleRow.schema.properties, permissions: Type.Array(Type.String()) }, { additionalProperties: false })
+export type Role = RowOf<typeof RoleRow> & { permissions: string[] }
+export const NewRole = Type.Object({ ...RoleRow.input.properties, permissions: Patterns }, { additionalProperties: false })
+export const RolePatch = Type.Partial(Type.Object({ ...RoleRow.patch.properties, permissions: Patterns }), { additionalProperties: false })
+
+const Held = Type.Object({ role_id: Type.String(), permissions: Type.Array(Type.String()) }, { additionalProperties: false })
+
+async function permissionsOf(tx: Tx, ids: readonly string[]): Promise<string[][]> {
+  const held = await tx.any(sql.prepared(Held)`
+    select role_id, array_agg(permission order by permission) as permissions from res_role_permissions
+    where tenant_id = ${tx.tenantId} and role_id = any(${sql.array([...ids], 'uuid')}) group by role_id`)
+  const byRole = new Map(held.map((h) => [h.role_id, h.permissions]))
+  return ids.map((id) => byRole.get(id) ?? [])
+}
+
+const permissions: Expansion = {
+  schema: () => Type.Array(Type.String()),
+  load: (tx, rows) =>
+    permissionsOf(
+      tx,
+      rows.map((r) => r.id as string),
+    ),
+}
+
+const rows = resource(RoleRow, {
+  module: null,
+  permission: 'rbac.role',
+  filter: ['code', 'name', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+  expand: { permissions },
+})
+export const roleList = rows.spec
+
+export async function role(tx: Tx, id: string): Promise<Role> {
+  const found = await rows.get(tx, id)
+  const [held] = await permissionsOf(tx, [id])
+  return { ...found, permissions: held! }
+}
+
+/** Refuses with `invalid_value` what covers no permission of any endpoint, and with `grant_exceeds` what the grantor does not hold everywhere. */
+function requireGrantable(tx: Tx, grantor: Grants, registry: Iterable<string>, patterns: readonly string[]): void {
+  const codes = [...registry]
+  const idle = patterns.filter((pattern) => !codes.some((code) => matches(pattern, code)))
+  if (idle.length > 0)
+    throw failure('invalid_value', { path: '/permissions', rule: 'registry', message: 'covers no endpoint', permissions: idle })
+  const missing = lacking(grantor, patterns, { organizationId: null, workspaceId: null }, codes, tx.now.getTime())
+  if (missing.length > 0) throw failure('grant_exceeds', { permissions: missing.slice(0, 20) })
+}
+
+async function setPermissions(tx: Tx, roleId: string, patterns: readonly string[]): Promise<void> {
+  const wanted = sql.array([...patterns], 'text')
+  await tx.query(sql.run`
+    delete from res_role_permissions where tenant_id = ${tx.tenantId} and role_id = ${roleId} and permission <> all (${wanted})`)
+  await tx.query(sql.run`
+    insert into res_role_permissions (id, tenant_id, role_id, permission)
+    select p.id, ${tx.tenantId}, ${roleId}, p.permission from ${sql.unnest(
+      patterns.map((pattern) => [newId(), pattern]),
+      ['uuid', 'text'],
+    )} as p (id, permission)
+    on conflict (tenant_id, role_id, permission) do nothing`)
+}
+
+/** Makes a role of what its maker holds. Throws `already_exists`, `grant_exceeds`, `invalid_value`. */
+export async function createRole(tx: Tx, grantor: Grants, registry: Iterable<string>, input: Static<typeof NewRole>): Promise<Role> {
+  const { permissions: patterns, ...own } = input as { permissions: string[] }
+  requireGrantable(tx, grantor, registry, patterns)
+  const made = await rows.create(tx, own)
+  await setPermissions(tx, made.id, patterns)
+  return { ...made, permissions: [...patterns].sort() }
+}
+
+/**
+ * Changes a role; of two who change one version, one is told. What it gains its editor must hold; what it loses it may not
+ * be the last to hold. Throws `version_conflict`, `grant_exceeds`, `last_administrator`.
+ */
+export async function updateRole(
+  tx: Tx,
+  grantor: Grants,
+  registry: Iterable<string>,
+  id: string,
+  version: number,
+  patch: Static<typeof RolePatch>,
+): Promise<Role> {
+  const { permissions: patterns, ...own } = patch as { permissions?: string[] }
+  await rows.update(tx, id, version, own) // locks the role: what is read from here on is what is changed
+  if (patterns) {
+    const [before] = await permissionsOf(tx, [id])
+    requireGrantable(
+      tx,
+      grantor,
+      registry,
+      patterns.filter((pattern) => !before!.includes(pattern)),
+    )
+    await setPermissions(tx, id, patterns)
+    await requireAdministrator(tx)
+  }
+  return role(tx, id)
+}
+
+/** Deletes a role that nobody has. Throws `in_use` with how many have it. */
+export async function deleteRole(tx: Tx, id: string, version: number): Promise<void> {
+  await rows.softDelete(tx, id, version) // locks the role: whoever gives it now waits, and finds it gone
+  const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
+    select count(*) as n from res_user_roles where tenant_id = ${tx.tenantId} and role_id = ${id}`)
+  if (n > 0) throw failure('in_use', { assignments: n })
+}

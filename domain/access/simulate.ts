@@ -1,0 +1,129 @@
+// What would change if …, answered without changing anything.
+import { type Static, Type } from 'typebox'
+import { type Context, failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { checkContext, evaluate } from './evaluate.ts'
+import { allGrants, type Grants } from './grants.ts'
+import { Pattern } from './roles.ts'
+
+const Scope = {
+  organization_id: Type.Optional(nullable(Uuid)),
+  workspace_id: Type.Optional(nullable(Uuid)),
+  expires_at: Type.Optional(nullable(Timestamp)),
+}
+const RoleCode = Type.String({ minLength: 1, maxLength: 64, examples: ['operator'] })
+
+export const Proposal = Type.Object(
+  {
+    assign: Type.Optional(Type.Object({ user_id: Uuid, role: RoleCode, ...Scope }, { additionalProperties: false })),
+    withdraw: Type.Optional(Type.Object({ user_id: Uuid, assignment_id: Uuid }, { additionalProperties: false })),
+    override: Type.Optional(
+      Type.Object({ user_id: Uuid, permission: Pattern, effect: oneOf(['allow', 'deny']), ...Scope }, { additionalProperties: false }),
+    ),
+    remove_override: Type.Optional(Type.Object({ user_id: Uuid, override_id: Uuid }, { additionalProperties: false })),
+    role: Type.Optional(
+      Type.Object(
+        {
+          role: RoleCode,
+          permissions: Type.Array(Pattern, { maxItems: 500, uniqueItems: true, description: 'What it would hold instead' }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  {
+    additionalProperties: false,
+    minProperties: 1,
+    maxProperties: 1,
+    examples: [{ role: { role: 'operator', permissions: ['*.read'] } }],
+  },
+)
+export type Proposal = Static<typeof Proposal>
+
+const Place = { permission: Type.String(), organization_id: nullable(Uuid), workspace_id: nullable(Uuid) }
+export const Effect = Type.Object({
+  user_id: Uuid,
+  name: Type.String(),
+  gained: Type.Array(Type.Object(Place)),
+  lost: Type.Array(Type.Object(Place)),
+})
+
+const RoleRow = Type.Object(
+  { code: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean() },
+  { additionalProperties: false },
+)
+
+async function roleByCode(tx: Tx, code: string): Promise<Static<typeof RoleRow>> {
+  const found = await tx.maybeOne(sql.prepared(RoleRow)`
+    select r.code, r.mfa_required, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
+    from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${code} and r.deleted_at is null`)
+  if (!found) throw failure('invalid_reference', { path: '/role', role: code })
+  return found
+}
+
+/** The grants as they would be. */
+type Change = (grants: Grants) => Grants
+
+const NOT_YET = '00000000-0000-0000-0000-000000000000'
+const scopeOf = (given: { organization_id?: string | null; workspace_id?: string | null; expires_at?: string | null }) => ({
+  organization_id: given.organization_id ?? null,
+  workspace_id: given.workspace_id ?? null,
+  expires_at: given.expires_at ?? null,
+})
+
+async function changeOf(tx: Tx, proposal: Proposal): Promise<{ userIds: string[] | null; change: Change }> {
+  const { assign, withdraw, override, remove_override: removed, role } = proposal
+  if (assign) {
+    const { code, ...held } = await roleByCode(tx, assign.role)
+    const added = { id: NOT_YET, role: code, ...held, ...scopeOf(assign) }
+    return { userIds: [assign.user_id], change: (g) => ({ ...g, assignments: [...g.assignments, added] }) }
+  }
+  if (withdraw) {
+    return {
+      userIds: [withdraw.user_id],
+      change: (g) => ({ ...g, assignments: g.assignments.filter((a) => a.id !== withdraw.assignment_id) }),
+    }
+  }
+  if (override) {
+    const added = { id: NOT_YET, permission: override.permission, effect: override.effect, reason: 'simulated', ...scopeOf(override) }
+    return { userIds: [override.user_id], change: (g) => ({ ...g, overrides: [...g.overrides, added] }) }
+  }
+  if (removed) {
+    return { userIds: [removed.user_id], change: (g) => ({ ...g, overrides: g.overrides.filter((o) => o.id !== removed.override_id) }) }
+  }
+  const { code } = await roleByCode(tx, role!.role)
+  const change: Change = (g) => ({
+    ...g,
+    assignments: g.assignments.map((a) => (a.role === code ? { ...a, permissions: role!.permissions } : a)),
+  })
+  return { userIds: null, change }
+}
+
+/** Every place of a tenant that a user could work in. */
+const placesOf = (grants: Grants): Context[] =>
+  grants.organizations.flatMap(({ id, workspaces }) => [null, ...workspaces].map((workspaceId) => ({ organizationId: id, workspaceId })))
+
+const allowedIn = (grants: Grants, place: Context, codes: readonly string[], now: number): Set<string> =>
+  checkContext(grants, place, now) === 'ok' ? new Set(codes.filter((code) => evaluate(grants, code, place, now).allowed)) : new Set()
+
+/**
+ * Whom a change would give or take what, in every place where he may or could then work. Throws `invalid_reference` for
+ * a role, `not_found` for a user that is not there.
+ */
+export async function simulate(tx: Tx, registry: Iterable<string>, proposal: Proposal): Promise<Static<typeof Effect>[]> {
+  const { userIds, change } = await changeOf(tx, proposal)
+  const codes = [...registry].sort()
+  const now = tx.now.getTime()
+  const concerned = await allGrants(tx, userIds)
+  if (userIds && concerned.length === 0) throw failure('not_found')
+  return concerned.flatMap((before) => {
+    const after = change(before)
+    const differences = placesOf(before).map((place) => {
+      const [had, has] = [allowedIn(before, place, codes, now), allowedIn(after, place, codes, now)]
+      const at = (permission: string) => ({ permission, organization_id: place.organizationId, workspace_id: place.workspaceId })
+      return { gained: [...has.difference(had)].map(at), lost: [...had.difference(has)].map(at) }
+    })
+    const gained = differences.flatMap((d) => d.gained)
+    const lost = differences.flatMap((d) => d.lost)
+    return gained.length + lost.length > 0 ? [{ user_id: before.user_id, name: before.name, gained, lost }] : []
+  })
+}

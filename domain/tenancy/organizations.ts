@@ -1,0 +1,124 @@
+// The places where a tenant works.
+import { type Static, Type } from 'typebox'
+import { Code, failure, Name, newId, nullable, Price, type Resource, resource, row, sql, type Tx, Uuid, Version } from '../kernel/index.ts'
+
+export const Organization = row(
+  'res_organizations',
+  {
+    code: Code,
+    name: Name,
+    currency: Type.String({ pattern: '^[A-Z]{3}$', default: 'EUR', description: 'ISO 4217 code', examples: ['EUR'] }),
+  },
+  { scope: 'tenant' },
+)
+
+const organizationRows = resource(Organization, {
+  module: null,
+  permission: 'tenant.organization',
+  search: ['code', 'name'],
+  filter: ['code', 'name', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+})
+
+/** Seeded approval: administrators without limit, managers up to ten thousand in the organization's currency. */
+const APPROVAL_LIMITS = { admin: null, manager: '10000' }
+
+async function createMany(tx: Tx, inputs: readonly object[]) {
+  const made = await organizationRows.createMany(tx, inputs)
+  await tx.query(sql.run`
+    insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
+    select s.id, ${tx.tenantId}, s.organization_id, ${sql.jsonb(APPROVAL_LIMITS)}
+    from ${sql.unnest(
+      made.map((organization) => [newId(), organization.id]),
+      ['uuid', 'uuid'],
+    )} as s (id, organization_id)`)
+  return made
+}
+
+/** Organizations; each is made with its settings, and the last one stays. */
+export const organizations: typeof organizationRows = {
+  ...organizationRows,
+  createMany,
+  create: async (tx, input) => (await createMany(tx, [input]))[0]!,
+  softDelete: async (tx, id, version) => {
+    // The tenant's row serializes two who delete the last two at once.
+    await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+    await organizationRows.softDelete(tx, id, version)
+    const left = await tx.exists(sql.run`select 1 from res_organizations where tenant_id = ${tx.tenantId} and deleted_at is null`)
+    if (!left) throw failure('in_use', { reason: 'a tenant has one organization at least' })
+  },
+}
+
+export const Workspace = row('res_workspaces', { organization_id: Uuid, code: Code, name: Name }, { scope: 'tenant' })
+
+const workspaceRows = resource(Workspace, {
+  module: null,
+  permission: 'tenant.workspace',
+  filter: ['organization_id', 'code', 'name', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+  references: { organization_id: () => Organization },
+})
+
+/** Workspaces; one does not move to another organization, because roles and records name both. */
+export const workspaces: Resource<typeof Workspace.properties> = {
+  ...workspaceRows,
+  update: async (tx, id, version, patch) => {
+    const { organization_id: to } = patch as { organization_id?: string }
+    if (to && (await workspaceRows.get(tx, id)).organization_id !== to) {
+      throw failure('invalid_value', {
+        path: '/organization_id',
+        rule: 'fixed',
+        message: 'stays what it was: make a workspace there instead',
+      })
+    }
+    return workspaceRows.update(tx, id, version, patch)
+  },
+}
+
+export const OrganizationSettings = Type.Object(
+  {
+    workspace_required: Type.Boolean({ description: 'Nobody works here without choosing a workspace' }),
+    approval_limits: Type.Record(Type.String(), nullable(Price), {
+      description: 'Role code → the largest amount that it may approve; null is without limit',
+      examples: [{ admin: null, manager: '10000' }],
+    }),
+    over_receipt_tolerance: Type.String({
+      pattern: '^(0(\\.\\d{1,6})?|1(\\.0{1,6})?)$',
+      description: 'Share of the ordered quantity that may come on top: 0.1 is ten per cent',
+      examples: ['0.1'],
+    }),
+    mfa_required: Type.Boolean({ description: 'Whoever works here needs a second factor' }),
+    version: Version,
+  },
+  { additionalProperties: false },
+)
+export type OrganizationSettings = Static<typeof OrganizationSettings>
+
+/** Throws `not_found`. */
+export async function organizationSettings(tx: Tx, organizationId: string): Promise<OrganizationSettings> {
+  await organizations.get(tx, organizationId)
+  return tx.one(sql.prepared(OrganizationSettings)`
+    select workspace_required, approval_limits, trim_scale(over_receipt_tolerance)::text as over_receipt_tolerance, mfa_required, version
+    from res_organization_settings where tenant_id = ${tx.tenantId} and organization_id = ${organizationId}`)
+}
+
+/** Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`. */
+export async function changeOrganizationSettings(
+  tx: Tx,
+  organizationId: string,
+  version: number,
+  patch: Partial<OrganizationSettings>,
+): Promise<OrganizationSettings> {
+  const current = await organizationSettings(tx, organizationId)
+  const next = { ...current, ...patch }
+  const codes = Object.keys(next.approval_limits)
+  const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
+    select count(*) as n from res_roles where tenant_id = ${tx.tenantId} and code = any(${sql.array(codes, 'text')}) and deleted_at is null`)
+  if (n !== codes.length) throw failure('invalid_reference', { path: '/approval_limits' })
+  const { rowCount } = await tx.query(sql.run`
+    update res_organization_settings set workspace_required = ${next.workspace_required}, approval_limits = ${sql.jsonb(next.approval_limits)},
+      over_receipt_tolerance = ${next.over_receipt_tolerance}::numeric, mfa_required = ${next.mfa_required}, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and version = ${version}`)
+  if (rowCount === 0) throw failure('version_conflict', { current: await organizationSettings(tx, organizationId) })
+  return organizationSettings(tx, organizationId)
+}
