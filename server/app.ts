@@ -27,7 +27,6 @@ import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
 import internal from '../routes/internal.ts'
 import menu from '../routes/menu.ts'
-import organizations from '../routes/organizations.ts'
 import account from '../routes/people/account.ts'
 import apiKeys from '../routes/people/api-keys.ts'
 import auth from '../routes/people/auth.ts'
@@ -36,7 +35,10 @@ import passkeys from '../routes/people/passkeys.ts'
 import securityPolicy from '../routes/people/security-policy.ts'
 import sso from '../routes/people/sso.ts'
 import users from '../routes/people/users.ts'
-import rbac from '../routes/rbac.ts'
+import explain from '../routes/rights/explain.ts'
+import organizations from '../routes/rights/organizations.ts'
+import rightsReport from '../routes/rights/report.ts'
+import roles from '../routes/rights/roles.ts'
 import telemetry from '../routes/telemetry.ts'
 import type { Log } from './log.ts'
 
@@ -94,7 +96,9 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(internal)
       await api.register(organizations)
       await api.register(menu)
-      await api.register(rbac)
+      await api.register(explain)
+      await api.register(roles)
+      await api.register(rightsReport)
       await api.register(resourceRoutes(parties))
       await api.register(resourceRoutes(uoms))
       await api.register(resourceRoutes(uomConversions))

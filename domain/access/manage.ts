@@ -98,7 +98,7 @@ export async function requireHeld(
 ): Promise<string> {
   const found = await tx.maybeOne(sql.prepared(RoleRow)`
     select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
-    from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null for key share of r`)
+    from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null for share of r`)
   if (!found) throw failure('invalid_reference', { path, role })
   const missing = lacking(grantor, found.permissions, scope, registry, tx.now.getTime())
   if (missing.length > 0) throw failure('grant_exceeds', { role, permissions: missing.slice(0, 20) })

@@ -13,6 +13,9 @@ function csvField(value: unknown): string {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
+/** One line of a table, as RFC 4180 wants it. */
+export const csvLine = (values: readonly unknown[]): string => `${values.map(csvField).join(',')}\r\n`
+
 /** Answers a list as the contract says; with `Accept: text/csv` as CSV, page after page, so memory stays flat. */
 export async function replyList(
   request: FastifyRequest,
@@ -35,9 +38,9 @@ export async function replyList(
     query.expand = [] // a table has no rows within rows
     const first = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE })) // errors come before the stream
     async function* lines() {
-      yield `${names.join(',')}\r\n`
+      yield csvLine(names)
       for (let page = first; ; page = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE, after: page.next! }))) {
-        yield page.rows.map((r) => `${names.map((name) => csvField((r as Record<string, unknown>)[name])).join(',')}\r\n`).join('')
+        yield page.rows.map((r) => csvLine(names.map((name) => (r as Record<string, unknown>)[name]))).join('')
         if (!page.next) return
       }
     }

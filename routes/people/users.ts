@@ -1,7 +1,7 @@
 // The people of a tenant, for its administrators.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { AssignmentInfo, assignmentsOf, grantRoles, withdrawRole } from '../../domain/access/index.ts'
+import { grantRoles } from '../../domain/access/index.ts'
 import {
   eraseUser,
   inviteAgain,
@@ -20,29 +20,21 @@ import {
   userLifecycle,
   userList,
 } from '../../domain/identity/index.ts'
-import { Name, nullable, oneOf, Timestamp, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
+import { Name, nullable, oneOf, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
 import { lifetimesOf } from '../http/session-reply.ts'
 import { tagged, versionOf } from '../http/version.ts'
+import { Assignment } from '../rights/roles.ts'
 
-const Role = Type.Object(
-  {
-    role: Type.String({ minLength: 1, maxLength: 64, description: 'Code of the role', examples: ['operator'] }),
-    organization_id: Type.Optional(nullable(Uuid)),
-    workspace_id: Type.Optional(nullable(Uuid)),
-    expires_at: Type.Optional(nullable(Timestamp)),
-  },
-  { additionalProperties: false, description: 'Without an organization it holds in all of them' },
-)
 const Invite = Type.Object(
   {
     email: Type.String({ minLength: 3, maxLength: 254, examples: ['ana@example.com'] }),
     name: Name,
     kind: Type.Optional(oneOf(KINDS)),
     locale: Type.Optional(nullable(oneOf(LOCALES))),
-    roles: Type.Optional(Type.Array(Role, { maxItems: 50 })),
+    roles: Type.Optional(Type.Array(Assignment, { maxItems: 50 })),
   },
   { additionalProperties: false },
 )
@@ -154,67 +146,6 @@ export default async function users(app: FastifyInstance) {
     async (request, reply) => {
       const version = versionOf(request)
       await request.write((tx) => eraseUser(tx, request.params.id, version))
-      return reply.status(204).send()
-    },
-  )
-
-  app.get<{ Params: { id: string } }>(
-    '/users/:id/roles',
-    {
-      permission: 'rbac.assignment.read',
-      plane,
-      schema: {
-        tags,
-        summary: 'The roles of a user, and where they hold',
-        params: Id,
-        response: { 200: ok(Type.Array(AssignmentInfo)), ...guarded('not_found') },
-      },
-    },
-    async (request) => ({
-      data: await request.read(async (tx) => {
-        await get(tx, request.params.id)
-        return assignmentsOf(tx, request.params.id)
-      }),
-    }),
-  )
-  app.post<{ Params: { id: string }; Body: Static<typeof Role> }>(
-    '/users/:id/roles',
-    {
-      permission: 'rbac.assignment.create',
-      plane,
-      schema: {
-        tags,
-        summary: 'Give a role; only what one holds oneself',
-        params: Id,
-        body: Role,
-        response: { 201: ok(Type.Array(AssignmentInfo)), ...mutation('not_found', 'already_exists', 'invalid_reference', 'grant_exceeds') },
-      },
-    },
-    async (request, reply) => {
-      const { id } = request.params
-      const data = await request.write(async (tx) => {
-        await get(tx, id)
-        await grantRoles(tx, request.grants, registry(), id, [request.body])
-        return assignmentsOf(tx, id)
-      })
-      reply.status(201)
-      return { data }
-    },
-  )
-  app.delete<{ Params: { id: string; assignment: string } }>(
-    '/users/:id/roles/:assignment',
-    {
-      permission: 'rbac.assignment.delete',
-      plane,
-      schema: {
-        tags,
-        summary: 'Take a role back; it is gone at the next request',
-        params: Type.Object({ id: Uuid, assignment: Uuid }),
-        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator') },
-      },
-    },
-    async (request, reply) => {
-      await request.write((tx) => withdrawRole(tx, request.params.id, request.params.assignment))
       return reply.status(204).send()
     },
   )

@@ -1,19 +1,19 @@
 // Organizations and workspaces: where one may work, and, for those who may, all of them.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext } from '../domain/access/index.ts'
-import { sql, Uuid } from '../domain/kernel/index.ts'
+import { checkContext } from '../../domain/access/index.ts'
+import { sql, Uuid } from '../../domain/kernel/index.ts'
 import {
   changeOrganizationSettings,
   OrganizationSettings,
   organizationSettings,
   organizations,
   workspaces,
-} from '../domain/tenancy/index.ts'
-import { guarded, mutation, ok } from './http/envelope.ts'
-import { Id } from './http/reading-routes.ts'
-import { resourceRoutes } from './http/resource-routes.ts'
-import { tagged, versionOf } from './http/version.ts'
+} from '../../domain/tenancy/index.ts'
+import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Id } from '../http/reading-routes.ts'
+import { resourceRoutes } from '../http/resource-routes.ts'
+import { tagged, versionOf } from '../http/version.ts'
 
 const Workspace = Type.Object({ id: Uuid, code: Type.String(), name: Type.String() })
 const Place = Type.Object(

@@ -1,7 +1,7 @@
 import t from 'tap'
-import { assignRole, override, withdrawRole } from '../../domain/access/index.ts'
-import { sql } from '../../domain/kernel/index.ts'
-import { eventually, testApp } from '../support/app.ts'
+import { assignRole, override, withdrawRole } from '../../../domain/access/index.ts'
+import { sql } from '../../../domain/kernel/index.ts'
+import { eventually, testApp } from '../../support/app.ts'
 
 const { tenant, runtime, request } = await testApp(t)
 const { control } = runtime.services.planes

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { explain } from '../domain/access/index.ts'
-import { failure, nullable, Uuid } from '../domain/kernel/index.ts'
-import { guarded, ok } from './http/envelope.ts'
+import { explain } from '../../domain/access/index.ts'
+import { failure, nullable, Uuid } from '../../domain/kernel/index.ts'
+import { guarded, ok } from '../http/envelope.ts'
 
 const Question = Type.Object(
   {
@@ -31,7 +31,7 @@ const Answer = Type.Object({
   ),
 })
 
-export default async function rbac(app: FastifyInstance) {
+export default async function explainRoutes(app: FastifyInstance) {
   const { access } = app.services
   app.get<{ Querystring: Static<typeof Question> }>(
     '/rbac/explain',

@@ -1,0 +1,69 @@
+// Who can do what, what would change if …, and which rights deserve a second look.
+import type { FastifyInstance } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { Effect, Finding, findings, MatrixRow, matrix, Proposal, simulate } from '../../domain/access/index.ts'
+import { Uuid } from '../../domain/kernel/index.ts'
+import { guarded, mutation, ok } from '../http/envelope.ts'
+import { csvLine } from '../http/list-reply.ts'
+
+const Where = Type.Object({ organization_id: Type.Optional(Uuid), workspace_id: Type.Optional(Uuid) }, { additionalProperties: false })
+
+export default async function report(app: FastifyInstance) {
+  const tags = ['rights']
+  const plane = 'control' as const
+
+  app.get<{ Querystring: Static<typeof Where> }>(
+    '/rbac/matrix',
+    {
+      permission: 'rbac.matrix.read',
+      plane,
+      schema: {
+        tags,
+        summary: 'Who can do what here, or in another place; as CSV with `Accept: text/csv`',
+        querystring: Where,
+        response: { 200: ok(Type.Array(MatrixRow)), ...guarded() },
+      },
+    },
+    async (request, reply) => {
+      const { organization_id, workspace_id } = request.query
+      const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      const rows = await request.read((tx) => matrix(tx, app.permissions.keys(), context))
+      if (request.headers.accept !== 'text/csv') return { data: rows }
+      const codes = [...app.permissions.keys()].sort()
+      const lines = rows.map(({ name, kind, status, permissions }) => {
+        const held = new Set(permissions)
+        return csvLine([name, kind, status, ...codes.map((code) => (held.has(code) ? 'yes' : ''))])
+      })
+      return reply
+        .type('text/csv; charset=utf-8')
+        .header('content-disposition', 'attachment; filename="matrix.csv"')
+        .send(csvLine(['name', 'kind', 'status', ...codes]) + lines.join(''))
+    },
+  )
+
+  app.post<{ Body: Proposal }>(
+    '/rbac/simulate',
+    {
+      permission: 'rbac.simulate.read',
+      allowReadOnly: true,
+      plane,
+      schema: {
+        tags,
+        summary: 'What would change if …: who would gain and lose what, where; nothing is changed',
+        body: Proposal,
+        response: { 200: ok(Type.Array(Effect)), ...mutation('not_found', 'invalid_reference') },
+      },
+    },
+    async (request) => ({ data: await request.read((tx) => simulate(tx, app.permissions.keys(), request.body)) }),
+  )
+
+  app.get(
+    '/rbac/findings',
+    {
+      permission: 'rbac.finding.read',
+      plane,
+      schema: { tags, summary: 'Dangerous and unused rights', response: { 200: ok(Type.Array(Finding)), ...guarded() } },
+    },
+    async (request) => ({ data: await request.read(findings) }),
+  )
+}

@@ -1,0 +1,278 @@
+// Roles, who has them, and the exceptions.
+import type { FastifyInstance } from 'fastify'
+import { type Static, Type } from 'typebox'
+import {
+  AssignmentInfo,
+  addOverride,
+  assignmentsOf,
+  createRole,
+  deleteRole,
+  grantRoles,
+  grantRoleToMany,
+  moveUsers,
+  NewOverride,
+  NewRole,
+  OverrideInfo,
+  overridesOf,
+  Role,
+  RolePatch,
+  removeOverride,
+  role,
+  roleList,
+  updateRole,
+  withdrawRole,
+} from '../../domain/access/index.ts'
+import { userLifecycle } from '../../domain/identity/index.ts'
+import { nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
+import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Id, readingRoutes } from '../http/reading-routes.ts'
+import { tagged, versionOf } from '../http/version.ts'
+
+export const Assignment = Type.Object(
+  {
+    role: Type.String({ minLength: 1, maxLength: 64, description: 'Code of the role', examples: ['operator'] }),
+    organization_id: Type.Optional(nullable(Uuid)),
+    workspace_id: Type.Optional(nullable(Uuid)),
+    expires_at: Type.Optional(nullable(Timestamp)),
+  },
+  { additionalProperties: false, description: 'Without an organization it holds in all of them' },
+)
+const UserIds = Type.Array(Uuid, { minItems: 1, maxItems: 1000, uniqueItems: true })
+const Many = Type.Object({ user_ids: UserIds, ...Assignment.properties }, { additionalProperties: false })
+const Place = Type.Object({ organization_id: Uuid, workspace_id: Type.Optional(nullable(Uuid)) }, { additionalProperties: false })
+const Move = Type.Object({ user_ids: UserIds, from: Place, to: Place }, { additionalProperties: false })
+const OfUser = Type.Object({ id: Uuid, assignment: Uuid })
+
+const contextOf = ({ organization_id, workspace_id }: Static<typeof Place>) => ({
+  organizationId: organization_id,
+  workspaceId: workspace_id ?? null,
+})
+
+export default async function roles(app: FastifyInstance) {
+  const tags = ['rights']
+  const plane = 'control' as const
+  const registry = () => app.permissions.keys()
+  const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference'] as const
+
+  await app.register(readingRoutes({ module: null, permission: 'rbac.role', plane, list: roleList, schema: Role, get: role }), {
+    prefix: '/rbac',
+  })
+  app.post<{ Body: Static<typeof NewRole> }>(
+    '/rbac/roles',
+    {
+      permission: 'rbac.role.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Make a role of what one holds oneself',
+        body: NewRole,
+        response: { 201: ok(Role), ...mutation(...refusals) },
+      },
+    },
+    async (request, reply) => {
+      const made = await request.write((tx) => createRole(tx, request.grants, registry(), request.body))
+      reply.status(201).header('location', `/api/v1/rbac/roles/${made.id}`)
+      return tagged(reply, made)
+    },
+  )
+  app.patch<{ Params: { id: string }; Body: Static<typeof RolePatch> }>(
+    '/rbac/roles/:id',
+    {
+      permission: 'rbac.role.update',
+      plane,
+      schema: {
+        tags,
+        summary: 'Change a role, for everybody who has it, at the next request',
+        params: Id,
+        body: RolePatch,
+        response: { 200: ok(Role), ...mutation('not_found', 'version_required', 'version_conflict', 'last_administrator', ...refusals) },
+      },
+    },
+    async (request, reply) => {
+      const version = versionOf(request)
+      return tagged(
+        reply,
+        await request.write((tx) => updateRole(tx, request.grants, registry(), request.params.id, version, request.body)),
+      )
+    },
+  )
+  app.delete<{ Params: { id: string } }>(
+    '/rbac/roles/:id',
+    {
+      permission: 'rbac.role.delete',
+      plane,
+      schema: {
+        tags,
+        summary: 'Delete a role that nobody has',
+        params: Id,
+        response: { 204: Type.Null(), ...mutation('not_found', 'version_required', 'version_conflict', 'in_use') },
+      },
+    },
+    async (request, reply) => {
+      const version = versionOf(request)
+      await request.write((tx) => deleteRole(tx, request.params.id, version))
+      return reply.status(204).send()
+    },
+  )
+
+  app.get<{ Params: { id: string } }>(
+    '/users/:id/roles',
+    {
+      permission: 'rbac.assignment.read',
+      plane,
+      schema: {
+        tags,
+        summary: 'The roles of a user, and where they hold',
+        params: Id,
+        response: { 200: ok(Type.Array(AssignmentInfo)), ...guarded('not_found') },
+      },
+    },
+    async (request) => ({
+      data: await request.read(async (tx) => {
+        await userLifecycle.get(tx, request.params.id)
+        return assignmentsOf(tx, request.params.id)
+      }),
+    }),
+  )
+  app.post<{ Params: { id: string }; Body: Static<typeof Assignment> }>(
+    '/users/:id/roles',
+    {
+      permission: 'rbac.assignment.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Give a role; only what one holds oneself',
+        params: Id,
+        body: Assignment,
+        response: { 201: ok(Type.Array(AssignmentInfo)), ...mutation('not_found', ...refusals) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params
+      const data = await request.write(async (tx) => {
+        await userLifecycle.get(tx, id)
+        await grantRoles(tx, request.grants, registry(), id, [request.body])
+        return assignmentsOf(tx, id)
+      })
+      reply.status(201)
+      return { data }
+    },
+  )
+  app.delete<{ Params: Static<typeof OfUser> }>(
+    '/users/:id/roles/:assignment',
+    {
+      permission: 'rbac.assignment.delete',
+      plane,
+      schema: {
+        tags,
+        summary: 'Take a role back; it is gone at the next request',
+        params: OfUser,
+        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator') },
+      },
+    },
+    async (request, reply) => {
+      await request.write((tx) => withdrawRole(tx, request.params.id, request.params.assignment))
+      return reply.status(204).send()
+    },
+  )
+  app.post<{ Body: Static<typeof Many> }>(
+    '/rbac/assignments/bulk',
+    {
+      permission: 'rbac.assignment.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Give one role to up to a thousand users, all or nothing; who has it there keeps it',
+        body: Many,
+        response: { 200: ok(Type.Object({ given: Type.Integer() })), ...mutation('grant_exceeds', 'invalid_reference') },
+      },
+    },
+    async (request) => {
+      const { user_ids, ...assignment } = request.body
+      return { data: { given: await request.write((tx) => grantRoleToMany(tx, request.grants, registry(), user_ids, assignment)) } }
+    },
+  )
+  app.post<{ Body: Static<typeof Move> }>(
+    '/rbac/assignments/move',
+    {
+      permission: 'rbac.assignment.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Move people, with their roles, from one organization or workspace to another',
+        body: Move,
+        response: { 200: ok(Type.Object({ moved: Type.Integer() })), ...mutation('grant_exceeds', 'invalid_reference') },
+      },
+    },
+    async (request) => {
+      const { user_ids, from, to } = request.body
+      return {
+        data: { moved: await request.write((tx) => moveUsers(tx, request.grants, registry(), user_ids, contextOf(from), contextOf(to))) },
+      }
+    },
+  )
+
+  app.get<{ Params: { id: string } }>(
+    '/users/:id/overrides',
+    {
+      permission: 'rbac.override.read',
+      plane,
+      schema: {
+        tags,
+        summary: 'The exceptions of a user',
+        params: Id,
+        response: { 200: ok(Type.Array(OverrideInfo)), ...guarded('not_found') },
+      },
+    },
+    async (request) => ({
+      data: await request.read(async (tx) => {
+        await userLifecycle.get(tx, request.params.id)
+        return overridesOf(tx, request.params.id)
+      }),
+    }),
+  )
+  app.post<{ Params: { id: string }; Body: NewOverride }>(
+    '/users/:id/overrides',
+    {
+      permission: 'rbac.override.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Allow or deny one permission to one user: the last word over his roles',
+        params: Id,
+        body: NewOverride,
+        response: {
+          201: ok(Type.Array(OverrideInfo)),
+          ...mutation('not_found', 'grant_exceeds', 'invalid_reference', 'last_administrator'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params
+      const data = await request.write(async (tx) => {
+        await userLifecycle.get(tx, id)
+        await addOverride(tx, request.grants, registry(), id, request.body)
+        return overridesOf(tx, id)
+      })
+      reply.status(201)
+      return { data }
+    },
+  )
+  app.delete<{ Params: { id: string; override: string } }>(
+    '/users/:id/overrides/:override',
+    {
+      permission: 'rbac.override.delete',
+      plane,
+      schema: {
+        tags,
+        summary: 'End an exception',
+        params: Type.Object({ id: Uuid, override: Uuid }),
+        response: { 204: Type.Null(), ...mutation('not_found') },
+      },
+    },
+    async (request, reply) => {
+      await request.write((tx) => removeOverride(tx, request.params.id, request.params.override))
+      return reply.status(204).send()
+    },
+  )
+}
