@@ -31,6 +31,8 @@ export interface Services {
     publicUrl: string
     /** Signs cursors. A key object: preparing one from bytes costs six times the signature. */
     cursorKey: KeyObject
+    /** Seals the trail; never reaches the database. */
+    sealKey: KeyObject
     rateLimit: number
     rateLimitAuth: number
   }

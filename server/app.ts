@@ -20,6 +20,7 @@ import type { Services } from '../plugins/services.ts'
 import session from '../plugins/session.ts'
 import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
+import audit from '../routes/audit.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
@@ -93,6 +94,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(users)
       await api.register(apiKeys)
       await api.register(securityPolicy)
+      await api.register(audit)
       await api.register(internal)
       await api.register(organizations)
       await api.register(menu)

@@ -31,6 +31,10 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
   saslPassword: config.KAFKA_SASL_PASSWORD,
 })
 
+/** A key of its own for each purpose, from the master key. */
+const keyFor = (config: Config, purpose: string) =>
+  createSecretKey(createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update(purpose).digest())
+
 /** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
 export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
   const opened = new Map<string, Database>()
@@ -98,7 +102,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       development: config.NODE_ENV !== 'production',
       baseDomain: config.BASE_DOMAIN.toLowerCase(),
       publicUrl: config.PUBLIC_URL,
-      cursorKey: createSecretKey(createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update('cursor').digest()),
+      cursorKey: keyFor(config, 'cursor'),
+      sealKey: keyFor(config, 'audit seals'),
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
     },

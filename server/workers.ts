@@ -26,7 +26,7 @@ export async function startWorkers(
   handlers: readonly EventHandler[] = eventHandlers,
 ): Promise<RunningWorkers> {
   const {
-    services: { planes, tenants },
+    services: { planes, tenants, settings },
     kafka,
     producer,
     config,
@@ -63,7 +63,7 @@ export async function startWorkers(
     await consumer.start()
     running.push(consumer)
   }
-  if (only.includes('jobs')) await jobs.work(consumers, planes)
+  if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey)
   if (only.includes('mail')) {
     const send = mailer(
       planes.control,

@@ -1,10 +1,12 @@
 // pg-boss carries time: delayed retries and the timed jobs.
 
+import type { KeyObject } from 'node:crypto'
 import { Client } from 'pg'
 import { PgBoss } from 'pg-boss'
+import { sealTrail } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
-import type { Planes } from '../domain/tenancy/index.ts'
+import { databaseOf, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 import type { mailer } from './mailer.ts'
@@ -71,6 +73,17 @@ const tidyIdentity = (control: Database): Promise<unknown> =>
     )
   })
 
+/** Seals the trail of every tenant, one after the other, in every plane. One that fails stops no other. */
+async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObject, log: WorkerLog): Promise<void> {
+  for (const tenant of tenants) {
+    for (const plane of ['control', 'data', 'telemetry'] as const) {
+      await Promise.resolve()
+        .then(() => sealTrail(databaseOf(planes, plane, tenant), tenant.id, key))
+        .catch((error) => log.warn({ err: error, tenant_id: tenant.id, plane }, 'trail not sealed, it is tried again in an hour'))
+    }
+  }
+}
+
 export async function upkeep({ control, data, telemetry }: Planes): Promise<void> {
   await upkeepOf(control, false)
   await tidyIdentity(control)
@@ -128,7 +141,7 @@ export class JobQueue {
 export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
-  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes): Promise<void>
+  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, tenants: TenantDirectory, sealKey: KeyObject): Promise<void>
   /** Begins to send mails. */
   workMail(send: ReturnType<typeof mailer>): Promise<void>
   stop(): Promise<void>
@@ -157,11 +170,14 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes) => {
+    work: async (consumers, planes, tenants, sealKey) => {
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
-      await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => upkeep(planes))
+      await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
+        await upkeep(planes)
+        await sealAll(planes, await tenants.active(), sealKey, log)
+      })
     },
     workMail: async (send) => {
       // One at a time, so that a mail that is refused takes no other one with it.

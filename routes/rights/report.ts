@@ -44,8 +44,7 @@ export default async function report(app: FastifyInstance) {
   app.post<{ Body: Proposal }>(
     '/rbac/simulate',
     {
-      permission: 'rbac.simulate.read',
-      allowReadOnly: true,
+      permission: 'rbac.role.simulate',
       plane,
       schema: {
         tags,

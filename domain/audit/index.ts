@@ -1,0 +1,2 @@
+export * from './seals.ts'
+export * from './trail.ts'

@@ -1,0 +1,103 @@
+// The trail: read, and asked to prove itself.
+import { Readable } from 'node:stream'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
+import { namesOf } from '../domain/identity/index.ts'
+import { type ListQuery, oneOf, readCursor, systemScope, Timestamp, type Tx, Uuid, writeCursor } from '../domain/kernel/index.ts'
+import { databaseOf } from '../domain/tenancy/index.ts'
+import { guarded, ok, Pagination } from './http/envelope.ts'
+import { csvLine } from './http/list-reply.ts'
+
+const Plane = oneOf(['control', 'data', 'telemetry'], {
+  default: 'data',
+  description: 'control: people, rights, settings; data: the ERP; telemetry: devices',
+})
+const Query = Type.Object(
+  {
+    plane: Type.Optional(Plane),
+    entity: Type.Optional(Type.String({ maxLength: 100, examples: ['erp_purchase_order'] })),
+    entity_id: Type.Optional(Uuid),
+    actor_id: Type.Optional(Uuid),
+    action: Type.Optional(Type.String({ maxLength: 100, examples: ['update'] })),
+    correlation_id: Type.Optional(Type.String({ maxLength: 128 })),
+    from: Type.Optional(Timestamp),
+    to: Type.Optional(Timestamp),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+  },
+  { additionalProperties: false },
+)
+const CSV_PAGE = 200
+
+export default async function audit(app: FastifyInstance) {
+  const { planes, settings } = app.services
+  const tags = ['audit']
+
+  /** The trail lies beside what it tells of, in each plane's database. */
+  const read = <T>(request: FastifyRequest, plane: 'control' | 'data' | 'telemetry', work: (tx: Tx) => Promise<T>) =>
+    databaseOf(planes, plane, request.tenant).read(
+      { tenantId: request.tenant.id, actor: request.actor, context: request.context, correlationId: request.id },
+      work,
+    )
+
+  /** People are called in the trail what they are called now. */
+  async function named(request: FastifyRequest, rows: AuditEvent[]): Promise<AuditEvent[]> {
+    const ids = rows.flatMap(({ actor_id }) => actor_id ?? [])
+    const names = await planes.control.read(systemScope(request.tenant.id, 'audit', request.id), (tx) => namesOf(tx, ids))
+    return rows.map((row) => ({ ...row, actor_name: row.actor_name ?? names.get(row.actor_id ?? '') ?? null }))
+  }
+
+  app.get<{ Querystring: Static<typeof Query> }>(
+    '/audit',
+    {
+      permission: 'audit.event.read',
+      schema: {
+        tags,
+        summary: 'Who did what, when; newest first; as CSV with `Accept: text/csv`',
+        querystring: Query,
+        response: { 200: ok(Type.Array(AuditEvent), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    async (request, reply) => {
+      const { plane = 'data', limit = 50, cursor, ...filter } = request.query
+      const scope = `${request.tenant.id} audit ${plane}`
+      const asked = filter as AuditFilter
+      const binding: ListQuery = { limit, sort: [], filters: [], expand: [], q: JSON.stringify(asked) }
+      const page = (size: number, after: readonly unknown[] | null) => read(request, plane, (tx) => auditPage(tx, asked, size, after))
+      if (request.headers.accept === 'text/csv') {
+        const first = await page(CSV_PAGE, null)
+        const names = Object.keys(AuditEvent.properties) as (keyof AuditEvent)[]
+        async function* lines() {
+          yield csvLine(names)
+          for (let part = first; ; part = await page(CSV_PAGE, part.next)) {
+            yield (await named(request, part.rows)).map((row) => csvLine(names.map((name) => row[name]))).join('')
+            if (!part.next) return
+          }
+        }
+        return reply
+          .type('text/csv; charset=utf-8')
+          .header('content-disposition', 'attachment; filename="audit.csv"')
+          .send(Readable.from(lines()))
+      }
+      const key = settings.cursorKey
+      const { rows, next } = await page(limit, cursor ? readCursor(key, scope, binding, cursor) : null)
+      const nextCursor = next ? writeCursor(key, scope, binding, next) : null
+      return { data: await named(request, rows), pagination: { limit, next_cursor: nextCursor } }
+    },
+  )
+
+  app.get<{ Querystring: { plane?: 'control' | 'data' | 'telemetry' } }>(
+    '/audit/verify',
+    {
+      permission: 'audit.event.verify',
+      schema: {
+        tags,
+        summary: 'Has anything in the trail been changed, removed or added behind the application',
+        querystring: Type.Object({ plane: Type.Optional(Plane) }, { additionalProperties: false }),
+        response: { 200: ok(Verification), ...guarded() },
+      },
+    },
+    async (request) => ({ data: await read(request, request.query.plane ?? 'data', (tx) => verifyTrail(tx, settings.sealKey)) }),
+  )
+}
