@@ -6,11 +6,9 @@ comment on column plane.audit_seals.root is 'HMAC over the seal before, the hour
 comment on column plane.audit_seals.leaves is 'SHA-256 of each row in the order of time and id, 32 bytes each: by them the row that differs is found.';
 alter table plane.audit_seals alter column leaves set storage external;
 
-/* What a row of the trail says, as bytes to be hashed: each field with its length before it, so that no two rows read alike. */
-create function plane.audit_leaf(e plane.audit_events) returns bytea language sql immutable parallel safe as $$
-  select sha256(convert_to((
-    select string_agg(coalesce(length(field) || ':' || field, '-'), ',' order by n)
-    from unnest(array[e.id::text, e.tenant_id::text, e.entity, e.entity_id::text, e.action, e.actor_id::text, e.actor_name, e.diff::text,
-      e.correlation_id, e.address, extract(epoch from e.created_at)::text]) with ordinality as f (field, n)), 'UTF8'))
+/* What a row of the trail says, hashed: as a JSON array, whose text is the same for the same values and for no others. */
+create function plane.audit_leaf(e plane.audit_events) returns bytea language sql stable parallel safe as $$
+  select sha256(convert_to(jsonb_build_array(e.id, e.tenant_id, e.entity, e.entity_id, e.action, e.actor_id, e.actor_name, e.diff,
+    e.correlation_id, e.address, extract(epoch from e.created_at))::text, 'UTF8'))
 $$;
 grant execute on function plane.audit_leaf to tenantry_app, tenantry_reader;
