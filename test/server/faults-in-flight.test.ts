@@ -127,6 +127,30 @@ t.test('a listener on a host that froze stops being trusted, and is again once i
   )
 })
 
+t.test('whoever raises the barrier goes on when all have heard, and waits for nobody who fell silent', async (t) => {
+  const gate = await openGate(t, services.app.control)
+  const { runtime } = await testApp(t)
+  const [speaker, near, far] = [new Listener(services.app.control), new Listener(services.app.control), new Listener(gate.url, 300)]
+  const heard: string[] = []
+  for (const listener of [near, far]) {
+    listener.on('tenantry_test', (payload) => heard.push(payload))
+    t.teardown(() => listener.close())
+    await listener.start()
+  }
+  t.teardown(() => speaker.close())
+  await speaker.start()
+  for (let round = 1; round <= 50; round++) {
+    await runtime.services.planes.control.platform((queries) => queries.query(sql.run`select pg_notify('tenantry_test', ${String(round)})`))
+    await speaker.everyoneHeard()
+    t.equal(heard.length, 2 * round, `round ${round}`)
+  }
+  gate.watch = () => true // its host froze: it will not trust itself for long, and then it is gone
+  const start = Date.now()
+  await speaker.everyoneHeard()
+  t.ok(Date.now() - start < 10_500, `${Date.now() - start} ms`)
+  t.notOk(far.up, 'it knew before it was given up')
+})
+
 t.test('connections that the server ends are replaced without a word to the caller', async (t) => {
   const { tenant, runtime } = await testApp(t)
   const acme = await tenant()
