@@ -16,8 +16,14 @@ declare module 'fastify' {
 
 const scopeOf = (request: FastifyRequest): Scope =>
   request.actor
-    ? { tenantId: request.tenant.id, actor: request.actor, context: request.context, correlationId: request.id }
-    : systemScope(request.tenant.id, 'public', request.id)
+    ? {
+        tenantId: request.tenant.id,
+        actor: request.actor,
+        context: request.context,
+        correlationId: request.id,
+        limits: request.tenant.limits,
+      }
+    : { ...systemScope(request.tenant.id, 'public', request.id), limits: request.tenant.limits }
 
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
 export default fp(

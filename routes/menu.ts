@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import { nullable } from '../domain/kernel/index.ts'
-import { MENU_TTL_SECONDS } from '../domain/platform/index.ts'
+import { MENU_TTL_SECONDS, RegisteredModule } from '../domain/platform/index.ts'
 import { guarded, ok } from './http/envelope.ts'
 
 const node = (children: TSchema) =>
@@ -35,5 +35,18 @@ export default async function menu(app: FastifyInstance) {
       if (request.headers['if-none-match'] === etag) return reply.status(304).send()
       return { data: items, ttl_seconds: MENU_TTL_SECONDS }
     },
+  )
+
+  app.get(
+    '/module-registry',
+    {
+      authenticated: true,
+      schema: {
+        tags: ['menu'],
+        summary: 'The modules of the platform, what they need, and which of them this tenant has',
+        response: { 200: ok(Type.Array(RegisteredModule)), ...guarded() },
+      },
+    },
+    async (request) => ({ data: await app.services.modules.of(request.tenant.modules) }),
   )
 }

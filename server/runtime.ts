@@ -5,7 +5,7 @@ import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
 import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import { Database, Listener } from '../domain/kernel/index.ts'
-import { MenuCatalogue } from '../domain/platform/index.ts'
+import { MenuCatalogue, ModuleRegistry } from '../domain/platform/index.ts'
 import { type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 import type { Services } from '../plugins/services.ts'
 import { JobQueue } from '../workers/jobs.ts'
@@ -93,6 +93,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     access,
     redis,
     menu: new MenuCatalogue(planes.control),
+    modules: new ModuleRegistry(planes.control),
     keys,
     vault,
     openId: new OpenIdClient(outboundFetch(config.NODE_ENV !== 'production') as never, config.NODE_ENV !== 'production'),

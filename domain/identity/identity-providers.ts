@@ -5,6 +5,7 @@ import { failure, Name, newId, nullable, resource, row, sql, type Tx, Uuid } fro
 import { type Account, accountByEmail, lockAccount } from './account.ts'
 import { canonicalEmail } from './email.ts'
 import { record } from './trail.ts'
+import { requireRoomForUser } from './users.ts'
 
 const Domain = Type.String({
   pattern: '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9-]{2,63}$',
@@ -129,6 +130,7 @@ export async function admitVouched(
 }
 
 async function createVouched(tx: Tx, email: string, name: string): Promise<string> {
+  await requireRoomForUser(tx)
   const id = newId()
   await tx.query(sql.run`
     insert into res_users (id, tenant_id, email, name, kind, status, verified_at)

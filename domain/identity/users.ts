@@ -1,5 +1,5 @@
 // Bringing people in, and the links that let them set their passwords.
-import { failure, newId, sql, type Tx } from '../kernel/index.ts'
+import { failure, newId, requireRoom, sql, type Tx } from '../kernel/index.ts'
 import { type Account, accountByEmail, accountById, lockAccount, mayEnter } from './account.ts'
 import { canonicalEmail, requireEmail } from './email.ts'
 import { openTokenUser, requireToken, withdrawTokens } from './one-time-tokens.ts'
@@ -34,8 +34,13 @@ export interface Invitation {
   locale?: User['locale'] | undefined
 }
 
-/** Adds someone who is not here yet, and sends him a link. Throws `already_exists`, `invalid_value`. */
+/** Refuses with `plan_limit` where the plan allows no more users; those who were let go are not counted. */
+export const requireRoomForUser = (tx: Tx): Promise<void> =>
+  requireRoom(tx, 'users', 1, sql.fragment`select count(*) as n from res_users where tenant_id = ${tx.tenantId} and deleted_at is null`)
+
+/** Adds someone who is not here yet, and sends him a link. Throws `already_exists`, `invalid_value`, `plan_limit`. */
 export async function inviteUser(tx: Tx, { email, name, kind = 'worker', locale = null }: Invitation): Promise<User> {
+  await requireRoomForUser(tx)
   const id = newId()
   await tx.query(sql.run`
     insert into res_users (id, tenant_id, email, name, kind, locale, status, invited_by)

@@ -1,5 +1,6 @@
 import type { CommonQueryMethods } from 'slonik'
 import type { Uuid } from './ids.ts'
+import type { Limits } from './limits.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
@@ -45,6 +46,8 @@ export interface Tx extends Queries {
   /** One clock reading a unit of work. */
   readonly now: Date
   readonly correlationId: string
+  /** What the tenant's plan allows. */
+  readonly limits: Limits
   /** Written to `event_outbox` in this transaction. */
   emit(event: DomainEvent): void
   /** Put into the job queue in this transaction; only the control plane has one. */
@@ -57,6 +60,8 @@ export interface Scope {
   actor: Actor
   context: Context
   correlationId: string
+  /** Those of the tenant's plan, where somebody of the tenant acts; the system's own work has none. */
+  limits?: Limits
 }
 
 export const systemActor = (tenantId: Uuid, name: string): Actor => ({ tenantId, userId: null, kind: 'service', sessionId: null, name })

@@ -261,6 +261,7 @@ class UnitOfWork implements Tx {
   readonly actor: Actor
   readonly context: Context
   readonly correlationId: string
+  readonly limits: Tx['limits']
   readonly emit: Tx['emit']
   readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
@@ -271,6 +272,7 @@ class UnitOfWork implements Tx {
     this.actor = scope.actor
     this.context = scope.context
     this.correlationId = scope.correlationId
+    this.limits = scope.limits ?? {}
     this.emit = emit
     this.enqueue = enqueue
   }

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { Type } from 'typebox'
-import { Code, failure, Name, newId, nullable, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { Code, failure, Name, newId, nullable, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 /** Something that sends readings; `code` is what it calls itself. */
 export const Device = row(
@@ -16,13 +16,38 @@ export const Device = row(
   { derived: ['last_seen_at'] },
 )
 
-export const devices = resource(Device, {
+const deviceRows = resource(Device, {
   module: 'telemetry.devices',
   permission: 'telemetry.device',
   search: ['code', 'name'],
   filter: ['code', 'created_at'],
   sort: ['code', 'created_at'],
 })
+
+const requireRoomForDevices = (tx: Tx, adding: number): Promise<void> =>
+  requireRoom(
+    tx,
+    'devices',
+    adding,
+    sql.fragment`select count(*) as n from tel_device where tenant_id = ${tx.tenantId} and deleted_at is null`,
+  )
+
+/** Devices, as many as the plan allows. */
+export const devices: typeof deviceRows = {
+  ...deviceRows,
+  createMany: async (tx, inputs) => {
+    await requireRoomForDevices(tx, inputs.length)
+    return deviceRows.createMany(tx, inputs)
+  },
+  create: async (tx, input) => {
+    await requireRoomForDevices(tx, 1)
+    return deviceRows.create(tx, input)
+  },
+  recover: async (tx, id) => {
+    await requireRoomForDevices(tx, 1)
+    return deviceRows.recover(tx, id)
+  },
+}
 
 export const hashKey = (key: string): string => createHash('sha256').update(key).digest('hex')
 

@@ -22,6 +22,7 @@ export const Tenant = Type.Object(
     subscription_status: nullable(Type.String()),
     grace_ends_at: nullable(Timestamp),
     plan: nullable(Type.String()),
+    limits: Type.Record(Type.String(), nullable(Type.Integer())),
     modules: Type.Record(Type.String(), Availability),
     domains: Type.Array(Type.String()),
     flags: Type.Record(Type.String(), Type.Unknown()),
@@ -37,6 +38,7 @@ export const selectTenant = sql.fragment`
   select t.id, t.slug, t.name, t.kind, t.status, t.trial_ends_at, t.locale, t.timezone, t.currency,
     p.mode, p.catalog_key, p.telemetry_key, p.state,
     s.status as subscription_status, s.grace_ends_at, coalesce(s.plan, e.plan) as plan,
+    coalesce((select jsonb_object_agg(l.metric, l.amount) from platform_plan_limits l where l.plan = coalesce(s.plan, e.plan)), '{}') as limits,
     coalesce((
       select jsonb_object_agg(m.module, case when m.expires_at <= now() then 'blocked' else m.availability end)
       from tenant_platform_product_modules m

@@ -49,6 +49,7 @@ const GATE: Detail[] = [
   'context_required',
   'context_forbidden',
   'module_unavailable',
+  'plan_limit',
   'tenant_not_found',
   'rate_limited',
   'internal',

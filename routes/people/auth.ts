@@ -67,6 +67,7 @@ export const Me = Type.Object({
   modules: Type.Record(Type.String(), Type.String()),
   flags: Type.Record(Type.String(), Type.Unknown()),
   plan: nullable(Type.String()),
+  limits: Type.Record(Type.String(), nullable(Type.Integer()), { description: 'Of the plan; null is without limit' }),
 })
 
 export default async function auth(app: FastifyInstance) {
@@ -224,6 +225,7 @@ export default async function auth(app: FastifyInstance) {
           modules: tenant.modules,
           flags: tenant.flags,
           plan: tenant.plan,
+          limits: tenant.limits,
         },
       }
     },
