@@ -1,5 +1,5 @@
 // One connection that listens for NOTIFY. Caches ask it whether they may be trusted, and writers whether all have heard.
-import { Client } from 'pg'
+import { Client, type QueryResult, type QueryResultRow } from 'pg'
 import { newId } from './ids.ts'
 
 /** How often the connection is asked whether it lives, and how long it may take to say so. */
@@ -28,6 +28,8 @@ export class Listener {
   readonly #onReconnect: (() => void)[] = []
   readonly #waiting = new Map<string, Waiting>()
   #client: Client | null = null
+  /** The question before: a connection answers one at a time. */
+  #asked: Promise<unknown> = Promise.resolve()
   #closed = false
   #timer: NodeJS.Timeout | undefined
   #heartbeat: NodeJS.Timeout | undefined
@@ -82,7 +84,7 @@ export class Listener {
       await client.query('select pg_advisory_lock_shared($1)', [PRESENCE])
       this.#client = client
       this.up = true
-      this.#heartbeat = setInterval(() => client.query('select').catch(lost), this.#heartbeatMs).unref()
+      this.#heartbeat = setInterval(() => this.#ask(client, 'select').catch(lost), this.#heartbeatMs).unref()
       for (const handler of this.#onReconnect) handler()
     } catch {
       lost()
@@ -116,12 +118,11 @@ export class Listener {
   /** Learns who listens now; with `id` it raises the barrier in the same statement. */
   async #expect(client: Client, waiting: Waiting, id: string | null): Promise<void> {
     const raise = id === null ? '' : `, pg_notify('tenantry_barrier', '${id}')`
-    const result = await client
-      .query<{ pids: number[] }>(
-        `select array(select pid from pg_locks where locktype = 'advisory' and classid = 0 and objid = ${PRESENCE} and granted
+    const result = await this.#ask<{ pids: number[] }>(
+      client,
+      `select array(select pid from pg_locks where locktype = 'advisory' and classid = 0 and objid = ${PRESENCE} and granted
           and database = (select oid from pg_database where datname = current_database())) as pids${raise}`,
-      )
-      .catch(() => null)
+    ).catch(() => null)
     const listening = new Set(result?.rows[0]?.pids)
     waiting.missing = waiting.known ? waiting.missing.intersection(listening) : listening.difference(waiting.early)
     waiting.known = true
@@ -130,7 +131,13 @@ export class Listener {
 
   async #acknowledge(id: string): Promise<void> {
     const client = this.#client as (Client & { processID?: number }) | null
-    await client?.query('select pg_notify($1, $2)', ['tenantry_heard', `${id} ${client.processID}`]).catch(() => {})
+    if (client) await this.#ask(client, 'select pg_notify($1, $2)', ['tenantry_heard', `${id} ${client.processID}`]).catch(() => {})
+  }
+
+  #ask<R extends QueryResultRow = QueryResultRow>(client: Client, text: string, values: string[] = []): Promise<QueryResult<R>> {
+    const answer = this.#asked.then(() => client.query<R>(text, values))
+    this.#asked = answer.catch(() => {})
+    return answer
   }
 
   #heard(payload: string): void {
