@@ -1,6 +1,5 @@
 import type { CommonQueryMethods } from 'slonik'
 import type { Uuid } from './ids.ts'
-import type { Limits } from './limits.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
@@ -19,6 +18,10 @@ export interface Context {
   organizationId: Uuid | null
   workspaceId: Uuid | null
 }
+
+export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls'
+/** Metric → how many; null, and what is not named, is without limit. */
+export type Limits = Readonly<Partial<Record<Metric, number | null>>>
 
 /** A fact to publish once the transaction that made it true has committed. */
 export interface DomainEvent {

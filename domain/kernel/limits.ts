@@ -1,12 +1,8 @@
 // How many of something the tenant's plan lets it have.
 import { Type } from 'typebox'
-import type { Tx } from './context.ts'
+import type { Metric, Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
-
-export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls'
-/** Metric → how many; null, and what is not named, is without limit. */
-export type Limits = Readonly<Partial<Record<Metric, number | null>>>
 
 const Count = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
 

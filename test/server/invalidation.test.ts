@@ -35,6 +35,53 @@ async function call(
   return { status: answer.status, body: text ? JSON.parse(text) : null }
 }
 
+t.test('two hundred changes of rights, three processes, twenty clients: no answer is older than the last change', async (t) => {
+  const here = await testApp(t)
+  const acme = await here.tenant()
+  const user = await acme.user('viewer')
+  const processes = await Promise.all([1, 2, 3].map(() => startApi(here.runtime.config)))
+  t.teardown(() => processes.map(({ child }) => child.kill('SIGKILL')))
+  const [a] = processes.map(({ url }) => url) as [string]
+  const change = (method: string, path: string, payload?: object) =>
+    call(a, acme.host, acme.admin.token, method, `/users/${user.userId}/overrides${path}`, payload)
+
+  let expected = 200
+  let generation = 0
+  /** False while a change is under way: then either answer is right. */
+  let settled = true
+  let running = true
+  let held = 0
+  const wrong: string[] = []
+  const clients = times(20, async (n) => {
+    const { url } = processes[n % processes.length]!
+    while (running) {
+      const [seen, was] = [generation, settled]
+      const { status } = await call(url, acme.host, user.token, 'GET', '/erp/parties')
+      if (!was || !settled || seen !== generation) continue
+      held++
+      if (status !== expected) wrong.push(`${status} instead of ${expected} at ${generation} from process ${n % processes.length}`)
+    }
+  })
+  for (let n = 0; n < 100; n++) {
+    settled = false
+    const { body } = await change('POST', '', { permission: 'erp.party.read', effect: 'deny', reason: 'test' })
+    expected = 403
+    generation++
+    settled = true
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    settled = false
+    await change('DELETE', `/${body.data[0].id}`)
+    expected = 200
+    generation++
+    settled = true
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+  running = false
+  await Promise.all(clients)
+  t.same(wrong, [])
+  t.ok(held > 500, `${held} answers were held against it`)
+})
+
 const redis = testServices().redis
 for (const [name, overrides] of [
   ['PostgreSQL alone', { REDIS_URL: undefined }],

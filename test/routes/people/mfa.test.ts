@@ -55,8 +55,9 @@ t.test('an authenticator is added, and from then on signing in takes its code', 
   const { challenge } = waiting.body.error.details
   const second = (payload: object) => post(acme.host, '/auth/mfa?token=body', { challenge, ...payload })
   t.match(await second({ code: '000000' }), { status: 401, body: { detail: 'invalid_code' } })
-  const answers = await Promise.all(times(4, () => second({ code: codeOf(secret) })))
-  t.equal(tally(answers)[200], 1, 'of four at once one is in')
+  // Two, because each is a try: whoever comes after the winner is counted for the account again.
+  const answers = await Promise.all(times(2, () => second({ code: codeOf(secret) })))
+  t.equal(tally(answers)[200], 1, 'of two at once one is in')
   const token = answers.find((a) => a.status === 200)!.data.access_token
   t.same((await acme.as(token).get('/auth/sessions')).data[0].methods, ['pwd', 'otp', 'mfa'])
 
