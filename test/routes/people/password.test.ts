@@ -135,7 +135,7 @@ t.test('failures make an account wait, longer each time; of ten at the limit one
   t.equal((await login(acme.host, email)).status, 429, 'the right password waits too')
   await new Promise((resolve) => setTimeout(resolve, 1050))
   t.equal((await login(acme.host, email, 'wrong')).status, 401)
-  t.match(await login(acme.host, email), { status: 429, body: { error: { details: { retry_after_seconds: 2 } } } })
+  t.match(await login(acme.host, email), { status: 429, body: { error: { details: { retry_after_seconds: /^[12]$/ } } } })
   await new Promise((resolve) => setTimeout(resolve, 2050))
   t.equal((await login(acme.host, email)).status, 200)
   t.same(tally(await Promise.all(times(4, () => login(acme.host, email)))), { 200: 4 }, 'forgotten with the first success')
