@@ -1,5 +1,5 @@
 // The RBAC rule itself: pure functions over grants.
-import { type Context, decimal } from '../kernel/index.ts'
+import { type Context, decimal, failure } from '../kernel/index.ts'
 import type { Grants, Override } from './grants.ts'
 
 interface Scoped {
@@ -61,10 +61,23 @@ const holdsPattern = (grants: Grants, pattern: string, context: Context, now: nu
  * What of these permissions and patterns somebody does not hold in a context, and so cannot give to others.
  * @param registry every permission that some route asks for
  */
-export function lacking(grants: Grants, patterns: readonly string[], context: Context, registry: Iterable<string>, now: number): string[] {
+function lacking(grants: Grants, patterns: readonly string[], context: Context, registry: Iterable<string>, now: number): string[] {
   const denied = [...registry].filter((code) => patterns.some((p) => matches(p, code)) && !evaluate(grants, code, context, now).allowed)
   const open = patterns.filter((p) => p.includes('*') && !holdsPattern(grants, p, context, now))
   return [...new Set([...open, ...denied])]
+}
+
+/** Refuses with `grant_exceeds` what somebody does not hold in a context, and so cannot give; `details` say of what it is a part. */
+export function requireHolding(
+  grants: Grants,
+  patterns: readonly string[],
+  context: Context,
+  registry: Iterable<string>,
+  now: number,
+  details: Record<string, unknown> = {},
+): void {
+  const missing = lacking(grants, patterns, context, registry, now)
+  if (missing.length > 0) throw failure('grant_exceeds', { ...details, permissions: missing.slice(0, 20) })
 }
 
 export type ContextVerdict = 'ok' | 'context_required' | 'context_forbidden'

@@ -1,6 +1,6 @@
 export { AccessCache, type ApiKey, type Caller, type Session } from './cache.ts'
 export { allowedOf, decide } from './decide.ts'
-export { approvalLimit, checkContext, type Decision, defaultContext, evaluate, lacking, matches, needsMfa } from './evaluate.ts'
+export { approvalLimit, checkContext, type Decision, defaultContext, evaluate, matches, needsMfa, requireHolding } from './evaluate.ts'
 export { explain } from './explain.ts'
 export { allGrants, type Grants } from './grants.ts'
 export * from './manage.ts'

@@ -1,7 +1,7 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
 import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { lacking } from './evaluate.ts'
+import { requireHolding } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 
 export interface AssignmentScope {
@@ -100,8 +100,7 @@ export async function requireHeld(
     select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
     from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null for share of r`)
   if (!found) throw failure('invalid_reference', { path, role })
-  const missing = lacking(grantor, found.permissions, scope, registry, tx.now.getTime())
-  if (missing.length > 0) throw failure('grant_exceeds', { role, permissions: missing.slice(0, 20) })
+  requireHolding(grantor, found.permissions, scope, registry, tx.now.getTime(), { role })
   return found.id
 }
 

@@ -1,7 +1,7 @@
 // Exceptions: one permission for one person, the last word over his roles.
 import { type Static, Type } from 'typebox'
 import { failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { lacking, matches } from './evaluate.ts'
+import { matches, requireHolding } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 import { keepAnAdministrator, override } from './manage.ts'
 import { Pattern } from './roles.ts'
@@ -54,8 +54,7 @@ export async function addOverride(tx: Tx, grantor: Grants, registry: Iterable<st
   }
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
   if (effect === 'allow') {
-    const missing = lacking(grantor, [permission], scope, codes, tx.now.getTime())
-    if (missing.length > 0) throw failure('grant_exceeds', { permissions: missing.slice(0, 20) })
+    requireHolding(grantor, [permission], scope, codes, tx.now.getTime())
   } else if (matches(permission, 'rbac.assignment.create')) {
     await keepAnAdministrator(tx, userId)
   }

@@ -46,20 +46,23 @@ export async function recoveryCodesLeft(tx: Tx, userId: string): Promise<number>
 /** A new secret of 160 bits, as RFC 4226 recommends. */
 export const newTotpSecret = (): Buffer => randomBytes(20)
 
+/** As the library has it. */
+const secretOf = (bytes: Buffer): Secret => new Secret({ buffer: new Uint8Array(bytes).buffer as ArrayBuffer })
+
 /** What an authenticator reads from the QR code. */
 export const otpauthUri = (secret: Buffer, issuer: string, account: string): string =>
   new TOTP({
     issuer,
     label: account,
-    secret: new Secret({ buffer: new Uint8Array(secret).buffer as ArrayBuffer }),
+    secret: secretOf(secret),
     period: PERIOD_SECONDS,
   }).toString()
 
-export const base32 = (secret: Buffer): string => new Secret({ buffer: new Uint8Array(secret).buffer as ArrayBuffer }).base32
+export const base32 = (secret: Buffer): string => secretOf(secret).base32
 
 /** The time step that a code belongs to, or null where it fits none of the current three. */
 export function totpStep(secret: Buffer, code: string, now: Date): number | null {
-  const totp = new TOTP({ secret: new Secret({ buffer: new Uint8Array(secret).buffer as ArrayBuffer }), period: PERIOD_SECONDS })
+  const totp = new TOTP({ secret: secretOf(secret), period: PERIOD_SECONDS })
   const delta = totp.validate({ token: code, timestamp: now.getTime(), window: WINDOW })
   return delta === null ? null : Math.floor(now.getTime() / 1000 / PERIOD_SECONDS) + delta
 }

@@ -26,8 +26,8 @@ const counted = (free: number, now: string) => {
 /**
  * Takes a try for this account from this address before the password is looked at. The try counts as failed until
  * `clearAttempts`: of many at once, the row's lock lets them in one by one, and whoever comes after the last free one
- * waits. Returns until when the account waits should this try fail too. A crash that forgets a try costs nothing, so its commit does not wait for the disk. Throws `rate_limited` with
- * `retry_after_seconds`.
+ * waits. Returns until when the account waits should this try fail too. A crash that forgets a try costs nothing, so its
+ * commit does not wait for the disk. Throws `rate_limited` with `retry_after_seconds`.
  */
 export async function takeAttempt(tx: Tx, account: string, address: string): Promise<string | null> {
   const now = tx.now.toISOString()

@@ -102,7 +102,7 @@ export async function eraseUser(tx: Tx, id: string, version: number): Promise<vo
 }
 
 /** Takes everything personal from a user's rows. Whoever calls has decided that he may go. */
-export async function erasePerson(tx: Tx, id: string): Promise<void> {
+async function erasePerson(tx: Tx, id: string): Promise<void> {
   const now = tx.now.toISOString()
   await removeAllFactors(tx, id)
   await tx.query(sql.run`delete from res_one_time_tokens where tenant_id = ${tx.tenantId} and user_id = ${id}`)

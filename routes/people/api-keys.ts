@@ -1,7 +1,7 @@
 // Keys for programs. Everyone manages his own; whoever may, sees and ends those of others.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, lacking, Pattern } from '../../domain/access/index.ts'
+import { checkContext, Pattern, requireHolding } from '../../domain/access/index.ts'
 import { ApiKeyInfo, apiKey, apiKeysOf, createApiKey, revokeApiKey, rotateApiKey } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
@@ -86,8 +86,7 @@ export default async function apiKeys(app: FastifyInstance) {
       const now = Date.now()
       const verdict = checkContext(request.grants, context, now)
       if (verdict !== 'ok') throw failure(verdict)
-      const missing = lacking(request.grants, permissions, context, app.permissions.keys(), now)
-      if (missing.length > 0) throw failure('grant_exceeds', { permissions: missing.slice(0, 20) })
+      requireHolding(request.grants, permissions, context, app.permissions.keys(), now)
       let key: string | null = null
       const info = await request.write(async (tx) => {
         const made = await createApiKey(tx, { name, permissions, ...context, allowedAddresses: allowed_addresses, expiresAt: expires_at })
