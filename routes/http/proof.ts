@@ -1,5 +1,6 @@
 // What proves who somebody is, asked again: his password, or a code of a second factor. A try is taken and kept before
-// either is looked at, and neither is looked at inside a transaction.
+// either is looked at, and neither is looked at inside a transaction. These statements stand each for itself, by `read`: the
+// first `write` of a request takes its Idempotency-Key, which belongs to what the request is for.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import {
@@ -35,7 +36,7 @@ export async function checkCode(
   { id, email }: Pick<Account, 'id' | 'email'>,
   given: GivenCode,
 ): Promise<(tx: Tx) => Promise<Method[]>> {
-  await request.write((tx) => takeAttempt(tx, email, request.ip))
+  await request.read((tx) => takeAttempt(tx, email, request.ip))
   if (given.recovery_code) {
     const code = given.recovery_code
     return async (tx) => {
@@ -56,10 +57,10 @@ export async function checkCode(
 /** Checks the password of whoever is signed in. Throws `rate_limited`, `invalid_credentials`. */
 export async function checkOwnPassword(request: FastifyRequest, password: string): Promise<void> {
   const { email, user_id } = request.grants
-  await request.write((tx) => takeAttempt(tx, email, request.ip))
+  await request.read((tx) => takeAttempt(tx, email, request.ip))
   const account = await request.read((tx) => accountById(tx, user_id))
   if (!(await verifyPassword(account?.password_hash ?? null, password))) throw failure('invalid_credentials')
-  await request.write((tx) => clearAttempts(tx, email))
+  await request.read((tx) => clearAttempts(tx, email))
 }
 
 /** Which of these secrets a code belongs to, and to which time step. */

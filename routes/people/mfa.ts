@@ -107,7 +107,7 @@ export default async function mfa(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { email } = request.grants
-      await request.write((tx) => takeAttempt(tx, email, request.ip))
+      await request.read((tx) => takeAttempt(tx, email, request.ip))
       const totps = await request.read((tx) => totpsOf(tx, request.actor.userId!, request.body.id))
       if (totps.length === 0) throw failure('not_found')
       const matched = await matchTotp(app, request, totps, request.body.code)

@@ -88,6 +88,18 @@ t.test('an account that changed since it was read opens no session', async (t) =
   t.match(await open().catch((error) => error), { detail: 'invalid_credentials' })
 })
 
+t.test('an Idempotency-Key keeps what the request is for, and not the check before it', async (t) => {
+  const acme = await tenant()
+  const user = await acme.user('viewer')
+  const key = () => ({ 'idempotency-key': newId() })
+  const change = { current_password: PASSWORD, password: NEW }
+  t.equal((await user.post('/auth/password/change', change, key())).status, 204)
+  t.equal((await login(acme.host, user.email, NEW)).status, 200, 'it was changed')
+  const email = `keyed-${newId()}@acme.example`
+  t.equal((await user.post('/auth/email/change', { email, password: NEW }, key())).status, 202)
+  t.ok(tokenIn(await mailTo(email)), 'the link was sent')
+})
+
 t.test('what two keyboards compose differently is one password', async (t) => {
   const acme = await tenant()
   const user = await acme.user('viewer')
