@@ -3,11 +3,11 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
-import { namesOf } from '../domain/identity/index.ts'
-import { type ListQuery, oneOf, readCursor, systemScope, Timestamp, type Tx, Uuid, writeCursor } from '../domain/kernel/index.ts'
+import { type ListQuery, oneOf, readCursor, Timestamp, type Tx, Uuid, writeCursor } from '../domain/kernel/index.ts'
 import { databaseOf } from '../domain/tenancy/index.ts'
 import { guarded, ok, Pagination } from './http/envelope.ts'
 import { csvLine } from './http/list-reply.ts'
+import { withNames } from './http/names.ts'
 
 const Plane = oneOf(['control', 'data', 'telemetry'], {
   default: 'data',
@@ -41,13 +41,6 @@ export default async function audit(app: FastifyInstance) {
       work,
     )
 
-  /** People are called in the trail what they are called now. */
-  async function named(request: FastifyRequest, rows: AuditEvent[]): Promise<AuditEvent[]> {
-    const ids = rows.flatMap(({ actor_id }) => actor_id ?? [])
-    const names = await planes.control.read(systemScope(request.tenant.id, 'audit', request.id), (tx) => namesOf(tx, ids))
-    return rows.map((row) => ({ ...row, actor_name: row.actor_name ?? names.get(row.actor_id ?? '') ?? null }))
-  }
-
   app.get<{ Querystring: Static<typeof Query> }>(
     '/audit',
     {
@@ -71,7 +64,7 @@ export default async function audit(app: FastifyInstance) {
         async function* lines() {
           yield csvLine(names)
           for (let part = first; ; part = await page(CSV_PAGE, part.next)) {
-            yield (await named(request, part.rows)).map((row) => csvLine(names.map((name) => row[name]))).join('')
+            yield (await withNames(request, part.rows)).map((row) => csvLine(names.map((name) => row[name]))).join('')
             if (!part.next) return
           }
         }
@@ -83,7 +76,7 @@ export default async function audit(app: FastifyInstance) {
       const key = settings.cursorKey
       const { rows, next } = await page(limit, cursor ? readCursor(key, scope, binding, cursor) : null)
       const nextCursor = next ? writeCursor(key, scope, binding, next) : null
-      return { data: await named(request, rows), pagination: { limit, next_cursor: nextCursor } }
+      return { data: await withNames(request, rows), pagination: { limit, next_cursor: nextCursor } }
     },
   )
 

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
+import { namedDatabases } from '../domain/tenancy/index.ts'
 
 const Probe = Type.Unsafe<'up' | 'down' | 'off'>({ type: 'string', enum: ['up', 'down', 'off'] })
 const PROBE_MS = 2_000
@@ -33,11 +34,7 @@ export default async function health(app: FastifyInstance) {
     '/ready',
     { ...open, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
     async (_request, reply) => {
-      const databases = [
-        ['control', planes.control] as const,
-        ...[...planes.data].map(([key, db]) => [`data:${key}`, db] as const),
-        ...[...planes.telemetry].map(([key, db]) => [`telemetry:${key}`, db] as const),
-      ]
+      const databases = namedDatabases(planes)
       const entries = await Promise.all([
         ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
         (async () => ['kafka', await probe(pingBroker)] as const)(),

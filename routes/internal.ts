@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { sql } from '../domain/kernel/index.ts'
+import { namedDatabases } from '../domain/tenancy/index.ts'
 import { errors, ok } from './http/envelope.ts'
 
 const Waiting = Type.Object(
@@ -8,7 +9,7 @@ const Waiting = Type.Object(
   { additionalProperties: false },
 )
 
-/** For parts of the system, by service token: `npm run script -- service-token` makes one for a monitor. */
+/** For parts of the system, by service token: `npm run service-token -- monitor` makes one for a monitor. */
 export default async function internal(app: FastifyInstance) {
   const { planes } = app.services
   app.get(
@@ -26,13 +27,8 @@ export default async function internal(app: FastifyInstance) {
       },
     },
     async () => {
-      const databases = [
-        ['control', planes.control] as const,
-        ...[...planes.data].map(([key, database]) => [`data:${key}`, database] as const),
-        ...[...planes.telemetry].map(([key, database]) => [`telemetry:${key}`, database] as const),
-      ]
       const counts = await Promise.all(
-        databases.map(
+        namedDatabases(planes).map(
           async ([name, database]) =>
             [
               name,

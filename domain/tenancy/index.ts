@@ -1,7 +1,7 @@
 export { TenantDirectory } from './directory.ts'
 export { type AccessMode, accessMode } from './mode.ts'
 export * from './organizations.ts'
-export { databaseOf, type Plane, type Planes } from './planes.ts'
+export { databaseOf, namedDatabases, type Plane, type Planes } from './planes.ts'
 export { createOrganization, createTenant, type NewTenant, type ProvisionedTenant } from './provision.ts'
 export { Tenant } from './tenant.ts'
 export { Vault } from './vault.ts'

@@ -11,6 +11,13 @@ export interface Planes {
   telemetry: ReadonlyMap<string, Database>
 }
 
+/** Each database with its name: `control`, `data:main` … */
+export const namedDatabases = ({ control, data, telemetry }: Planes): [name: string, database: Database][] => [
+  ['control', control],
+  ...[...data].map(([key, database]): [string, Database] => [`data:${key}`, database]),
+  ...[...telemetry].map(([key, database]): [string, Database] => [`telemetry:${key}`, database]),
+]
+
 /** The database of a tenant's plane. Refuses with `tenant_migrating` while the tenant is not ready there. */
 export function databaseOf(planes: Planes, plane: Plane, tenant: Tenant): Database {
   if (plane === 'control') return planes.control

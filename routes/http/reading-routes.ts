@@ -1,10 +1,10 @@
 // What every record can be asked, master data or document: its list, itself, and its history.
 import type { FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { namesOf } from '../../domain/identity/index.ts'
-import { Change, historyOf, type ListSpec, listedSchema, listRows, systemScope, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { Change, historyOf, type ListSpec, listedSchema, listRows, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
+import { withNames } from './names.ts'
 import { tagged } from './version.ts'
 
 export const Id = Type.Object({ id: Uuid })
@@ -87,16 +87,7 @@ export const readingRoutes =
             response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
           },
         },
-        async (request) => {
-          const changes = await request.read((tx) => historyOf(tx, list.row, request.params.id))
-          const ids = changes.flatMap(({ actor_id }) => actor_id ?? [])
-          const names = await app.services.planes.control.read(systemScope(request.tenant.id, 'history', request.id), (tx) =>
-            namesOf(tx, ids),
-          )
-          return {
-            data: changes.map((change) => ({ ...change, actor_name: change.actor_name ?? names.get(change.actor_id ?? '') ?? null })),
-          }
-        },
+        async (request) => ({ data: await withNames(request, await request.read((tx) => historyOf(tx, list.row, request.params.id))) }),
       )
     }
   }
