@@ -5,8 +5,8 @@ import { databaseOf, type Plane } from '../domain/tenancy/index.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Reads on the route's plane, bound to tenant, actor and context. */
-    read<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+    /** Reads on the route's plane, or another one, bound to tenant, actor and context. */
+    read<T>(work: (tx: Tx) => Promise<T>, plane?: Plane): Promise<T>
     /** Writes on the route's plane in one transaction; with an Idempotency-Key, once. `work` may run twice: SQL only. */
     write<T>(work: (tx: Tx) => Promise<T>): Promise<T>
     /** Makes `write` happen once; the idempotency plugin sets it. */
@@ -22,6 +22,7 @@ const scopeOf = (request: FastifyRequest): Scope =>
         context: request.context,
         correlationId: request.id,
         limits: request.tenant.limits,
+        numberFormats: request.grants.organizations.find(({ id }) => id === request.context.organizationId),
       }
     : { ...systemScope(request.tenant.id, 'public', request.id), limits: request.tenant.limits }
 
@@ -31,8 +32,9 @@ export default fp(
     const { planes } = app.services
     const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
     app.decorateRequest('once', undefined)
-    app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-      return databaseOf(planes, plane(this), this.tenant).read(scopeOf(this), work)
+    app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>, on?: Plane) {
+      const database = databaseOf(planes, on ?? plane(this), this.tenant)
+      return this.routeOptions.config.access?.across ? database.readAcross(scopeOf(this), work) : database.read(scopeOf(this), work)
     })
     app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
       return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.once)

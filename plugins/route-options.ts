@@ -1,6 +1,6 @@
 // What a route says about itself beyond method and path. The app refuses to start on a route that says nothing.
 import fp from 'fastify-plugin'
-import type { Plane } from '../domain/tenancy/index.ts'
+import type { Plane, Tenant } from '../domain/tenancy/index.ts'
 
 export interface RouteAccess {
   /** Needs this permission in the caller's context. */
@@ -21,6 +21,12 @@ export interface RouteAccess {
   tenantless?: true
   /** The platform module that the tenant must have. */
   module?: string
+  /** The feature flag that must be on for the caller. */
+  flag?: string
+  /** For platform staff, on the platform's own host; on any other there is no such endpoint. */
+  platform?: true
+  /** Reads across tenants; only where `platform` is said too. */
+  across?: true
   /** Whose database `request.read` and `request.write` go to; the data plane when nothing is said. */
   plane?: Plane
   /** Allowed while the tenant is read-only: signing in and out, paying, export. */
@@ -51,21 +57,38 @@ const KEYS = [
   'stepUp',
   'tenantless',
   'module',
+  'flag',
+  'platform',
+  'across',
   'plane',
   'allowReadOnly',
   'authLimit',
 ] as const
 
-/** Every permission that some route asks for, with its module: the registry is generated from here. */
+interface RegisteredPermission {
+  module: string | null
+  /** Asked for on the platform's own host alone. */
+  platform: boolean
+  routes: string[]
+}
+
 declare module 'fastify' {
   interface FastifyInstance {
-    permissions: Map<string, { module: string | null; routes: string[] }>
+    /** Every permission that some route asks for, with its module: the registry is generated from here. */
+    permissions: Map<string, RegisteredPermission>
+    /** Those that there are for a kind of tenant. */
+    permissionsOf(tenant: { kind: Tenant['kind'] }): ReadonlyMap<string, RegisteredPermission>
   }
 }
 
 export default fp(
   async (app) => {
     app.decorate('permissions', new Map())
+    let ofCustomers: Map<string, RegisteredPermission> | undefined
+    app.addHook('onReady', async () => {
+      ofCustomers = new Map([...app.permissions].filter(([, { platform }]) => !platform))
+    })
+    app.decorate('permissionsOf', ({ kind }) => (kind === 'platform' ? app.permissions : (ofCustomers ?? app.permissions)))
     app.addHook('onRoute', (route) => {
       // Registered by libraries that know nothing of our options: CORS preflights and the documentation page's own files.
       if (route.method === 'OPTIONS' || route.url.startsWith('/docs')) Object.assign(route, { public: true, tenantless: true })
@@ -73,9 +96,11 @@ export default fp(
       if (!access.permission && !access.authenticated && !access.public && !access.service) {
         throw new Error(`${route.method} ${route.url} must say permission, authenticated: true, public: true or service: true`)
       }
+      if (access.across && !access.platform)
+        throw new Error(`${route.method} ${route.url} reads across tenants and must say platform: true`)
       route.config = { ...route.config, access }
       for (const permission of [...(access.permission ? [access.permission] : []), ...(access.widens ?? [])]) {
-        const entry = app.permissions.get(permission) ?? { module: access.module ?? null, routes: [] }
+        const entry = app.permissions.get(permission) ?? { module: access.module ?? null, platform: access.platform ?? false, routes: [] }
         entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
         app.permissions.set(permission, entry)
       }

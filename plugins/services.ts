@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis'
 import type { AccessCache } from '../domain/access/index.ts'
 import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
-import type { MenuCatalogue, ModuleRegistry } from '../domain/platform/index.ts'
+import type { ApiCalls, Catalogue } from '../domain/platform/index.ts'
 import type { Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 
 /** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
@@ -17,8 +17,8 @@ export interface Services {
   listener: Listener
   tenants: TenantDirectory
   access: AccessCache
-  menu: MenuCatalogue
-  modules: ModuleRegistry
+  catalogue: Catalogue
+  apiCalls: ApiCalls
   keys: SigningKeys
   vault: Vault
   openId: OpenIdClient

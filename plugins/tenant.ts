@@ -13,7 +13,7 @@ declare module 'fastify' {
   }
 }
 
-/** Finds the tenant by host name; no header and no token can choose another. Refuses with `tenant_not_found`. */
+/** Finds the tenant by host name; no header and no token can choose another. Refuses with `tenant_not_found`, `route_not_found`. */
 export default fp(
   async (app) => {
     app.decorateRequest('tenant', null as never)
@@ -21,6 +21,7 @@ export default fp(
       if (!tenant) throw failure('tenant_not_found')
       request.tenant = tenant
       request.log = app.logOf(request.id, tenant.id)
+      if (request.routeOptions.config.access?.platform && tenant.kind !== 'platform') throw failure('route_not_found')
     }
     app.addHook('onRequest', (request, _reply, done) => {
       // An unknown path keeps its own answer, `route_not_found`, whatever the host.

@@ -1,10 +1,9 @@
 // The trail: read, and asked to prove itself.
 import { Readable } from 'node:stream'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
-import { type ListQuery, oneOf, readCursor, Timestamp, type Tx, Uuid, writeCursor } from '../domain/kernel/index.ts'
-import { databaseOf } from '../domain/tenancy/index.ts'
+import { type ListQuery, oneOf, readCursor, Timestamp, Uuid, writeCursor } from '../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './http/envelope.ts'
 import { csvLine } from './http/list-reply.ts'
 import { withNames } from './http/names.ts'
@@ -31,15 +30,8 @@ const Query = Type.Object(
 const CSV_PAGE = 200
 
 export default async function audit(app: FastifyInstance) {
-  const { planes, settings } = app.services
+  const { settings } = app.services
   const tags = ['audit']
-
-  /** The trail lies beside what it tells of, in each plane's database. */
-  const read = <T>(request: FastifyRequest, plane: 'control' | 'data' | 'telemetry', work: (tx: Tx) => Promise<T>) =>
-    databaseOf(planes, plane, request.tenant).read(
-      { tenantId: request.tenant.id, actor: request.actor, context: request.context, correlationId: request.id },
-      work,
-    )
 
   app.get<{ Querystring: Static<typeof Query> }>(
     '/audit',
@@ -57,7 +49,8 @@ export default async function audit(app: FastifyInstance) {
       const scope = `${request.tenant.id} audit ${plane}`
       const asked = filter as AuditFilter
       const binding: ListQuery = { limit, sort: [], filters: [], expand: [], q: JSON.stringify(asked) }
-      const page = (size: number, after: readonly unknown[] | null) => read(request, plane, (tx) => auditPage(tx, asked, size, after))
+      // The trail lies beside what it tells of, in each plane's database.
+      const page = (size: number, after: readonly unknown[] | null) => request.read((tx) => auditPage(tx, asked, size, after), plane)
       if (request.headers.accept === 'text/csv') {
         const first = await page(CSV_PAGE, null)
         const names = Object.keys(AuditEvent.properties) as (keyof AuditEvent)[]
@@ -91,6 +84,6 @@ export default async function audit(app: FastifyInstance) {
         response: { 200: ok(Verification), ...guarded() },
       },
     },
-    async (request) => ({ data: await read(request, request.query.plane ?? 'data', (tx) => verifyTrail(tx, settings.sealKey)) }),
+    async (request) => ({ data: await request.read((tx) => verifyTrail(tx, settings.sealKey), request.query.plane ?? 'data') }),
   )
 }

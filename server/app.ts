@@ -40,7 +40,10 @@ import explain from '../routes/rights/explain.ts'
 import organizations from '../routes/rights/organizations.ts'
 import rightsReport from '../routes/rights/report.ts'
 import roles from '../routes/rights/roles.ts'
+import catalogue from '../routes/superadmin/catalogue.ts'
+import tenants from '../routes/superadmin/tenants.ts'
 import telemetry from '../routes/telemetry.ts'
+import usage from '../routes/usage.ts'
 import type { Log } from './log.ts'
 
 const BODY_LIMIT = 1024 * 1024
@@ -98,6 +101,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(internal)
       await api.register(organizations)
       await api.register(menu)
+      await api.register(usage)
       await api.register(explain)
       await api.register(roles)
       await api.register(rightsReport)
@@ -114,6 +118,8 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(telemetry)
+      await api.register(catalogue)
+      await api.register(tenants)
     },
     { prefix: '/api/v1' },
   )

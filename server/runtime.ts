@@ -5,7 +5,7 @@ import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
 import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import { Database, Listener } from '../domain/kernel/index.ts'
-import { MenuCatalogue, ModuleRegistry } from '../domain/platform/index.ts'
+import { ApiCalls, Catalogue } from '../domain/platform/index.ts'
 import { type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 import type { Services } from '../plugins/services.ts'
 import { JobQueue } from '../workers/jobs.ts'
@@ -60,6 +60,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   }
 
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
+  const apiCalls = new ApiCalls(planes.control)
   const access = new AccessCache(planes.control, listener)
   const vault = new Vault(planes.control, config.MASTER_KEY)
   const keys = new SigningKeys(config.JWT_KEYS, planes.control, listener, vault)
@@ -92,8 +93,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     tenants,
     access,
     redis,
-    menu: new MenuCatalogue(planes.control),
-    modules: new ModuleRegistry(planes.control),
+    catalogue: new Catalogue(planes.control, listener),
+    apiCalls,
     keys,
     vault,
     openId: new OpenIdClient(outboundFetch(config.NODE_ENV !== 'production') as never, config.NODE_ENV !== 'production'),
@@ -115,7 +116,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     producer,
     kafka,
     close: async () => {
-      await Promise.allSettled([access.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
+      await Promise.allSettled([access.close(), apiCalls.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
       await Promise.allSettled([...opened.values()].map((database) => database.close()))
     },
   }

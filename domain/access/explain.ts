@@ -1,32 +1,53 @@
 // "Why can't I see this?", answered exactly.
 import type { Context } from '../kernel/index.ts'
 import { accessMode, type Tenant } from '../tenancy/index.ts'
-import { checkContext, covers, evaluate, live, matches } from './evaluate.ts'
+import { approvalLimit, checkContext, covers, evaluate, live, matches } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 
+/** What is asked of, beside the permission itself. */
+export interface Asked {
+  module: string | null
+  /** Whether the permission lets somebody change things: a module that was taken away can still be read. */
+  mutates: boolean
+  /** Whether the plan's calls of this month are used up. */
+  exhausted: boolean
+}
+
 /** Everything that took part in a decision, and which of it decided. */
-export function explain(tenant: Tenant, grants: Grants, permission: string, module: string | null, context: Context, now: number) {
+export function explain(
+  tenant: Tenant,
+  grants: Grants,
+  permission: string,
+  { module, mutates, exhausted }: Asked,
+  context: Context,
+  now: number,
+) {
   const { mode, reason } = accessMode(tenant, grants.kind, now)
   const contextVerdict = checkContext(grants, context, now)
   const availability = module ? (tenant.modules[module] ?? 'disabled') : 'enabled'
+  const open = availability === 'enabled' || (availability === 'read_only' && !mutates)
   const decision = evaluate(grants, permission, context, now)
   const decidedBy =
     mode === 'blocked'
       ? 'access_mode'
       : contextVerdict !== 'ok'
         ? 'context'
-        : availability !== 'enabled'
-          ? 'module'
-          : decision.decided_by.kind
+        : exhausted
+          ? 'plan_limit'
+          : !open
+            ? 'module'
+            : decision.decided_by.kind
   return {
     user_id: grants.user_id,
     permission,
     context: { organization_id: context.organizationId, workspace_id: context.workspaceId },
-    allowed: mode !== 'blocked' && contextVerdict === 'ok' && availability === 'enabled' && decision.allowed,
+    allowed: mode !== 'blocked' && contextVerdict === 'ok' && !exhausted && open && decision.allowed,
     decided_by: decidedBy,
     access_mode: { mode, reason },
     context_check: contextVerdict,
     module: { code: module, availability },
+    plan: { code: tenant.plan, limits: tenant.limits, api_calls_used_up: exhausted },
+    approval_limit: permission.endsWith('.approve') ? approvalLimit(grants, context, now) : null,
     roles: grants.assignments.map((a) => ({
       role: a.role,
       organization_id: a.organization_id,

@@ -1,6 +1,6 @@
 // What a user was given, read whole: a decision never asks the database twice.
 import { type Static, Type } from 'typebox'
-import { type Database, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Database, Numbering, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
 const Assignment = Type.Object(
@@ -18,6 +18,8 @@ const Organization = Type.Object(
     mfa_required: Type.Boolean(),
     approval_limits: Type.Record(Type.String(), nullable(Type.String())),
     over_receipt_tolerance: Type.String(),
+    numbering: Numbering,
+    fiscal_year_start_month: Type.Integer(),
     workspaces: Type.Array(Uuid),
   },
   { additionalProperties: false },
@@ -67,6 +69,7 @@ const selectGrants = sql.fragment`
       coalesce((
         select jsonb_agg(jsonb_build_object('id', g.id, 'workspace_required', coalesce(s.workspace_required, false), 'mfa_required', coalesce(s.mfa_required, false),
           'approval_limits', coalesce(s.approval_limits, '{}'), 'over_receipt_tolerance', coalesce(s.over_receipt_tolerance, 0)::text,
+          'numbering', coalesce(s.numbering, '{}'), 'fiscal_year_start_month', coalesce(s.fiscal_year_start_month, 1),
           'workspaces', coalesce((select jsonb_agg(w.id order by w.code) from res_workspaces w where w.tenant_id = g.tenant_id and w.organization_id = g.id and w.deleted_at is null), '[]')) order by g.code)
         from res_organizations g left join res_organization_settings s on s.tenant_id = g.tenant_id and s.organization_id = g.id
         where g.tenant_id = u.tenant_id and g.deleted_at is null), '[]') as organizations

@@ -1,5 +1,6 @@
 import type { CommonQueryMethods } from 'slonik'
 import type { Uuid } from './ids.ts'
+import type { NumberFormats } from './numbering.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
@@ -51,6 +52,8 @@ export interface Tx extends Queries {
   readonly correlationId: string
   /** What the tenant's plan allows. */
   readonly limits: Limits
+  /** How the context's organization numbers its documents. */
+  readonly numberFormats: NumberFormats | undefined
   /** Written to `event_outbox` in this transaction. */
   emit(event: DomainEvent): void
   /** Put into the job queue in this transaction; only the control plane has one. */
@@ -65,6 +68,8 @@ export interface Scope {
   correlationId: string
   /** Those of the tenant's plan, where somebody of the tenant acts; the system's own work has none. */
   limits?: Limits
+  /** Those of the context's organization; without them numbers have the usual form. */
+  numberFormats?: NumberFormats | undefined
 }
 
 export const systemActor = (tenantId: Uuid, name: string): Actor => ({ tenantId, userId: null, kind: 'service', sessionId: null, name })

@@ -19,13 +19,15 @@ const NAMED: Record<string, () => Failure> = {
 }
 
 /** Walks the causes, because slonik wraps what the driver threw. */
-function codeOf(error: unknown): string | undefined {
+const fieldOf = (name: 'code' | 'detail') => (error: unknown) => {
   for (let at = error; at && typeof at === 'object'; at = (at as { cause?: unknown }).cause) {
-    const { code } = at as { code?: unknown }
-    if (typeof code === 'string') return code
+    const value = (at as Record<string, unknown>)[name]
+    if (typeof value === 'string') return value
   }
   return undefined
 }
+const codeOf = fieldOf('code')
+const detailOf = fieldOf('detail')
 
 // Classes 08 (connection), 53 (resources) and 57P (shutdown) of the SQLSTATE table, and what the socket says.
 const AWAY = /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT)$/
@@ -36,7 +38,7 @@ export function databaseFailure(error: unknown): Failure | undefined {
     return failure('already_exists', { constraint: error.constraint, fields: fieldsOf(error.constraint) })
   }
   if (error instanceof ForeignKeyIntegrityConstraintViolationError) {
-    const deleting = String((error.cause as Error | undefined)?.message ?? error.message).includes('still referenced')
+    const deleting = String((error.cause as Error | undefined)?.message ?? error.message).startsWith('update or delete on table')
     return failure(deleting ? 'in_use' : 'invalid_reference', { constraint: error.constraint })
   }
   if (error instanceof CheckIntegrityConstraintViolationError) {
@@ -47,6 +49,7 @@ export function databaseFailure(error: unknown): Failure | undefined {
   }
   if (error instanceof StatementTimeoutError) return failure('overloaded')
   const code = codeOf(error)
+  if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))
   if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })
   if (code && AWAY.test(code)) return failure('database_unavailable')
   if (error instanceof InputSyntaxError || !(error instanceof SlonikError)) return undefined

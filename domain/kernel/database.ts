@@ -116,6 +116,11 @@ export class Database {
     return this.#checkout(scope.tenantId, (connection) => work(new UnitOfWork(connection, scope, refuseEffects, refuseEffects)))
   }
 
+  /** Reads across tenants, where the policy of the table lets the platform in: for its staff. */
+  async readAcross<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
+    return this.#checkout(PLATFORM, (connection) => work(new UnitOfWork(connection, scope, refuseEffects, refuseEffects)))
+  }
+
   /**
    * Writes for a tenant: one transaction, bound to tenant, actor and correlation id for RLS and audit; emitted events are
    * written with it. Runs again once after a serialization failure or deadlock, so `work` must do nothing but SQL. With
@@ -137,7 +142,8 @@ export class Database {
         const settings = sql.fragment`
           set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
           set_config('tenantry.actor_name', ${scope.actor.name}, true),
-          set_config('tenantry.correlation_id', ${scope.correlationId}, true)`
+          set_config('tenantry.correlation_id', ${scope.correlationId}, true),
+          set_config('tenantry.records_allowed', ${String(scope.limits?.records ?? '')}, true)`
         if (once) {
           const earlier = await claim(tx, once, settings)
           if (earlier) return earlier.answer as T
@@ -262,6 +268,7 @@ class UnitOfWork implements Tx {
   readonly context: Context
   readonly correlationId: string
   readonly limits: Tx['limits']
+  readonly numberFormats: Tx['numberFormats']
   readonly emit: Tx['emit']
   readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
@@ -273,6 +280,7 @@ class UnitOfWork implements Tx {
     this.context = scope.context
     this.correlationId = scope.correlationId
     this.limits = scope.limits ?? {}
+    this.numberFormats = scope.numberFormats
     this.emit = emit
     this.enqueue = enqueue
   }

@@ -5,8 +5,8 @@ import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
 import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
-/** Whose a row is: the whole tenant's, an organization's, or a workspace's. */
-export type RowScope = 'tenant' | 'organization'
+/** Whose a row is: an organization's, the whole tenant's, or the platform's, whose staff alone reads it, across tenants. */
+export type RowScope = 'organization' | 'tenant' | 'platform'
 
 export interface RowOptions {
   scope?: RowScope
@@ -92,6 +92,7 @@ export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
 
 /** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
 export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
+  if (row.scope === 'platform') return [sql.fragment`true`]
   const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
   const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]
   if (row.scope === 'organization') {

@@ -1,21 +1,8 @@
 // The menu: what this user may open here, and what the plan would unlock.
 import { createHash } from 'node:crypto'
-import { type Static, Type } from 'typebox'
-import { type Database, nullable, sql } from '../kernel/index.ts'
-
-const Item = Type.Object(
-  {
-    code: Type.String(),
-    parent: nullable(Type.String()),
-    labels: Type.Record(Type.String(), Type.String()),
-    path: nullable(Type.String()),
-    icon: nullable(Type.String()),
-    module: nullable(Type.String()),
-    permission: nullable(Type.String()),
-    plan: nullable(Type.String()),
-  },
-  { additionalProperties: false },
-)
+import { failure, newId, sql, type Tx } from '../kernel/index.ts'
+import type { MenuOverrides, Tenant } from '../tenancy/index.ts'
+import type { Catalogue, MenuItem } from './catalogue.ts'
 
 export interface MenuNode {
   code: string
@@ -28,56 +15,93 @@ export interface MenuNode {
   children: MenuNode[]
 }
 
+export interface Menu {
+  items: MenuNode[]
+  etag: string
+}
+
 export const MENU_TTL_SECONDS = 300
 
-/** The catalogue is the same for every tenant and changes only by migration: read once a process. */
-export class MenuCatalogue {
-  readonly #control: Database
-  #items: Promise<readonly Static<typeof Item>[]> | undefined
+/** A tenant's menu settings, a tree remembered for: assignments expire by the clock, and what is remembered is at most so old. */
+const REMEMBERED_MS = 1_000
+const MAX_REMEMBERED = 2_000
+/** By the tenant as it was read: any change of rights, modules or settings makes it read anew. */
+const memories = new WeakMap<Tenant, Map<string, { menu: Menu; at: number }>>()
 
-  constructor(control: Database) {
-    this.#control = control
+/**
+ * The tree for one user: entries without permission are absent, those without module are there but blocked, groups with
+ * nothing in them are left out. Labels in the first of the languages that has one.
+ * @param reader whom and where it is for: the same reader gets the same tree for a second
+ */
+export async function menuFor(
+  catalogue: Catalogue,
+  tenant: Tenant,
+  reader: string,
+  allowed: (permission: string) => boolean,
+  languages: readonly string[],
+): Promise<Menu> {
+  const now = Date.now()
+  let memory = memories.get(tenant)
+  if (!memory) {
+    memory = new Map()
+    memories.set(tenant, memory)
   }
+  const known = memory.get(reader)
+  if (known && now - known.at < REMEMBERED_MS) return known.menu
+  const items = treeOf(await catalogue.menu(), tenant, allowed, languages)
+  const menu = { items, etag: `"${createHash('sha256').update(JSON.stringify(items)).digest('base64url').slice(0, 22)}"` }
+  if (memory.size >= MAX_REMEMBERED) memory.clear()
+  memory.set(reader, { menu, at: now })
+  return menu
+}
 
-  #load() {
-    this.#items ??= this.#control.platform((connection) =>
-      connection.any(sql.type(Item)`
-      select i.code, i.parent, i.labels, i.path, i.icon, i.module, i.permission,
-        (select p.code from platform_plans p join platform_plan_modules m on m.plan = p.code where m.module = i.module order by p.sort limit 1) as plan
-      from platform_menu_items i order by i.parent nulls first, i.sort, i.code`),
-    )
-    this.#items.catch(() => {
-      this.#items = undefined
-    })
-    return this.#items
-  }
+function treeOf(
+  items: readonly MenuItem[],
+  { modules, menu: overrides }: Tenant,
+  allowed: (permission: string) => boolean,
+  languages: readonly string[],
+): MenuNode[] {
+  const children = Map.groupBy(
+    items.filter(({ code }) => !overrides[code]?.hidden),
+    ({ parent }) => parent,
+  )
+  const sortOf = (item: MenuItem) => overrides[item.code]?.sort ?? item.sort
+  const branch = (parent: string | null): MenuNode[] =>
+    (children.get(parent) ?? [])
+      .toSorted((a, b) => sortOf(a) - sortOf(b) || (a.code < b.code ? -1 : 1))
+      .flatMap((item) => {
+        const availability = item.module ? (modules[item.module] ?? 'disabled') : 'enabled'
+        if (availability === 'disabled' || (item.permission && !allowed(item.permission))) return []
+        const blocked = availability === 'blocked'
+        const node: MenuNode = {
+          code: item.code,
+          label: labelOf(item, overrides[item.code]?.labels, languages),
+          path: blocked ? null : item.path,
+          icon: item.icon,
+          blocked,
+          unlocked_by: blocked ? item.unlocked_by : null,
+          children: branch(item.code),
+        }
+        return item.path === null && node.children.length === 0 ? [] : [node]
+      })
+  return branch(null)
+}
 
-  /** The tree for one user: entries without permission are absent, those without module are there but blocked. */
-  async tree(
-    modules: Record<string, string>,
-    allowed: (permission: string) => boolean,
-    locale: string,
-  ): Promise<{ items: MenuNode[]; etag: string }> {
-    const nodes = new Map<string, MenuNode>()
-    const roots: MenuNode[] = []
-    for (const item of await this.#load()) {
-      const availability = item.module ? (modules[item.module] ?? 'disabled') : 'enabled'
-      if (availability === 'disabled' || (item.permission && !allowed(item.permission))) continue
-      const blocked = availability === 'blocked'
-      const node: MenuNode = {
-        code: item.code,
-        label: item.labels[locale] ?? item.labels.en ?? item.code,
-        path: blocked ? null : item.path,
-        icon: item.icon,
-        blocked,
-        unlocked_by: blocked ? item.plan : null,
-        children: [],
-      }
-      nodes.set(item.code, node)
-      if (item.parent) nodes.get(item.parent)?.children.push(node)
-      else roots.push(node)
-    }
-    const items = roots.filter((root) => root.path !== null || root.children.length > 0)
-    return { items, etag: `"${createHash('sha256').update(JSON.stringify(items)).digest('base64url').slice(0, 22)}"` }
+/** The tenant's own word in the reader's language, else the platform's in it; then the same in the next language. */
+function labelOf(item: MenuItem, own: Record<string, string | undefined> | undefined, languages: readonly string[]): string {
+  for (const language of [...languages, 'en']) {
+    const label = own?.[language] ?? item.labels[language]
+    if (label) return label
   }
+  return item.code
+}
+
+/** Sets how the tenant's menu differs, all of it at once. Effective at the next request. Throws `invalid_reference` for an entry that is not there. */
+export async function changeMenu(tx: Tx, catalogue: Catalogue, overrides: MenuOverrides): Promise<void> {
+  const known = new Set((await catalogue.menu()).map(({ code }) => code))
+  const unknown = Object.keys(overrides).filter((code) => !known.has(code))
+  if (unknown.length > 0) throw failure('invalid_reference', { entries: unknown })
+  await tx.query(sql.run`
+    insert into tenant_settings as s (id, tenant_id, name, value, set_by) values (${newId()}, ${tx.tenantId}, 'menu', ${sql.jsonb(overrides)}, ${tx.actor.userId})
+    on conflict (tenant_id, name) do update set value = excluded.value, set_by = excluded.set_by, version = s.version + 1, updated_at = ${tx.now.toISOString()}`)
 }

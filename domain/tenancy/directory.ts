@@ -3,13 +3,13 @@ import type { Database, Listener } from '../kernel/index.ts'
 import { sql } from '../kernel/index.ts'
 import { selectTenant, Tenant } from './tenant.ts'
 
-/** A tenant's record is read again after this long even if nothing was announced: trials and flags expire by the clock. */
+/** A tenant's record is read again after this long even if nothing was announced. What ends by the clock is read again then. */
 const MAX_AGE_MS = 30_000
 const MAX_ENTRIES = 20_000
 
 interface Entry {
   tenant: Tenant | null
-  at: number
+  until: number
 }
 
 /**
@@ -30,6 +30,7 @@ export class TenantDirectory {
     this.#listener = listener
     this.#baseDomain = baseDomain
     listener.on('tenantry_access', (tenantId) => this.#forget(tenantId))
+    listener.on('tenantry_catalogue', () => this.#forgetAll())
     listener.onReconnect(() => this.#forgetAll())
   }
 
@@ -61,7 +62,7 @@ export class TenantDirectory {
 
   #find(key: string, condition: ReturnType<typeof sql.fragment>): Promise<Tenant | null> | Tenant | null {
     const known = this.#byKey.get(key)
-    if (known && this.#listener.up && Date.now() - known.at < MAX_AGE_MS) return known.tenant
+    if (known && this.#listener.up && Date.now() < known.until) return known.tenant
     let loading = this.#loading.get(key)
     if (!loading) {
       loading = this.#load(key, condition).finally(() => this.#loading.delete(key))
@@ -76,7 +77,8 @@ export class TenantDirectory {
     // A change announced while this was being read may or may not be in it: then it is not kept.
     if (generation === this.#generation && this.#listener.up) {
       if (this.#byKey.size >= MAX_ENTRIES) this.#byKey.clear()
-      this.#byKey.set(key, { tenant, at: Date.now() })
+      const changesAt = tenant?.changes_at ? Date.parse(tenant.changes_at) : Infinity
+      this.#byKey.set(key, { tenant, until: Math.min(Date.now() + MAX_AGE_MS, changesAt) })
     }
     return tenant
   }

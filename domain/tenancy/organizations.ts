@@ -1,6 +1,21 @@
 // The places where a tenant works.
 import { type Static, Type } from 'typebox'
-import { Code, failure, Name, newId, nullable, Price, type Resource, resource, row, sql, type Tx, Uuid, Version } from '../kernel/index.ts'
+import {
+  Code,
+  failure,
+  Name,
+  Numbering,
+  newId,
+  nullable,
+  Price,
+  type Resource,
+  resource,
+  row,
+  sql,
+  type Tx,
+  Uuid,
+  Version,
+} from '../kernel/index.ts'
 
 export const Organization = row(
   'res_organizations',
@@ -88,6 +103,12 @@ export const OrganizationSettings = Type.Object(
       examples: ['0.1'],
     }),
     mfa_required: Type.Boolean({ description: 'Whoever works here needs a second factor' }),
+    numbering: Numbering,
+    fiscal_year_start_month: Type.Integer({
+      minimum: 1,
+      maximum: 12,
+      description: 'Numbers begin anew with the fiscal year, which is named after the calendar year in which it begins',
+    }),
     version: Version,
   },
   { additionalProperties: false },
@@ -98,7 +119,7 @@ export type OrganizationSettings = Static<typeof OrganizationSettings>
 export async function organizationSettings(tx: Tx, organizationId: string): Promise<OrganizationSettings> {
   await organizations.get(tx, organizationId)
   return tx.one(sql.prepared(OrganizationSettings)`
-    select workspace_required, approval_limits, trim_scale(over_receipt_tolerance)::text as over_receipt_tolerance, mfa_required, version
+    select workspace_required, approval_limits, trim_scale(over_receipt_tolerance)::text as over_receipt_tolerance, mfa_required, numbering, fiscal_year_start_month, version
     from res_organization_settings where tenant_id = ${tx.tenantId} and organization_id = ${organizationId}`)
 }
 
@@ -117,7 +138,8 @@ export async function changeOrganizationSettings(
   if (n !== codes.length) throw failure('invalid_reference', { path: '/approval_limits' })
   const { rowCount } = await tx.query(sql.run`
     update res_organization_settings set workspace_required = ${next.workspace_required}, approval_limits = ${sql.jsonb(next.approval_limits)},
-      over_receipt_tolerance = ${next.over_receipt_tolerance}::numeric, mfa_required = ${next.mfa_required}, version = version + 1, updated_at = ${tx.now.toISOString()}
+      over_receipt_tolerance = ${next.over_receipt_tolerance}::numeric, mfa_required = ${next.mfa_required},
+      numbering = ${sql.jsonb(next.numbering)}, fiscal_year_start_month = ${next.fiscal_year_start_month}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and version = ${version}`)
   if (rowCount === 0) throw failure('version_conflict', { current: await organizationSettings(tx, organizationId) })
   return organizationSettings(tx, organizationId)

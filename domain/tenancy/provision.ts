@@ -8,7 +8,7 @@ export interface NewTenant {
   kind?: 'customer' | 'platform'
   /** `trial` for 30 days with every module of the plan, or `paid`. */
   terms: 'trial' | 'paid'
-  plan: 'starter' | 'professional' | 'enterprise'
+  plan: string
   currency?: string
   organizations: { code: string; name: string; workspaces: { code: string; name: string }[] }[]
 }
@@ -57,10 +57,6 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
     await tx.query(sql.run`
       insert into tenant_platform_products (id, tenant_id, product, plan, availability, source)
       select gen_random_uuid(), ${tx.tenantId}, code, ${tenant.plan}, 'enabled', ${source} from platform_products`)
-    await tx.query(sql.run`
-      insert into tenant_platform_product_modules (id, tenant_id, module, availability, source)
-      select gen_random_uuid(), ${tx.tenantId}, m.code, case when pm.module is null then 'blocked' else 'enabled' end, ${source}
-      from platform_product_modules m left join platform_plan_modules pm on pm.module = m.code and pm.plan = ${tenant.plan}`)
     const roles = {} as ProvisionedTenant['roles']
     for (const [code, role] of Object.entries(SEEDED_ROLES)) {
       const roleId = newId()

@@ -1,7 +1,46 @@
 import { type Static, Type } from 'typebox'
-import { nullable, oneOf, sql, Timestamp, Uuid } from '../kernel/index.ts'
+import { failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
-const Availability = oneOf(['enabled', 'blocked', 'disabled'])
+/**
+ * What a tenant has of a module: all of it; what it wrote while it had it, to read; nothing yet, with the plan that would
+ * give it; or nothing that it should see.
+ */
+export const Availability = oneOf(['enabled', 'read_only', 'blocked', 'disabled'])
+export type Availability = Static<typeof Availability>
+
+/** A feature flag as it was set; which users it is on for follows in `flagsFor`. */
+export const Flag = Type.Object(
+  {
+    value: Type.Unknown({ description: 'What the feature reads: true, a number, a text, an object' }),
+    percentage: nullable(Type.Integer({ minimum: 0, maximum: 100, description: 'Of the users, always the same ones; null is all' })),
+    user_ids: Type.Array(Uuid, { maxItems: 1000, uniqueItems: true, description: 'Users who have it in any case' }),
+    expires_at: nullable(Timestamp),
+  },
+  { additionalProperties: false },
+)
+export type Flag = Static<typeof Flag>
+
+const MenuLabel = Type.String({ minLength: 1, maxLength: 80 })
+
+/** How a tenant's menu differs from the platform's, by entry: another place among its siblings, other words, not there at all. */
+export const MenuOverrides = Type.Record(
+  Type.String({ maxLength: 64 }),
+  Type.Object(
+    {
+      sort: Type.Optional(Type.Integer({ minimum: 0, maximum: 10_000 })),
+      labels: Type.Optional(
+        Type.Partial(
+          Type.Object({ en: MenuLabel, es: MenuLabel, pt: MenuLabel, tr: MenuLabel, az: MenuLabel }, { additionalProperties: false }),
+          { additionalProperties: false },
+        ),
+      ),
+      hidden: Type.Optional(Type.Boolean()),
+    },
+    { additionalProperties: false },
+  ),
+  { maxProperties: 500, examples: [{ 'erp.parties': { sort: 9, labels: { en: 'Growers' } } }] },
+)
+export type MenuOverrides = Static<typeof MenuOverrides>
 
 /** Everything about a tenant that deciding on a request needs, read at once and cached. */
 export const Tenant = Type.Object(
@@ -25,13 +64,46 @@ export const Tenant = Type.Object(
     limits: Type.Record(Type.String(), nullable(Type.Integer())),
     modules: Type.Record(Type.String(), Availability),
     domains: Type.Array(Type.String()),
-    flags: Type.Record(Type.String(), Type.Unknown()),
+    flags: Type.Record(Type.String(), Flag),
+    menu: MenuOverrides,
     security: Type.Object({ session_idle_minutes: Type.Integer(), session_absolute_hours: Type.Integer() }),
     maintenance_until: nullable(Timestamp),
+    /** When something of this ends or begins by the clock, and it has to be read again. */
+    changes_at: nullable(Timestamp),
   },
   { additionalProperties: false },
 )
 export type Tenant = Static<typeof Tenant>
+
+/**
+ * A tenant's modules. What differs from the plan is written down, the rest follows from it: a grant or trial that runs
+ * gives a module, one that ended leaves what was written with it to be read, as does a module that the plan had before.
+ * A module that needs one which is not there does not work either.
+ */
+const modulesOf = sql.fragment`(
+    with recursive had as (
+      select m.code, m.requires, case
+          when o.availability = 'disabled' or (tm.availability = 'disabled' and tm.live) then 'disabled'
+          when o.running and tm.live and tm.source <> 'plan' then case tm.availability when 'enabled' then 'enabled' else 'read_only' end
+          when o.running and pm.module is not null then 'enabled'
+          when tm.module is not null or (o.ended and pm.module is not null) then 'read_only'
+          else 'blocked'
+        end as availability
+      from platform_product_modules m
+      left join tenant_platform_products tp on tp.tenant_id = t.id and tp.product = m.product
+      cross join lateral (select coalesce(tp.availability, 'enabled') as availability,
+        coalesce(tp.availability, 'enabled') = 'enabled' and (tp.expires_at is null or tp.expires_at > now()) as running,
+        coalesce(tp.availability, 'enabled') = 'enabled' and tp.expires_at <= now() as ended) as o
+      left join platform_plan_modules pm on pm.plan = coalesce(tp.plan, s.plan, e.plan) and pm.module = m.code
+      left join lateral (select x.module, x.availability, x.source, (x.expires_at is null or x.expires_at > now()) as live
+        from tenant_platform_product_modules x where x.tenant_id = t.id and x.module = m.code) as tm on true
+    ), lacking as (
+      select code from had where availability <> 'enabled'
+      union
+      select h.code from had h join lacking l on l.code = any(h.requires)
+    )
+    select coalesce(jsonb_object_agg(code, case when availability = 'enabled' and code in (select code from lacking) then 'read_only' else availability end), '{}')
+    from had)`
 
 /** Reads tenants whole; the caller adds the condition. Control-plane catalogues (plans, modules) have no tenant. */
 export const selectTenant = sql.fragment`
@@ -39,19 +111,28 @@ export const selectTenant = sql.fragment`
     p.mode, p.catalog_key, p.telemetry_key, p.state,
     s.status as subscription_status, s.grace_ends_at, coalesce(s.plan, e.plan) as plan,
     coalesce((select jsonb_object_agg(l.metric, l.amount) from platform_plan_limits l where l.plan = coalesce(s.plan, e.plan)), '{}') as limits,
-    coalesce((
-      select jsonb_object_agg(m.module, case when m.expires_at <= now() then 'blocked' else m.availability end)
-      from tenant_platform_product_modules m
-      left join platform_product_modules pm on pm.code = m.module
-      left join tenant_platform_products tp on tp.tenant_id = t.id and tp.product = pm.product
-      where m.tenant_id = t.id and (tp.availability is null or tp.availability = 'enabled')), '{}') as modules,
+    ${modulesOf} as modules,
     array(select d.domain from tenant_domains d where d.tenant_id = t.id and d.verified_at is not null) as domains,
-    coalesce((select jsonb_object_agg(f.flag, f.value) from tenant_feature_flags f
-      where f.tenant_id = t.id and (f.expires_at is null or f.expires_at > now())), '{}') as flags,
+    coalesce((select jsonb_object_agg(f.flag, jsonb_build_object('value', f.value, 'percentage', f.percentage, 'user_ids', f.user_ids, 'expires_at', f.expires_at))
+      from tenant_feature_flags f where f.tenant_id = t.id and (f.expires_at is null or f.expires_at > now())), '{}') as flags,
+    coalesce((select s.value from tenant_settings s where s.tenant_id = t.id and s.name = 'menu'), '{}') as menu,
     jsonb_build_object('session_idle_minutes', 10080, 'session_absolute_hours', 720) ||
       coalesce((select s.value from tenant_settings s where s.tenant_id = t.id and s.name = 'security'), '{}') as security,
-    (select max(w.ends_at) from platform_maintenance_windows w where w.starts_at <= now() and w.ends_at > now()) as maintenance_until
+    (select max(w.ends_at) from platform_maintenance_windows w where w.starts_at <= now() and w.ends_at > now()) as maintenance_until,
+    (select min(at) from (
+      select expires_at as at from tenant_platform_product_modules where tenant_id = t.id
+      union all select expires_at from tenant_platform_products where tenant_id = t.id
+      union all select expires_at from tenant_feature_flags where tenant_id = t.id
+      union all select starts_at from platform_maintenance_windows where starts_at > now()
+    ) as ends where at > now()) as changes_at
   from tenants t
   join tenant_connection_profiles p on p.tenant_id = t.id
   left join billing_subscriptions s on s.tenant_id = t.id and s.status <> 'cancelled'
   left join lateral (select plan from tenant_platform_products where tenant_id = t.id and plan is not null limit 1) e on true`
+
+/** The tenant of a unit of work on the control plane, as it is in it. Throws `not_found`. */
+export async function tenantOf(tx: Tx): Promise<Tenant> {
+  const found = await tx.maybeOne(sql.type(Tenant)`${selectTenant} where t.id = ${tx.tenantId}`)
+  if (!found) throw failure('not_found')
+  return found
+}

@@ -86,7 +86,7 @@ export default async function apiKeys(app: FastifyInstance) {
       const now = Date.now()
       const verdict = checkContext(request.grants, context, now)
       if (verdict !== 'ok') throw failure(verdict)
-      requireHolding(request.grants, permissions, context, app.permissions.keys(), now)
+      requireHolding(request.grants, permissions, context, app.permissionsOf(request.tenant).keys(), now)
       let key: string | null = null
       const info = await request.write(async (tx) => {
         const made = await createApiKey(tx, { name, permissions, ...context, allowedAddresses: allowed_addresses, expiresAt: expires_at })

@@ -23,6 +23,7 @@ import {
   tryToken,
 } from '../../domain/identity/index.ts'
 import { type Actor, failure, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { flagsFor } from '../../domain/platform/index.ts'
 import { accessMode } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
 import { Code, checkCode, RecoveryCode } from '../http/proof.ts'
@@ -213,7 +214,7 @@ export default async function auth(app: FastifyInstance) {
     async (request) => {
       const { grants, tenant, context } = request
       const { user_id: id, email, name, kind, locale } = grants
-      const allowed = allowedOf(grants, app.permissions.keys(), context, Date.now())
+      const allowed = allowedOf(grants, app.permissionsOf(tenant).keys(), context, Date.now())
       return {
         data: {
           user: { id, email, name, kind, locale },
@@ -223,7 +224,7 @@ export default async function auth(app: FastifyInstance) {
           // An API key has a part of them.
           permissions: request.apiKey ? allowed.filter((p) => request.may(p)) : allowed,
           modules: tenant.modules,
-          flags: tenant.flags,
+          flags: flagsFor(tenant, id, Date.now()),
           plan: tenant.plan,
           limits: tenant.limits,
         },

@@ -146,7 +146,14 @@ export default async function sso(app: FastifyInstance) {
   /** Groups give roles, so whoever maps them must hold what they give. */
   async function requireMapping(tx: Tx, request: FastifyRequest, { role_map = {}, default_role }: Mapping) {
     for (const role of new Set([...Object.values(role_map), ...(default_role ? [default_role] : [])])) {
-      await requireHeld(tx, request.grants, app.permissions.keys(), role, { organizationId: null, workspaceId: null }, '/role_map')
+      await requireHeld(
+        tx,
+        request.grants,
+        app.permissionsOf(request.tenant).keys(),
+        role,
+        { organizationId: null, workspaceId: null },
+        '/role_map',
+      )
     }
   }
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference', 'session_required'] as const

@@ -1,5 +1,5 @@
 // The people of a tenant, for its administrators.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { grantRoles } from '../../domain/access/index.ts'
 import {
@@ -54,7 +54,7 @@ const get = async (tx: Tx, id: string) => userLifecycle.get(tx, id)
 export default async function users(app: FastifyInstance) {
   const tags = ['users']
   const plane = 'control' as const
-  const registry = () => app.permissions.keys()
+  const registry = (request: FastifyRequest) => app.permissionsOf(request.tenant).keys()
 
   await app.register(readingRoutes({ module: null, permission: 'identity.user', plane, list: userList, schema: User.schema, get }))
   await app.register(
@@ -84,7 +84,7 @@ export default async function users(app: FastifyInstance) {
       if (roles.length > 0) request.require('rbac.assignment.create')
       const user = await request.write(async (tx) => {
         const invited = await inviteUser(tx, invitation)
-        await grantRoles(tx, request.grants, registry(), invited.id, roles)
+        await grantRoles(tx, request.grants, registry(request), invited.id, roles)
         return invited
       })
       reply.status(201).header('location', `/api/v1/users/${user.id}`)

@@ -21,10 +21,18 @@ const Answer = Type.Object({
   permission: Type.String(),
   context: Type.Object(Scope),
   allowed: Type.Boolean(),
-  decided_by: Type.String({ description: 'access_mode, context, module, override, role or none' }),
+  decided_by: Type.String({ description: 'access_mode, context, plan_limit, module, override, role or none' }),
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   context_check: Type.String(),
   module: Type.Object({ code: nullable(Type.String()), availability: Type.String() }),
+  plan: Type.Object({
+    code: nullable(Type.String()),
+    limits: Type.Record(Type.String(), nullable(Type.Integer())),
+    api_calls_used_up: Type.Boolean(),
+  }),
+  approval_limit: nullable(
+    Type.String({ description: 'For permissions to approve: up to which amount, in the organization’s currency; null is without limit' }),
+  ),
   roles: Type.Array(Type.Object({ role: Type.String(), ...Limits, grants_by: Type.Array(Type.String()) })),
   overrides: Type.Array(
     Type.Object({ effect: Type.String(), permission: Type.String(), reason: Type.String(), ...Limits, decided: Type.Boolean() }),
@@ -51,7 +59,7 @@ export default async function explainRoutes(app: FastifyInstance) {
       const { tenantId, userId } = request.actor
       // About oneself anyone may ask; about others it takes a permission.
       if (user && user !== userId) request.require('rbac.explain.read')
-      const known = app.permissions.get(permission)
+      const known = app.permissionsOf(request.tenant).get(permission)
       if (!known)
         throw failure('invalid_query', {
           errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }],
@@ -59,7 +67,13 @@ export default async function explainRoutes(app: FastifyInstance) {
       const grants = await access.grants(tenantId, user ?? userId!)
       if (!grants) throw failure('not_found')
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
-      return { data: explain(request.tenant, grants, permission, known.module, context, now) }
+      const { tenant } = request
+      const asked = {
+        module: known.module,
+        mutates: known.routes.some((route) => !route.startsWith('GET ')),
+        exhausted: app.services.apiCalls.exhausted(tenant.id, tenant.limits.api_calls, new Date(now)),
+      }
+      return { data: explain(tenant, grants, permission, asked, context, now) }
     },
   )
 }

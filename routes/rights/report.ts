@@ -27,9 +27,9 @@ export default async function report(app: FastifyInstance) {
     async (request, reply) => {
       const { organization_id, workspace_id } = request.query
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
-      const rows = await request.read((tx) => matrix(tx, app.permissions.keys(), context))
+      const codes = [...app.permissionsOf(request.tenant).keys()].sort()
+      const rows = await request.read((tx) => matrix(tx, codes, context))
       if (request.headers.accept !== 'text/csv') return { data: rows }
-      const codes = [...app.permissions.keys()].sort()
       const lines = rows.map(({ name, kind, status, permissions }) => {
         const held = new Set(permissions)
         return csvLine([name, kind, status, ...codes.map((code) => (held.has(code) ? 'yes' : ''))])
@@ -53,7 +53,7 @@ export default async function report(app: FastifyInstance) {
         response: { 200: ok(Type.Array(Effect)), ...mutation('not_found', 'invalid_reference') },
       },
     },
-    async (request) => ({ data: await request.read((tx) => simulate(tx, app.permissions.keys(), request.body)) }),
+    async (request) => ({ data: await request.read((tx) => simulate(tx, app.permissionsOf(request.tenant).keys(), request.body)) }),
   )
 
   app.get(

@@ -1,5 +1,5 @@
 // Roles, who has them, and the exceptions.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   AssignmentInfo,
@@ -51,7 +51,7 @@ const contextOf = ({ organization_id, workspace_id }: Static<typeof Place>) => (
 export default async function roles(app: FastifyInstance) {
   const tags = ['rights']
   const plane = 'control' as const
-  const registry = () => app.permissions.keys()
+  const registry = (request: FastifyRequest) => app.permissionsOf(request.tenant).keys()
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference'] as const
 
   await app.register(readingRoutes({ module: null, permission: 'rbac.role', plane, list: roleList, schema: Role, get: role }), {
@@ -70,7 +70,7 @@ export default async function roles(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const made = await request.write((tx) => createRole(tx, request.grants, registry(), request.body))
+      const made = await request.write((tx) => createRole(tx, request.grants, registry(request), request.body))
       reply.status(201).header('location', `/api/v1/rbac/roles/${made.id}`)
       return tagged(reply, made)
     },
@@ -92,7 +92,7 @@ export default async function roles(app: FastifyInstance) {
       const version = versionOf(request)
       return tagged(
         reply,
-        await request.write((tx) => updateRole(tx, request.grants, registry(), request.params.id, version, request.body)),
+        await request.write((tx) => updateRole(tx, request.grants, registry(request), request.params.id, version, request.body)),
       )
     },
   )
@@ -151,7 +151,7 @@ export default async function roles(app: FastifyInstance) {
       const { id } = request.params
       const data = await request.write(async (tx) => {
         await userLifecycle.get(tx, id)
-        await grantRoles(tx, request.grants, registry(), id, [request.body])
+        await grantRoles(tx, request.grants, registry(request), id, [request.body])
         return assignmentsOf(tx, id)
       })
       reply.status(201)
@@ -189,7 +189,7 @@ export default async function roles(app: FastifyInstance) {
     },
     async (request) => {
       const { user_ids, ...assignment } = request.body
-      return { data: { given: await request.write((tx) => grantRoleToMany(tx, request.grants, registry(), user_ids, assignment)) } }
+      return { data: { given: await request.write((tx) => grantRoleToMany(tx, request.grants, registry(request), user_ids, assignment)) } }
     },
   )
   app.post<{ Body: Static<typeof Move> }>(
@@ -207,7 +207,9 @@ export default async function roles(app: FastifyInstance) {
     async (request) => {
       const { user_ids, from, to } = request.body
       return {
-        data: { moved: await request.write((tx) => moveUsers(tx, request.grants, registry(), user_ids, contextOf(from), contextOf(to))) },
+        data: {
+          moved: await request.write((tx) => moveUsers(tx, request.grants, registry(request), user_ids, contextOf(from), contextOf(to))),
+        },
       }
     },
   )
@@ -251,7 +253,7 @@ export default async function roles(app: FastifyInstance) {
       const { id } = request.params
       const data = await request.write(async (tx) => {
         await userLifecycle.get(tx, id)
-        await addOverride(tx, request.grants, registry(), id, request.body)
+        await addOverride(tx, request.grants, registry(request), id, request.body)
         return overridesOf(tx, id)
       })
       reply.status(201)

@@ -240,7 +240,9 @@ t.test('no route lets another tenant’s ids, cursors or tokens through', async 
         headers: { authorization: `Bearer ${globex.admin.token}`, 'if-match': '"1"' },
         ...payload,
       })
-      if (operation.security?.length) t.equal(foreign.status, 401, `${method} ${path} with their token`)
+      // On a tenant's host there is no console of the platform, whoever asks.
+      if (path.startsWith('/api/v1/superadmin')) t.match(foreign, { status: 404, body: { detail: 'route_not_found' } })
+      else if (operation.security?.length) t.equal(foreign.status, 401, `${method} ${path} with their token`)
       walked++
     }
   }
@@ -271,7 +273,8 @@ t.test('every mutation is refused to a viewer and in read-only mode', async (t) 
   const document = (await request('x', { method: 'GET', url: '/api/openapi.json' })).body
   for (const [path, operations] of Object.entries(document.paths as Record<string, Record<string, { description?: string }>>)) {
     for (const [method, operation] of Object.entries(operations)) {
-      if (method === 'get' || !operation.description?.includes('Needs `')) continue
+      // The platform's console is walked by its own test, on its own host.
+      if (method === 'get' || !operation.description?.includes('Needs `') || path.startsWith('/api/v1/superadmin')) continue
       const url = path.replace(/\{\w+\}/g, acme.organizations[0]!.id)
       const ask = (host: string, token: string) =>
         request(host, {

@@ -26,6 +26,7 @@ export interface Client {
   email: string
   get(path: string, headers?: Record<string, string>): Promise<Answer>
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  put(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
   patch(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>
   delete(path: string, headers?: Record<string, string>): Promise<Answer>
 }
@@ -98,6 +99,7 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
       email,
       get: (path, headers) => call('GET')(path, undefined, headers),
       post: call('POST'),
+      put: call('PUT'),
       patch: call('PATCH'),
       delete: (path, headers) => call('DELETE')(path, undefined, headers),
     }

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { assignRole, override, withdrawRole } from '../../../domain/access/index.ts'
-import { sql } from '../../../domain/kernel/index.ts'
+import { newId, sql } from '../../../domain/kernel/index.ts'
 import { eventually, testApp } from '../../support/app.ts'
 
 const { tenant, runtime, request } = await testApp(t)
@@ -104,8 +104,12 @@ t.test('a module that the plan lacks: refused by name, blocked in the menu with 
     body: { detail: 'module_unavailable', error: { details: { module: 'erp.procurement' } } },
   })
   const menu = await acme.admin.get('/menu')
-  const orders = menu.data[0].children.find((c: { code: string }) => c.code === 'erp.purchase_orders')
-  t.match(orders, { blocked: true, path: null, unlocked_by: 'professional' })
+  const purchasing = menu.data[0].children.find((c: { code: string }) => c.code === 'erp.procurement')
+  t.match(purchasing, {
+    blocked: true,
+    unlocked_by: 'professional',
+    children: [{ code: 'erp.procurement.orders', blocked: true, path: null }, { code: 'erp.procurement.receipts' }],
+  })
   t.equal(menu.body.ttl_seconds, 300)
   t.equal((await acme.admin.get('/menu', { 'if-none-match': String(menu.headers.etag) })).status, 304)
   t.match((await acme.admin.get('/rbac/explain?permission=erp.purchase_order.read')).data, {
@@ -115,7 +119,7 @@ t.test('a module that the plan lacks: refused by name, blocked in the menu with 
   })
   await control.write(acme.scope, (tx) =>
     tx.query(
-      sql.run`update tenant_platform_product_modules set availability = 'enabled', source = 'grant' where tenant_id = ${tx.tenantId} and module = 'erp.procurement'`,
+      sql.run`insert into tenant_platform_product_modules (id, tenant_id, module, availability, source) values (${newId()}, ${tx.tenantId}, 'erp.procurement', 'enabled', 'grant')`,
     ),
   )
   t.equal(

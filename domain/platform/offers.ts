@@ -1,0 +1,108 @@
+// What one tenant has: its plan, and where it differs from it by a grant, a trial or a decision of the staff.
+import { type Static, Type } from 'typebox'
+import { failure, newId, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { Tenant, tenantOf } from '../tenancy/index.ts'
+
+export const Offer = Type.Object(
+  {
+    availability: oneOf(['enabled', 'blocked', 'disabled'], {
+      description: 'enabled; blocked: shown with what would unlock it, and what was written can be read; disabled: not shown at all',
+    }),
+    source: oneOf(['grant', 'trial']),
+    expires_at: Type.Optional(nullable(Timestamp)),
+  },
+  { additionalProperties: false },
+)
+export type Offer = Static<typeof Offer>
+
+const Difference = Type.Object(
+  {
+    code: Type.String(),
+    plan: nullable(Type.String()),
+    availability: Type.String(),
+    source: Type.String(),
+    expires_at: nullable(Timestamp),
+  },
+  { additionalProperties: false },
+)
+const Differences = Type.Object(
+  { products: Type.Array(Difference), module_offers: Type.Array(Difference) },
+  { additionalProperties: false },
+)
+
+/** A tenant as the platform's staff sees it: what follows for it, and from which products and offers. */
+export const TenantSheet = Type.Object({ ...Tenant.properties, ...Differences.properties })
+
+/** Throws `not_found`. */
+export async function tenantSheet(tx: Tx): Promise<Static<typeof TenantSheet>> {
+  const tenant = await tenantOf(tx)
+  const differences = await tx.one(sql.prepared(Differences)`
+    select coalesce((select jsonb_agg(jsonb_build_object('code', product, 'plan', plan, 'availability', availability, 'source', source, 'expires_at', ${utc('expires_at')}) order by product)
+        from tenant_platform_products where tenant_id = ${tx.tenantId}), '[]') as products,
+      coalesce((select jsonb_agg(jsonb_build_object('code', module, 'plan', null, 'availability', availability, 'source', source, 'expires_at', ${utc('expires_at')}) order by module)
+        from tenant_platform_product_modules where tenant_id = ${tx.tenantId}), '[]') as module_offers`)
+  return { ...tenant, ...differences }
+}
+
+const utc = (column: string) => sql.fragment`to_char(${sql.identifier([column])} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+
+/** One change of a tenant's offers after the other; each sees what the one before left. Throws `not_found`. */
+async function lockTenant(tx: Tx): Promise<void> {
+  const { rowCount } = await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  if (rowCount === 0) throw failure('not_found')
+}
+
+/**
+ * Puts the tenant on a plan, with all products. What the old plan had and the new one lacks stays readable; where the
+ * tenant uses more than the new limits, nothing is taken from it and nothing more is let in. Throws `not_found`,
+ * `invalid_reference` for a plan that is not there.
+ */
+export async function assignPlan(tx: Tx, plan: string): Promise<void> {
+  await lockTenant(tx)
+  const now = tx.now.toISOString()
+  await tx.query(sql.run`
+    insert into tenant_platform_products as p (id, tenant_id, product, plan, availability, source)
+    select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', 'plan' from platform_products
+    on conflict (tenant_id, product) do update set plan = excluded.plan, version = p.version + 1, updated_at = ${now} where p.plan is distinct from excluded.plan`)
+  await tx.query(sql.run`
+    update billing_subscriptions set plan = ${plan}, version = version + 1, updated_at = ${now}
+    where tenant_id = ${tx.tenantId} and status <> 'cancelled' and plan <> ${plan}`)
+}
+
+/** Gives, blocks or hides a product. Throws `not_found`, `invalid_reference`. */
+export async function offerProduct(tx: Tx, product: string, { availability, source, expires_at = null }: Offer): Promise<void> {
+  await lockTenant(tx)
+  await tx.query(sql.run`
+    insert into tenant_platform_products as p (id, tenant_id, product, availability, source, expires_at)
+    values (${newId()}, ${tx.tenantId}, ${product}, ${availability}, ${source}, ${expires_at})
+    on conflict (tenant_id, product) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
+      version = p.version + 1, updated_at = ${tx.now.toISOString()}`)
+}
+
+/**
+ * Gives a module beyond the plan, for good or until a moment, or takes or hides one that the plan has. Throws
+ * `not_found`, `invalid_reference`, and `module_requires` while the tenant lacks a module that this one needs.
+ */
+export async function offerModule(tx: Tx, module: string, { availability, source, expires_at = null }: Offer): Promise<void> {
+  await lockTenant(tx)
+  await tx.query(sql.run`
+    insert into tenant_platform_product_modules as m (id, tenant_id, module, availability, source, expires_at)
+    values (${newId()}, ${tx.tenantId}, ${module}, ${availability}, ${source}, ${expires_at})
+    on conflict (tenant_id, module) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
+      version = m.version + 1, updated_at = ${tx.now.toISOString()}`)
+  if (availability !== 'enabled' || (expires_at !== null && Date.parse(expires_at) <= tx.now.getTime())) return
+  const { modules } = await tenantOf(tx)
+  if (modules[module] === 'enabled') return
+  const { requires } = await tx.one(sql.prepared(Type.Object({ requires: Type.Array(Type.String()) }, { additionalProperties: false }))`
+    select requires from platform_product_modules where code = ${module}`)
+  throw failure('module_requires', { module, requires: requires.filter((needed) => modules[needed] !== 'enabled') })
+}
+
+/** Lets the plan decide again; what was written while the module was there stays readable. Throws `not_found`. */
+export async function withdrawModule(tx: Tx, module: string): Promise<void> {
+  await lockTenant(tx)
+  const { rowCount } = await tx.query(sql.run`
+    update tenant_platform_product_modules set availability = 'blocked', source = 'plan', expires_at = null, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and module = ${module} and source <> 'plan'`)
+  if (rowCount === 0) throw failure('not_found')
+}

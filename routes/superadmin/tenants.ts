@@ -1,0 +1,174 @@
+// Tenants as the platform's staff sees them, and what each has of what is sold.
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Static, type TProperties, type TSchema, Type } from 'typebox'
+import { type Detail, listRows, type Scope, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import {
+  assignPlan,
+  Offer,
+  offerModule,
+  offerProduct,
+  removeFlag,
+  setFlag,
+  TenantSheet,
+  tenantSheet,
+  withdrawModule,
+} from '../../domain/platform/index.ts'
+import { Flag, TenantLine, tenantList } from '../../domain/tenancy/index.ts'
+import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { replyList } from '../http/list-reply.ts'
+import { Id, ListQuerystring } from '../http/reading-routes.ts'
+
+const Code = Type.String({ pattern: '^[a-z][a-z0-9._-]{0,63}$', examples: ['erp.procurement'] })
+const PlanChoice = Type.Object({ plan: Code }, { additionalProperties: false, examples: [{ plan: 'professional' }] })
+const FlagBody = Type.Object(
+  {
+    value: Flag.properties.value,
+    percentage: Type.Optional(Flag.properties.percentage),
+    user_ids: Type.Optional(Flag.properties.user_ids),
+    expires_at: Type.Optional(Flag.properties.expires_at),
+  },
+  { additionalProperties: false, examples: [{ value: true, percentage: 10 }] },
+)
+
+/** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
+const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
+  tenantId,
+  actor: { ...request.actor, tenantId, name: 'platform staff' },
+  context: { organizationId: null, workspaceId: null },
+  correlationId: request.id,
+})
+
+export default async function tenants(app: FastifyInstance) {
+  const { control } = app.services.planes
+  const tags = ['superadmin']
+  const staff = { platform: true, plane: 'control' } as const
+
+  app.get(
+    '/superadmin/tenants',
+    {
+      ...staff,
+      across: true,
+      permission: 'platform.tenant.read',
+      schema: {
+        tags,
+        summary: 'All tenants',
+        querystring: ListQuerystring,
+        response: { 200: ok(Type.Array(Type.Partial(TenantLine.schema)), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    (request, reply) => replyList(request, reply, tenantList, (tx, query) => listRows(tx, tenantList, query)),
+  )
+  app.get<{ Params: { id: string } }>(
+    '/superadmin/tenants/:id',
+    {
+      ...staff,
+      permission: 'platform.tenant.read',
+      schema: {
+        tags,
+        summary: 'One tenant: what it has, and from where',
+        params: Id,
+        response: { 200: ok(TenantSheet), ...guarded('not_found') },
+      },
+    },
+    async (request) => ({ data: await control.read(scopeIn(request, request.params.id), tenantSheet) }),
+  )
+
+  /** A change of one tenant, answered with how it is after it; known to every process when it is answered. */
+  function change<B>(
+    method: 'PUT' | 'DELETE',
+    path: string,
+    {
+      summary,
+      permission,
+      params = {},
+      body,
+      details = [],
+    }: { summary: string; permission: string; params?: TProperties; body?: TSchema; details?: Detail[] },
+    work: (tx: Tx, body: B, params: Record<string, string>) => Promise<void>,
+  ) {
+    app.route<{ Params: Record<string, string>; Body: B }>({
+      method,
+      url: `/superadmin/tenants/:id${path}`,
+      ...staff,
+      permission,
+      schema: {
+        tags,
+        summary,
+        params: Type.Object({ id: Uuid, ...params }),
+        ...(body ? { body } : {}),
+        response: { 200: ok(TenantSheet), ...mutation('not_found', ...details) },
+      },
+      handler: async (request) => ({
+        data: await control.write(scopeIn(request, request.params.id!), async (tx) => {
+          await tenantSheet(tx) // one that is not there says so, before anything is written
+          await work(tx, request.body as B, request.params)
+          return tenantSheet(tx)
+        }),
+      }),
+    })
+  }
+
+  change<Static<typeof PlanChoice>>(
+    'PUT',
+    '/plan',
+    {
+      summary: 'Put the tenant on a plan; what it loses by that it can read still',
+      permission: 'platform.tenant.change_plan',
+      body: PlanChoice,
+      details: ['invalid_reference'],
+    },
+    (tx, { plan }) => assignPlan(tx, plan),
+  )
+  change<Offer>(
+    'PUT',
+    '/products/:product',
+    {
+      summary: 'Give, block or hide a product',
+      permission: 'platform.tenant.offer',
+      params: { product: Code },
+      body: Offer,
+      details: ['invalid_reference'],
+    },
+    (tx, offer, { product }) => offerProduct(tx, product!, offer),
+  )
+  change<Offer>(
+    'PUT',
+    '/modules/:module',
+    {
+      summary: 'Give a module beyond the plan, for good or for a trial; or take or hide one that the plan has',
+      permission: 'platform.tenant.offer',
+      params: { module: Code },
+      body: Offer,
+      details: ['invalid_reference', 'module_requires'],
+    },
+    (tx, offer, { module }) => offerModule(tx, module!, offer),
+  )
+  change(
+    'DELETE',
+    '/modules/:module',
+    {
+      summary: 'Let the plan decide again; what was written with the module stays readable',
+      permission: 'platform.tenant.offer',
+      params: { module: Code },
+    },
+    (tx, _body, { module }) => withdrawModule(tx, module!),
+  )
+  change<Static<typeof FlagBody>>(
+    'PUT',
+    '/flags/:flag',
+    {
+      summary: 'Switch a feature on: for all, for a share of the users (always the same ones), for some, until a moment',
+      permission: 'platform.tenant.flag',
+      params: { flag: Code },
+      body: FlagBody,
+    },
+    (tx, { value, percentage = null, user_ids = [], expires_at = null }, { flag }) =>
+      setFlag(tx, flag!, { value, percentage, user_ids, expires_at }),
+  )
+  change(
+    'DELETE',
+    '/flags/:flag',
+    { summary: 'Switch a feature off', permission: 'platform.tenant.flag', params: { flag: Code } },
+    (tx, _body, { flag }) => removeFlag(tx, flag!),
+  )
+}
