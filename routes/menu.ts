@@ -63,7 +63,7 @@ export default async function menu(app: FastifyInstance) {
       },
     },
     async (request) => {
-      await request.write((tx) => changeMenu(tx, catalogue, request.body))
+      await request.write((tx) => changeMenu(tx, request.body))
       return { data: request.body }
     },
   )

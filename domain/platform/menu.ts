@@ -1,5 +1,6 @@
 // The menu: what this user may open here, and what the plan would unlock.
 import { createHash } from 'node:crypto'
+import { Type } from 'typebox'
 import { failure, newId, sql, type Tx } from '../kernel/index.ts'
 import type { MenuOverrides, Tenant } from '../tenancy/index.ts'
 import type { Catalogue, MenuItem } from './catalogue.ts'
@@ -96,10 +97,12 @@ function labelOf(item: MenuItem, own: Record<string, string | undefined> | undef
   return item.code
 }
 
+const Unknown = Type.Object({ unknown: Type.Array(Type.String()) }, { additionalProperties: false })
+
 /** Sets how the tenant's menu differs, all of it at once. Effective at the next request. Throws `invalid_reference` for an entry that is not there. */
-export async function changeMenu(tx: Tx, catalogue: Catalogue, overrides: MenuOverrides): Promise<void> {
-  const known = new Set((await catalogue.menu()).map(({ code }) => code))
-  const unknown = Object.keys(overrides).filter((code) => !known.has(code))
+export async function changeMenu(tx: Tx, overrides: MenuOverrides): Promise<void> {
+  const { unknown } = await tx.one(sql.prepared(Unknown)`
+    select array(select code from unnest(${sql.array(Object.keys(overrides), 'text')}) as code where code not in (select code from platform_menu_items)) as unknown`)
   if (unknown.length > 0) throw failure('invalid_reference', { entries: unknown })
   await tx.query(sql.run`
     insert into tenant_settings as s (id, tenant_id, name, value, set_by) values (${newId()}, ${tx.tenantId}, 'menu', ${sql.jsonb(overrides)}, ${tx.actor.userId})

@@ -1,6 +1,8 @@
 // The places where a tenant works.
 import t from 'tap'
-import { tally, testApp } from '../../support/app.ts'
+import { fiscalYear } from '../../../domain/kernel/index.ts'
+import { tally, testApp, times } from '../../support/app.ts'
+import { catalogue } from '../../support/erp.ts'
 
 const { tenant } = await testApp(t)
 
@@ -78,4 +80,48 @@ t.test('the settings of an organization count at the next request', async (t) =>
   )
   t.match(await open.post('/context/switch', { organization_id: one!.id }), { status: 403, body: { detail: 'context_required' } })
   t.equal((await acme.viewer.patch(url, { workspace_required: false, version: 2 })).status, 403)
+})
+
+t.test('an organization numbers its documents in its own way, anew with its fiscal year, and no number comes twice', async (t) => {
+  const acme = await tenant()
+  const c = await catalogue(acme)
+  const path = `/organizations/${acme.organizations[0]!.id}/settings`
+  const order = async (): Promise<string> =>
+    (
+      await acme.operator.post('/erp/purchase-orders', {
+        supplier_id: c.supplier,
+        currency: 'EUR',
+        lines: [{ product_id: c.product, quantity: '1', unit_price: '1' }],
+      })
+    ).data.code
+  const year = new Date().getUTCFullYear()
+  t.equal(await order(), `PO-${year}-00001`)
+  const set = async (settings: object) => {
+    const { version } = (await acme.admin.get(path)).data
+    return acme.admin.patch(path, settings, { 'if-match': `"${version}"` })
+  }
+  t.match(await set({ numbering: { PO: { prefix: 'ORD', digits: 3 } } }), { status: 200, data: { fiscal_year_start_month: 1 } })
+  t.equal(await order(), `ORD-${year}-002`, 'the number goes on')
+  t.same(
+    new Set(await Promise.all(times(20, order))),
+    new Set(times(20, (i) => `ORD-${year}-${String(i + 3).padStart(3, '0')}`)),
+    'without a gap, for twenty at once',
+  )
+  for (const numbering of [{ XX: { prefix: 'A', digits: 3 } }, { PO: { prefix: 'a b', digits: 3 } }, { PO: { prefix: 'A', digits: 0 } }]) {
+    t.match(await set({ numbering }), { status: 400, body: { detail: 'invalid_body' } })
+  }
+  t.match(await set({ fiscal_year_start_month: 13 }), { status: 400, body: { detail: 'invalid_body' } })
+  t.equal((await set({ fiscal_year_start_month: new Date().getUTCMonth() === 11 ? 1 : 12, numbering: {} })).status, 200)
+  const earlier = new Date().getUTCMonth() === 11 ? year : year - 1
+  t.match(await order(), new RegExp(`^PO-${earlier}-`), 'before December it is the year before’s')
+})
+
+t.test('a fiscal year is named after the calendar year in which it begins', (t) => {
+  const at = (text: string, month: number) => fiscalYear(new Date(text), month)
+  t.equal(at('2026-06-30T23:59:59.999Z', 7), 2025)
+  t.equal(at('2026-07-01T00:00:00Z', 7), 2026)
+  t.equal(at('2027-03-01T00:00:00Z', 7), 2026)
+  t.equal(at('2026-01-01T00:00:00Z', 1), 2026)
+  t.equal(at('2026-12-31T23:59:59Z', 1), 2026)
+  t.end()
 })
