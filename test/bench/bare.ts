@@ -32,6 +32,8 @@ app.get('/list', { schema: { response: { 200: { type: 'object', properties: { da
 
 app.get('/noop', { schema: { response: { 200: ok(Me) } } }, async () => me)
 
+app.get('/not-modified', async (_request, reply) => reply.status(304).send())
+
 app.post('/create', async (request) => {
   const { lines } = request.body as { lines: { quantity: string; unit_price: string }[] }
   const id = newId()
