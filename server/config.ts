@@ -32,6 +32,18 @@ export const ConfigSchema = Type.Object({
     default: 20,
     description: 'Connections at most, for each database and process.',
   }),
+  DATABASE_OWN_POOLS: Type.Integer({
+    minimum: 1,
+    maximum: 10_000,
+    default: 40,
+    description: 'Tenants’ own databases that a process keeps open at once, with up to four connections each; idle ones are let go.',
+  }),
+  DATA_OWNER_CATALOG: Type.Optional(
+    Type.Record(Type.String(), Url('postgres(ql)?', ''), {
+      description:
+        'JSON: the keys of DATA_CATALOG → URLs that may create schemas and databases there. Only for the worker `tenants`, which makes and moves tenants, and `npm run migrate`. Secret.',
+    }),
+  ),
   REDIS_URL: Type.Optional(Url('rediss?', 'Shared counters. Without it a process counts for itself, which production refuses.')),
   KAFKA_BROKERS: Type.String({ minLength: 1, description: 'host:port, comma-separated.' }),
   KAFKA_TLS: Type.Boolean({ default: false, description: 'Encrypt the connection to the brokers.' }),

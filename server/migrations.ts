@@ -1,5 +1,6 @@
 // Brings databases to the schema of this code: plain SQL files, in order, once, forward only.
 import { createHash } from 'node:crypto'
+import { readdirSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { Client } from 'pg'
@@ -12,6 +13,8 @@ export interface MigrationTarget {
   name: string
   plane: MigrationPlane
   url: string
+  /** A tenant's own schema in a data database; the whole database when nothing is said. */
+  schema?: string
 }
 
 export interface MigrationResult {
@@ -49,10 +52,13 @@ async function hasTimescale(client: Client, known: ReadonlyMap<string, string>):
   return rows[0]!.licensed
 }
 
-/** The files of a plane, in order. A file with an edition (`002_x.timescale.sql`) is for servers that have it. */
-async function filesOf(plane: MigrationPlane, timescale: boolean): Promise<File[]> {
+/** How many migrations the tables of a data plane have in this code. */
+export const dataVersion = (): number => readdirSync(path.join(ROOT, 'data')).filter((name) => name.endsWith('.sql')).length
+
+/** The files of a plane, in order; a tenant's schema has the tables alone, and shares the rest with its database. A file with an edition (`002_x.timescale.sql`) is for servers that have it. */
+async function filesOf({ plane, schema }: MigrationTarget, timescale: boolean): Promise<File[]> {
   const files: File[] = []
-  for (const folder of ['plane', plane]) {
+  for (const folder of schema ? [plane] : ['plane', plane]) {
     const names = (await readdir(path.join(ROOT, folder))).filter((name) => name.endsWith('.sql')).sort()
     for (const name of names) {
       const edition = name.match(/\.(plain|timescale)\.sql$/)?.[1]
@@ -65,40 +71,51 @@ async function filesOf(plane: MigrationPlane, timescale: boolean): Promise<File[
 }
 
 /** What ran here: name → checksum. Empty in a new database. */
-async function recorded(client: Client): Promise<Map<string, string>> {
-  const { rows: found } = await client.query<{ made: boolean }>(`select to_regclass('public.schema_migrations') is not null as made`)
+async function recorded(client: Client, { schema = 'public' }: MigrationTarget): Promise<Map<string, string>> {
+  const table = `${client.escapeIdentifier(schema)}.schema_migrations`
+  const { rows: found } = await client.query<{ made: boolean }>('select to_regclass($1) is not null as made', [table])
   if (!found[0]!.made) return new Map()
-  const { rows } = await client.query<{ name: string; checksum: string }>('select name, checksum from public.schema_migrations')
+  const { rows } = await client.query<{ name: string; checksum: string }>(`select name, checksum from ${table}`)
   return new Map(rows.map((row) => [row.name, row.checksum]))
 }
 
 /**
- * Applies what is missing to one database. One runner at a time, by advisory lock; each file in its own transaction
- * with its record, so a stopped run is taken up where it stopped. A file that was changed after it ran is an error.
+ * Applies what is missing to one database, or to one tenant's schema in it. One runner at a time, by advisory lock; each
+ * file in its own transaction with its record, so a stopped run is taken up where it stopped. A file that was changed
+ * after it ran is an error.
  */
-export async function migrate({ name, plane, url }: MigrationTarget): Promise<MigrationResult> {
+export async function migrate(target: MigrationTarget): Promise<MigrationResult> {
+  const { name, plane, url, schema = 'public' } = target
+  const own = target.schema !== undefined
   const client = new Client({ connectionString: url, application_name: 'tenantry-migrate' })
   const applied: string[] = []
   try {
     await client.connect()
-    await client.query('select pg_advisory_lock(7261)')
-    await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
-    const known = await recorded(client)
+    await client.query('select pg_advisory_lock(7261, hashtext($1))', [own ? schema : ''])
+    if (!own) await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
+    const known = await recorded(client, target)
     if (plane === 'telemetry' && known.size === 0) await offerTimescale(client)
     const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
     await client.query('set role tenantry_owner')
+    const inside = client.escapeIdentifier(schema)
+    if (own) {
+      await client.query(`create schema if not exists ${inside}`)
+      await client.query(`grant usage on schema ${inside} to tenantry_app, tenantry_reader`)
+      await client.query(`set search_path to ${inside}, public`)
+    }
+    const record = `${inside}.schema_migrations`
     await client.query(
-      'create table if not exists public.schema_migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())',
+      `create table if not exists ${record} (name text primary key, checksum text not null, applied_at timestamptz not null default now())`,
     )
-    await client.query('grant select on public.schema_migrations to tenantry_app')
-    for (const file of await filesOf(plane, timescale)) {
+    await client.query(`grant select on ${record} to tenantry_app`)
+    for (const file of await filesOf(target, timescale)) {
       const checksum = known.get(file.name)
       if (checksum === file.checksum) continue
       if (checksum) throw new Error(`${file.name} was changed after it ran here: write a new file instead`)
       await client.query('begin')
       try {
         await client.query(file.text)
-        await client.query('insert into public.schema_migrations (name, checksum) values ($1, $2)', [file.name, file.checksum])
+        await client.query(`insert into ${record} (name, checksum) values ($1, $2)`, [file.name, file.checksum])
         await client.query('commit')
       } catch (error) {
         await client.query('rollback')
@@ -130,16 +147,17 @@ export async function migrateAll(targets: readonly MigrationTarget[], concurrenc
  * What makes a database unsafe to serve from: a pending migration, a tenant table that the application may touch without
  * forced row security, or a role that could bypass it. Empty when all is well.
  */
-export async function problemsOf({ name, plane, url }: MigrationTarget): Promise<string[]> {
+export async function problemsOf(target: MigrationTarget): Promise<string[]> {
+  const { name, plane, url } = target
   const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
   await client.connect()
   try {
-    const known = await recorded(client)
+    const known = await recorded(client, target)
     const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
-    const pending = (await filesOf(plane, timescale)).filter((file) => known.get(file.name) !== file.checksum)
+    const pending = (await filesOf(target, timescale)).filter((file) => known.get(file.name) !== file.checksum)
     const { rows: open } = await client.query<{ table: string }>(`
       select c.oid::regclass::text as table from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
-      where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'plane'::regnamespace)
+      where c.relkind in ('r', 'p') and exists (select from pg_namespace n where n.oid = c.relnamespace and (n.nspname in ('public', 'plane') or n.nspname like 't\\_%'))
         and not (c.relrowsecurity and c.relforcerowsecurity)
         and has_table_privilege('tenantry_app', c.oid, 'select, insert, update, delete')`)
     const { rows: role } = await client.query<{ powerful: boolean }>(`

@@ -4,14 +4,16 @@ import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
 import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
-import { Database, Listener } from '../domain/kernel/index.ts'
+import { Database, failure, Listener } from '../domain/kernel/index.ts'
 import { ApiCalls, Catalogue } from '../domain/platform/index.ts'
-import { type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
+import { OwnDatabases, type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 import type { Services } from '../plugins/services.ts'
 import { JobQueue } from '../workers/jobs.ts'
 import { type KafkaOptions, Producer } from '../workers/kafka.ts'
+import { announceOwn } from '../workers/relay.ts'
 import type { Config } from './config.ts'
 import type { Log } from './log.ts'
+import { dataVersion } from './migrations.ts'
 import { outboundFetch } from './outbound.ts'
 
 export interface Runtime {
@@ -30,6 +32,12 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
   saslUsername: config.KAFKA_SASL_USERNAME,
   saslPassword: config.KAFKA_SASL_PASSWORD,
 })
+
+/** A tenant's own database has one tenant's load: a few connections are enough. */
+const OWN_POOL_MAX = 4
+
+/** The URL of another database on the same server. */
+export const onServer = (url: string, database: string): string => Object.assign(new URL(url), { pathname: `/${database}` }).href
 
 /** A key of its own for each purpose, from the master key. */
 const keyFor = (config: Config, purpose: string) =>
@@ -52,11 +60,22 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     opened.set(url, known)
     return known
   }
+  const own = new OwnDatabases((key, name) => {
+    const url = config.DATA_CATALOG[key]
+    if (!url) throw failure('database_unavailable')
+    return new Database(onServer(url, name), {
+      max: Math.min(config.DATABASE_POOL_MAX, OWN_POOL_MAX),
+      interceptors,
+      wake: () => announceOwn(planes.control, `${key}/${name}`),
+    })
+  }, config.DATABASE_OWN_POOLS)
   const catalog = (urls: Record<string, string>) => new Map(Object.entries(urls).map(([key, url]) => [key, open(url)] as const))
   const planes: Planes = {
     control: open(config.CONTROL_DATABASE_URL),
     data: catalog(config.DATA_CATALOG),
     telemetry: catalog(config.TELEMETRY_CATALOG),
+    own,
+    dataVersion: dataVersion(),
   }
 
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
@@ -117,7 +136,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     kafka,
     close: async () => {
       await Promise.allSettled([access.close(), apiCalls.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
-      await Promise.allSettled([...opened.values()].map((database) => database.close()))
+      await Promise.allSettled([own.closeAll(), ...[...opened.values()].map((database) => database.close())])
     },
   }
 }

@@ -3,7 +3,7 @@ import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { mailer } from '../workers/mailer.ts'
-import { Relay } from '../workers/relay.ts'
+import { catalogCharge, ownCharge, Relay } from '../workers/relay.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
@@ -40,8 +40,12 @@ export async function startWorkers(
       ...Object.entries(config.DATA_CATALOG).map(([key, url]) => [url, planes.data.get(key)!] as const),
       ...Object.entries(config.TELEMETRY_CATALOG).map(([key, url]) => [url, planes.telemetry.get(key)!] as const),
     ])
-    for (const [url, database] of urls) {
-      const relay = new Relay(database, url, producer, workerLog)
+    const charges = [
+      ...[...urls].map(([url, database]) => catalogCharge(database, url)),
+      ownCharge(planes, tenants, config.CONTROL_DATABASE_URL),
+    ]
+    for (const charge of charges) {
+      const relay = new Relay(charge, producer, workerLog)
       relay.start()
       running.push(relay)
     }

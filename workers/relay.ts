@@ -1,52 +1,81 @@
-// Outbox → Kafka. One active relay a database; the others stand by.
-
+// Outbox → Kafka: who publishes, and when. One active relay for a database, or for all tenants' own databases; the others stand by.
 import { Client } from 'pg'
-import { type Static, Type } from 'typebox'
 import { type Database, sql } from '../domain/kernel/index.ts'
+import { homeOf, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
 import { type Producer, pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { TOPICS } from './topics.ts'
+import { BATCH, publishBatch } from './outbox.ts'
 
-const BATCH = 500
-const MAX_ATTEMPTS = 12
-const LOCK = 7262
 const IDLE_MS = 2_000
-/** A broker that takes an event may refuse a longer one; by default a message has at most a million bytes. */
-const DOUBTFUL_LENGTH = 200_000
+/** How often all tenants' own databases are looked into, should one's call have been lost. */
+const SWEEP_MS = 60_000
 
-const Pending = Type.Object(
-  {
-    event_id: Type.String(),
-    tenant_id: Type.String(),
-    type: Type.String(),
-    entity_id: Type.String(),
-    version: Type.Integer(),
-    occurred_at: Type.String(),
-    data: Type.Unknown(),
-    correlation_id: Type.Union([Type.String(), Type.Null()]),
-    attempts: Type.Integer(),
-  },
-  { additionalProperties: false },
-)
+/** What a relay looks after. */
+interface Charge {
+  /** Where it listens, and holds the lock that makes it the only one. */
+  url: string
+  lock: number
+  channel: string
+  /** The databases to look into now. @param named what notifications named since it was asked last */
+  databases(named: ReadonlySet<string>): Promise<ReadonlyMap<string, Database>>
+}
+
+/** A database of a catalog: looked into again and again, and at once when a commit says so. */
+export const catalogCharge = (database: Database, url: string): Charge => ({
+  url,
+  lock: 7262,
+  channel: 'tenantry_outbox',
+  databases: async () => new Map([['', database]]),
+})
+
+const OWN_CHANNEL = 'tenantry_outbox_own'
+
+/** Says on the control plane that a tenant's own database has events; nobody listens to each of a thousand databases. */
+export function announceOwn(control: Database, key: string): void {
+  control.platform((queries) => queries.query(sql.run`select pg_notify(${OWN_CHANNEL}, ${key})`)).catch(() => {})
+}
+
+/** Tenants' own databases: those that called, and from time to time all of them. */
+export function ownCharge(planes: Planes, tenants: TenantDirectory, controlUrl: string): Charge {
+  let sweptAt = 0
+  return {
+    url: controlUrl,
+    lock: 7264,
+    channel: OWN_CHANNEL,
+    databases: async (named) => {
+      if (Date.now() - sweptAt >= SWEEP_MS) {
+        sweptAt = Date.now()
+        const own = (await tenants.active()).filter(({ mode, state }) => mode === 'database' && state === 'ready')
+        return new Map(own.map((tenant) => [`${tenant.catalog_key}/${tenant.database_name}`, homeOf(planes, 'data', tenant)]))
+      }
+      return new Map(
+        [...named].map((key) => {
+          const at = key.indexOf('/')
+          return [key, planes.own.get(key.slice(0, at), key.slice(at + 1))]
+        }),
+      )
+    },
+  }
+}
 
 /**
- * Publishes pending events in commit order within an entity: `position` is given while the entity's row is locked, and an
- * event waits while an earlier one of its entity is waiting for another try. The advisory lock, held by a connection of
- * its own, makes one relay active; when that connection is lost the lock goes with it and another takes over.
+ * The advisory lock, held by a connection of its own, makes one relay active; when that connection is lost the lock goes
+ * with it and another takes over.
  */
 export class Relay {
-  readonly #database: Database
-  readonly #url: string
+  readonly #charge: Charge
   readonly #producer: Producer
   readonly #log: WorkerLog
   readonly #abort = new AbortController()
+  #named = new Set<string>()
+  /** Databases where something is to be tried again soon. */
+  #restless = new Set<string>()
   #wake: () => void = () => {}
   #loop: Promise<void> | undefined
   active = false
 
-  constructor(database: Database, url: string, producer: Producer, log: WorkerLog) {
-    this.#database = database
-    this.#url = url
+  constructor(charge: Charge, producer: Producer, log: WorkerLog) {
+    this.#charge = charge
     this.#producer = producer
     this.#log = log
   }
@@ -64,7 +93,7 @@ export class Relay {
   async #run(): Promise<void> {
     const { signal } = this.#abort
     while (!signal.aborted) {
-      const client = new Client({ connectionString: this.#url, application_name: 'tenantry-relay', connectionTimeoutMillis: 5_000 })
+      const client = new Client({ connectionString: this.#charge.url, application_name: 'tenantry-relay', connectionTimeoutMillis: 5_000 })
       let lost = false
       const onLost = () => {
         lost = true
@@ -72,10 +101,13 @@ export class Relay {
       }
       client.on('error', onLost)
       client.on('end', onLost)
-      client.on('notification', () => this.#wake())
+      client.on('notification', ({ payload }) => {
+        if (payload) this.#named.add(payload)
+        this.#wake()
+      })
       try {
         await client.connect()
-        await client.query('listen tenantry_outbox')
+        await client.query(`listen ${this.#charge.channel}`)
         await this.#lead(client, () => lost)
       } catch (error) {
         this.#log.warn({ err: error }, 'relay lost its database')
@@ -92,16 +124,18 @@ export class Relay {
     let idle = 50
     while (!signal.aborted && !lost()) {
       if (!this.active) {
-        const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [LOCK])
+        const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [this.#charge.lock])
         this.active = rows[0]!.locked
         if (!this.active) {
           await pause(IDLE_MS, signal)
           continue
         }
       }
-      const sent = await this.#publishBatch()
+      const sent = await this.#publish()
       idle = sent > 0 ? 50 : Math.min(IDLE_MS, idle * 2)
-      if (sent < BATCH) await this.#sleep(sent > 0 ? 0 : idle)
+      if (this.#named.size === 0) await this.#sleep(sent > 0 ? 0 : idle)
+      for (const key of this.#restless) this.#named.add(key)
+      this.#restless.clear()
     }
   }
 
@@ -116,73 +150,28 @@ export class Relay {
     })
   }
 
-  /** One batch; returns how many were dispatched. */
-  async #publishBatch(): Promise<number> {
-    const events = await this.#database.platform((connection) =>
-      connection.any(sql.type(Pending)`
-      select event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id, attempts from plane.event_outbox o
-      where status = 'pending' and available_at <= now() and not exists (
-        select from plane.event_outbox e
-        where e.tenant_id = o.tenant_id and e.entity_id = o.entity_id and e.status = 'pending' and e.position < o.position and e.available_at > now())
-      order by position limit ${BATCH}`),
-    )
-    if (events.length === 0) return 0
-    const { done, failed, reason } = await this.#publish(events)
-    if (failed.length > 0) {
-      this.#log.warn({ failed: failed.length, reason }, 'events not published, they wait')
-      // While the broker is away nothing is to blame on the event: attempts count only what a reachable broker refused.
-      const away = !this.#producer.connected
-      await this.#database.platform((connection) =>
-        connection.query(sql.run`
-        update plane.event_outbox set attempts = attempts + ${away ? 0 : 1}, error = ${reason},
-          available_at = now() + least(interval '5 minutes', interval '1 second' * power(2, ${away ? 0 : 1} * attempts)),
-          status = case when attempts + ${away ? 0 : 1} >= ${MAX_ATTEMPTS} then 'failed' else 'pending' end
-        where event_id = any(${sql.array(failed, 'uuid')})`),
-      )
-    }
-    if (done.length > 0) {
-      await this.#database.platform((connection) =>
-        connection.query(sql.run`
-        update plane.event_outbox set status = 'dispatched', dispatched_at = now(), attempts = attempts + 1, error = null where event_id = any(${sql.array(done, 'uuid')})`),
-      )
-    }
-    return done.length
-  }
-
   /**
-   * Sends everything at once, but for what follows a doubtful event of its entity: that is sent when the doubtful one has
-   * arrived, and waits with it when it was refused.
+   * Looks into each database until it has no more; returns how many events were dispatched. One that is away stops no
+   * other, and is looked into again, as is one where something was refused.
    */
-  async #publish(events: readonly Static<typeof Pending>[]): Promise<{ done: string[]; failed: string[]; reason: string }> {
-    const outcome = { done: [] as string[], failed: [] as string[], reason: '' }
-    const messages = events.map(({ attempts, ...event }) => ({ attempts, event, value: JSON.stringify(event) }))
-    const queues = Map.groupBy(messages, ({ event }) => `${event.tenant_id}:${event.entity_id}`)
-    while (queues.size > 0) {
-      const round = [...queues].flatMap(([key, queue]) => {
-        const doubt = queue.findIndex(({ attempts, value }) => attempts > 0 || value.length > DOUBTFUL_LENGTH)
-        return queue.splice(0, doubt < 0 ? queue.length : doubt + 1).map((message) => ({ key, ...message }))
-      })
-      const sent = await this.#producer
-        .sendEach(
-          round.map(({ key, value, event }) => ({
-            topic: TOPICS.events,
-            key,
-            value,
-            headers: { 'correlation-id': event.correlation_id ?? '' },
-          })),
-        )
-        .catch((error: unknown) => round.map(() => Promise.reject(error)))
-      for (const [at, result] of (await Promise.allSettled(sent)).entries()) {
-        const { key, event } = round[at]!
-        if (result.status === 'fulfilled') outcome.done.push(event.event_id)
-        else {
-          outcome.failed.push(event.event_id)
-          outcome.reason = String(result.reason).slice(0, 500)
-          queues.delete(key)
+  async #publish(): Promise<number> {
+    const named = this.#named
+    this.#named = new Set()
+    let dispatched = 0
+    for (const [key, database] of await this.#charge.databases(named)) {
+      try {
+        let unfinished = true
+        while (unfinished && !this.#abort.signal.aborted) {
+          const { sent, waiting } = await publishBatch(database, this.#producer, this.#log)
+          dispatched += sent
+          unfinished = sent + waiting === BATCH && sent > 0
+          if (waiting > 0) this.#restless.add(key)
         }
+      } catch (error) {
+        this.#log.warn({ err: error, database: key }, 'an outbox was not read, it is tried again')
+        this.#restless.add(key)
       }
-      for (const [key, queue] of queues) if (queue.length === 0) queues.delete(key)
     }
-    return outcome
+    return dispatched
   }
 }

@@ -191,7 +191,7 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
   const pattern = `%${escapeLike(q)}%`
   const organization = spec.row.scope === 'organization' ? tx.context.organizationId : null
   const { ids } = await tx.one(sql.prepared(Ids)`
-    select plane.search_ids(${spec.row.table}, ${sql.array([...spec.search!], 'text')}, ${tx.tenantId}::uuid, ${organization}::uuid, ${pattern}, ${COMMON}) as ids`)
+    select plane.search_ids(${spec.row.table}::regclass, ${sql.array([...spec.search!], 'text')}, ${tx.tenantId}::uuid, ${organization}::uuid, ${pattern}, ${COMMON}) as ids`)
   if (ids) return sql.fragment`id = any(${sql.array(ids, 'uuid')})`
   const matches = spec.search!.map((column) => sql.fragment`${sql.identifier([column])} ilike ${pattern}`)
   return sql.fragment`(${sql.join(matches, sql.fragment` or `)})`

@@ -1,7 +1,7 @@
 export { TenantDirectory } from './directory.ts'
 export { type AccessMode, accessMode } from './mode.ts'
 export * from './organizations.ts'
-export { databaseOf, namedDatabases, type Plane, type Planes } from './planes.ts'
+export { databaseOf, type Home, homeOf, namedDatabases, OwnDatabases, type Plane, type Planes } from './planes.ts'
 export { createOrganization, createTenant, type NewTenant, type ProvisionedTenant } from './provision.ts'
 export { Availability, Flag, MenuOverrides, Tenant, tenantOf } from './tenant.ts'
 export { TenantLine, tenantList } from './tenants.ts'

@@ -9,20 +9,88 @@ export interface Planes {
   control: Database
   data: ReadonlyMap<string, Database>
   telemetry: ReadonlyMap<string, Database>
+  /** Databases that belong to one tenant each, on the servers of the data plane. */
+  own: OwnDatabases
+  /** How many migrations of the data plane this code needs: a schema or database that has fewer is not served. */
+  dataVersion: number
 }
 
-/** Each database with its name: `control`, `data:main` … */
+/** Each database of the catalogs with its name: `control`, `data:main` … */
 export const namedDatabases = ({ control, data, telemetry }: Planes): [name: string, database: Database][] => [
   ['control', control],
   ...[...data].map(([key, database]): [string, Database] => [`data:${key}`, database]),
   ...[...telemetry].map(([key, database]): [string, Database] => [`telemetry:${key}`, database]),
 ]
 
-/** The database of a tenant's plane. Refuses with `tenant_migrating` while the tenant is not ready there. */
-export function databaseOf(planes: Planes, plane: Plane, tenant: Tenant): Database {
+/** What of a tenant says where its rows are. */
+export type Home = Pick<Tenant, 'mode' | 'catalog_key' | 'telemetry_key' | 'schema_name' | 'database_name' | 'state' | 'migration_version'>
+
+/** The database of a tenant's plane. Refuses with `tenant_migrating` while the tenant is not ready there, or behind this code. */
+export function databaseOf(planes: Planes, plane: Plane, tenant: Home): Database {
   if (plane === 'control') return planes.control
   if (tenant.state !== 'ready') throw failure('tenant_migrating')
-  const database = plane === 'data' ? planes.data.get(tenant.catalog_key) : planes.telemetry.get(tenant.telemetry_key)
-  if (!database) throw failure('database_unavailable')
-  return database
+  if (plane === 'data' && tenant.mode !== 'shared' && tenant.migration_version < planes.dataVersion) throw failure('tenant_migrating')
+  return homeOf(planes, plane, tenant)
+}
+
+/** The same without asking whether it is ready: for whoever makes it so. Throws `database_unavailable` for a key that is not in the catalog. */
+export function homeOf(
+  planes: Planes,
+  plane: 'data' | 'telemetry',
+  { mode, catalog_key, telemetry_key, schema_name, database_name }: Home,
+): Database {
+  const catalog = plane === 'data' ? planes.data.get(catalog_key) : planes.telemetry.get(telemetry_key)
+  if (!catalog) throw failure('database_unavailable')
+  // Readings lie together in every mode: their tables are partitioned by time, and a thousand tenants' own would be a thousand times as many.
+  if (plane === 'telemetry' || mode === 'shared') return catalog
+  return mode === 'schema' ? catalog.inSchema(schema_name!) : planes.own.get(catalog_key, database_name!)
+}
+
+/**
+ * Pools of tenants' own databases, opened at their first use. Many tenants must not mean as many connections: each pool is
+ * small, gives its connections back when they idle, and of too many pools the one that was not used for longest is closed.
+ */
+export class OwnDatabases {
+  readonly #open: (catalogKey: string, name: string) => Database
+  readonly #max: number
+  /** In the order of their last use. */
+  readonly #databases = new Map<string, Database>()
+
+  /** @param max pools at most, beyond those that are at work */
+  constructor(open: (catalogKey: string, name: string) => Database, max: number) {
+    this.#open = open
+    this.#max = max
+  }
+
+  get(catalogKey: string, name: string): Database {
+    const key = `${catalogKey}/${name}`
+    const database = this.#databases.get(key) ?? this.#open(catalogKey, name)
+    this.#databases.delete(key)
+    this.#databases.set(key, database)
+    if (this.#databases.size > this.#max) this.#closeOldest(key)
+    return database
+  }
+
+  /** Forgets one that is moved or dropped. */
+  async close(catalogKey: string, name: string): Promise<void> {
+    const key = `${catalogKey}/${name}`
+    const database = this.#databases.get(key)
+    this.#databases.delete(key)
+    await database?.close()
+  }
+
+  async closeAll(): Promise<void> {
+    const all = [...this.#databases.values()]
+    this.#databases.clear()
+    await Promise.allSettled(all.map((database) => database.close()))
+  }
+
+  #closeOldest(except: string): void {
+    for (const [key, database] of this.#databases) {
+      if (key === except || database.busy) continue
+      this.#databases.delete(key)
+      void database.close().catch(() => {})
+      return
+    }
+  }
 }
