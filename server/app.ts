@@ -36,6 +36,7 @@ import passkeys from '../routes/people/passkeys.ts'
 import securityPolicy from '../routes/people/security-policy.ts'
 import sso from '../routes/people/sso.ts'
 import users from '../routes/people/users.ts'
+import registrations from '../routes/registrations.ts'
 import explain from '../routes/rights/explain.ts'
 import organizations from '../routes/rights/organizations.ts'
 import rightsReport from '../routes/rights/report.ts'
@@ -118,6 +119,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(telemetry)
+      await api.register(registrations)
       await api.register(catalogue)
       await api.register(tenants)
     },

@@ -15,6 +15,7 @@ import type { Config } from './config.ts'
 import type { Log } from './log.ts'
 import { dataVersion } from './migrations.ts'
 import { outboundFetch } from './outbound.ts'
+import { onServer } from './storage.ts'
 
 export interface Runtime {
   config: Config
@@ -35,9 +36,6 @@ export const kafkaOptions = (config: Config): KafkaOptions => ({
 
 /** A tenant's own database has one tenant's load: a few connections are enough. */
 const OWN_POOL_MAX = 4
-
-/** The URL of another database on the same server. */
-export const onServer = (url: string, database: string): string => Object.assign(new URL(url), { pathname: `/${database}` }).href
 
 /** A key of its own for each purpose, from the master key. */
 const keyFor = (config: Config, purpose: string) =>

@@ -51,6 +51,7 @@ const urls = (role: string) => ({
   CONTROL_DATABASE_URL: postgres.url('tenantry_control', role),
   DATA_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data', role) }),
   TELEMETRY_CATALOG: JSON.stringify({ main: postgres.url('tenantry_telemetry', role) }),
+  DATA_OWNER_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data') }),
 })
 const environment = {
   NODE_ENV: 'development',

@@ -3,12 +3,14 @@ import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { mailer } from '../workers/mailer.ts'
+import { provision } from '../workers/provisioner.ts'
 import { catalogCharge, ownCharge, Relay } from '../workers/relay.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
+import { ownedStorage } from './storage.ts'
 
-export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail'] as const
+export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail', 'tenants'] as const
 export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
@@ -68,6 +70,10 @@ export async function startWorkers(
     running.push(consumer)
   }
   if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey)
+  if (only.includes('tenants')) {
+    const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
+    await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))
+  }
   if (only.includes('mail')) {
     const send = mailer(
       planes.control,

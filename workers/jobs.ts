@@ -11,7 +11,7 @@ import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 import type { mailer } from './mailer.ts'
 
-export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep', mail: 'mail' } as const
+export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep', mail: 'mail', provision: 'provision' } as const
 const SCHEMA = 'pgboss'
 /** A mail is tried for most of a day: 15 s, 30 s … an hour apart. */
 const MAIL_TRIES = 24
@@ -27,7 +27,12 @@ export async function migrateJobs(controlUrl: string): Promise<void> {
   try {
     for (const queue of Object.values(QUEUES)) {
       if (!(await boss.getQueue(queue)))
-        await boss.createQueue(queue, { retryLimit: 5, retryDelay: 10, retryBackoff: true, notify: queue === QUEUES.mail })
+        await boss.createQueue(queue, {
+          retryLimit: 5,
+          retryDelay: 10,
+          retryBackoff: true,
+          notify: queue === QUEUES.mail || queue === QUEUES.provision,
+        })
     }
     await boss.schedule(QUEUES.upkeep, UPKEEP_CRON)
   } finally {
@@ -142,6 +147,8 @@ export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
   work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, tenants: TenantDirectory, sealKey: KeyObject): Promise<void>
+  /** Begins to make approved tenants. */
+  workTenants(make: (tenantId: string) => Promise<void>): Promise<void>
   /** Begins to send mails. */
   workMail(send: ReturnType<typeof mailer>): Promise<void>
   stop(): Promise<void>
@@ -178,6 +185,19 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         await upkeep(planes)
         await sealAll(planes, await tenants.active(), sealKey, log)
       })
+    },
+    workTenants: async (make) => {
+      await boss.work<{ tenant_id: string }>(
+        QUEUES.provision,
+        { pollingIntervalSeconds: pollSeconds, notifyPollingIntervalSeconds: pollSeconds, batchSize: 1, localConcurrency: 2 },
+        async ([job]) => {
+          const { tenant_id } = job!.data
+          await make(tenant_id).catch((error) => {
+            log.warn({ err: error, tenant_id }, 'tenant not made yet, it is tried again')
+            throw error
+          })
+        },
+      )
     },
     workMail: async (send) => {
       // One at a time, so that a mail that is refused takes no other one with it.

@@ -1,6 +1,6 @@
 // Roles: names for sets of permissions, the tenant's own.
 import { type Static, Type } from 'typebox'
-import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { matches, requireHolding } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 import { requireAdministrator } from './manage.ts'
@@ -123,4 +123,14 @@ export async function deleteRole(tx: Tx, id: string, version: number): Promise<v
   const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
     select count(*) as n from res_user_roles where tenant_id = ${tx.tenantId} and role_id = ${id}`)
   if (n > 0) throw failure('in_use', { assignments: n })
+}
+
+const RoleId = Type.Object({ id: Uuid }, { additionalProperties: false })
+
+/** The role of a code. Throws `invalid_reference`. */
+export async function roleIdOf(tx: Tx, code: string): Promise<string> {
+  const found = await tx.maybeOne(sql.prepared(RoleId)`
+    select id from res_roles where tenant_id = ${tx.tenantId} and code = ${code} and deleted_at is null`)
+  if (!found) throw failure('invalid_reference', { path: '/role', role: code })
+  return found.id
 }

@@ -1,5 +1,6 @@
 export { type Account, accountById, mayEnter } from './account.ts'
 export * from './api-keys.ts'
+export { requireEmail } from './email.ts'
 export * from './identity-providers.ts'
 export * from './mail.ts'
 export * from './mfa.ts'

@@ -1,26 +1,30 @@
-// Makes a tenant: its row, profile, modules, seeded roles and organizations.
+// Makes a tenant: its row, where it lives, what it bought, seeded roles, organizations.
 import { type Database, newId, sql, systemScope, type Tx } from '../kernel/index.ts'
 import { organizations, workspaces } from './organizations.ts'
+import { placeFor } from './storage.ts'
+import type { Tenant } from './tenant.ts'
 
 export interface NewTenant {
   slug: string
   name: string
-  kind?: 'customer' | 'platform'
+  kind?: Tenant['kind']
   /** `trial` for 30 days with every module of the plan, or `paid`. */
   terms: 'trial' | 'paid'
   plan: string
   currency?: string
+  /** Together with others where nothing is said; a schema or database of its own is served once `makeHome` has made it. */
+  home?: { mode: Tenant['mode']; catalog_key: string }
   organizations: { code: string; name: string; workspaces: { code: string; name: string }[] }[]
 }
 
 export interface ProvisionedTenant {
   id: string
   organizations: { id: string; code: string; workspaces: { id: string; code: string }[] }[]
-  roles: Record<'admin' | 'manager' | 'operator' | 'viewer', string>
+  roles: Record<RoleCode, string>
 }
 
 /** What the seeded roles may do. A pattern covers everything below it; `*.read` every read. */
-const SEEDED_ROLES = {
+export const SEEDED_ROLES = {
   admin: { name: 'Admin', permissions: ['*'] },
   manager: { name: 'Manager', permissions: ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'] },
   operator: {
@@ -38,8 +42,9 @@ const SEEDED_ROLES = {
   },
   viewer: { name: 'Viewer', permissions: ['*.read'] },
 } as const
+type RoleCode = keyof typeof SEEDED_ROLES
 
-/** Creates a tenant ready for use, in one transaction. Throws `already_exists` for a taken slug. */
+/** Creates a tenant in one transaction, without asking anybody. Throws `already_exists` for a taken slug. */
 export async function createTenant(control: Database, tenant: NewTenant, correlationId: string): Promise<ProvisionedTenant> {
   const id = newId()
   return control.write(systemScope(id, 'provisioning', correlationId), async (tx) => {
@@ -47,31 +52,54 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
     await tx.query(sql.run`
       insert into tenants (id, slug, name, kind, status, trial_ends_at, currency, approved_at)
       values (${id}, ${tenant.slug}, ${tenant.name}, ${tenant.kind ?? 'customer'}, 'active', ${tenant.terms === 'trial' ? trialEnds : null}, ${tenant.currency ?? 'EUR'}, ${tx.now.toISOString()})`)
-    await tx.query(sql.run`insert into tenant_connection_profiles (id, tenant_id, state) values (${newId()}, ${tx.tenantId}, 'ready')`)
+    const { mode, catalog_key } = tenant.home ?? { mode: 'shared', catalog_key: 'main' }
+    await assignHome(tx, mode, catalog_key)
     if (tenant.terms === 'paid') {
       await tx.query(
         sql.run`insert into billing_subscriptions (id, tenant_id, plan, status) values (${newId()}, ${tx.tenantId}, ${tenant.plan}, 'active')`,
       )
     }
-    const source = tenant.terms === 'trial' ? 'trial' : 'plan'
-    await tx.query(sql.run`
-      insert into tenant_platform_products (id, tenant_id, product, plan, availability, source)
-      select gen_random_uuid(), ${tx.tenantId}, code, ${tenant.plan}, 'enabled', ${source} from platform_products`)
-    const roles = {} as ProvisionedTenant['roles']
-    for (const [code, role] of Object.entries(SEEDED_ROLES)) {
-      const roleId = newId()
-      roles[code as keyof typeof roles] = roleId
-      await tx.query(
-        sql.run`insert into res_roles (id, tenant_id, code, name, template) values (${roleId}, ${tx.tenantId}, ${code}, ${role.name}, ${code})`,
-      )
-      await tx.query(sql.run`
-        insert into res_role_permissions (id, tenant_id, role_id, permission)
-        select gen_random_uuid(), ${tx.tenantId}, ${roleId}, p from unnest(${sql.array([...role.permissions], 'text')}) as p`)
-    }
+    await offerPlan(tx, tenant.plan, tenant.terms === 'trial' ? 'trial' : 'plan')
+    const roles = await seedRoles(tx)
     const places = []
     for (const organization of tenant.organizations) places.push(await createOrganization(tx, organization))
     return { id, organizations: places, roles }
   })
+}
+
+/** Says where the tenant will live; together with others it can be served at once. */
+export async function assignHome(tx: Tx, mode: Tenant['mode'], catalogKey: string): Promise<void> {
+  const place = placeFor(tx.tenantId, mode, catalogKey)
+  await tx.query(sql.run`
+    insert into tenant_connection_profiles (id, tenant_id, mode, catalog_key, schema_name, database_name, state)
+    values (${newId()}, ${tx.tenantId}, ${mode}, ${catalogKey}, ${place.schema_name}, ${place.database_name}, ${mode === 'shared' ? 'ready' : 'provisioning'})`)
+}
+
+/** Every product on one plan. */
+export async function offerPlan(tx: Tx, plan: string, source: 'trial' | 'plan'): Promise<void> {
+  await tx.query(sql.run`
+    insert into tenant_platform_products (id, tenant_id, product, plan, availability, source)
+    select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', ${source} from platform_products`)
+}
+
+/** The seeded roles of a new tenant, by code. */
+export async function seedRoles(tx: Tx): Promise<Record<RoleCode, string>> {
+  const roles = Object.entries(SEEDED_ROLES).map(([code, role]) => ({ id: newId(), code: code as RoleCode, ...role }))
+  await tx.query(sql.run`
+    insert into res_roles (id, tenant_id, code, name, template)
+    select id, ${tx.tenantId}, code, name, code
+    from ${sql.unnest(
+      roles.map(({ id, code, name }) => [id, code, name]),
+      ['uuid', 'text', 'text'],
+    )} as r (id, code, name)`)
+  await tx.query(sql.run`
+    insert into res_role_permissions (id, tenant_id, role_id, permission)
+    select gen_random_uuid(), ${tx.tenantId}, role_id, permission
+    from ${sql.unnest(
+      roles.flatMap(({ id, permissions }) => permissions.map((permission) => [id, permission])),
+      ['uuid', 'text'],
+    )} as p (role_id, permission)`)
+  return Object.fromEntries(roles.map(({ code, id }) => [code, id])) as Record<RoleCode, string>
 }
 
 /** An organization with its settings and workspaces. */

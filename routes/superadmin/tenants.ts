@@ -1,7 +1,7 @@
 // Tenants as the platform's staff sees them, and what each has of what is sold.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, type TProperties, type TSchema, Type } from 'typebox'
-import { type Detail, listRows, type Scope, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Detail, listRows, type Scope, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import {
   assignPlan,
   Offer,
@@ -13,13 +13,27 @@ import {
   tenantSheet,
   withdrawModule,
 } from '../../domain/platform/index.ts'
-import { Flag, TenantLine, tenantList } from '../../domain/tenancy/index.ts'
+import {
+  approve,
+  Decision,
+  extendTrial,
+  Flag,
+  type Move,
+  moveTenant,
+  Progress,
+  progressOf,
+  reject,
+  TenantLine,
+  tenantList,
+} from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
 import { replyList } from '../http/list-reply.ts'
 import { Id, ListQuerystring } from '../http/reading-routes.ts'
 
 const Code = Type.String({ pattern: '^[a-z][a-z0-9._-]{0,63}$', examples: ['erp.procurement'] })
 const PlanChoice = Type.Object({ plan: Code }, { additionalProperties: false, examples: [{ plan: 'professional' }] })
+const Trial = Type.Object({ trial_ends_at: Timestamp }, { additionalProperties: false })
+const Reason = Type.Object({ reason: Type.String({ minLength: 3, maxLength: 500 }) }, { additionalProperties: false })
 const FlagBody = Type.Object(
   {
     value: Flag.properties.value,
@@ -73,6 +87,96 @@ export default async function tenants(app: FastifyInstance) {
     async (request) => ({ data: await control.read(scopeIn(request, request.params.id), tenantSheet) }),
   )
 
+  app.get<{ Params: { id: string } }>(
+    '/superadmin/tenants/:id/provisioning',
+    {
+      ...staff,
+      permission: 'platform.tenant.read',
+      schema: {
+        tags,
+        summary: 'How far its making is, and what failed',
+        params: Id,
+        response: { 200: ok(Progress), ...guarded('not_found') },
+      },
+    },
+    async (request) => ({ data: await control.read(scopeIn(request, request.params.id), progressOf) }),
+  )
+
+  /** A decision about a request for a tenant, answered with how far it is. */
+  function decide<B>(
+    verb: string,
+    summary: string,
+    body: TSchema,
+    details: Detail[],
+    work: (tx: Tx, body: B, staffId: string | null) => Promise<void>,
+  ) {
+    app.post<{ Params: { id: string }; Body: B }>(
+      `/superadmin/tenants/:id/${verb}`,
+      {
+        ...staff,
+        permission: `platform.tenant.${verb}`,
+        schema: {
+          tags,
+          summary,
+          params: Id,
+          body,
+          response: { 200: ok(Progress), ...mutation('not_found', 'invalid_transition', ...details) },
+        },
+      },
+      async (request) => ({
+        data: await control.write(
+          scopeIn(request, request.params.id),
+          async (tx) => {
+            await work(tx, request.body as B, request.actor.userId)
+            return progressOf(tx)
+          },
+          request.once,
+        ),
+      }),
+    )
+  }
+  const catalog = new Set(app.services.planes.data.keys())
+  decide<Static<typeof Decision>>(
+    'approve',
+    'Approve a request; the tenant is made by itself and its administrator invited. Again: begin once more what failed',
+    Decision,
+    ['invalid_reference'],
+    (tx, decision, staffId) => approve(tx, decision, catalog, staffId),
+  )
+  decide<Static<typeof Reason>>('reject', 'Refuse a request; its name is free again', Reason, [], (tx, { reason }, staffId) =>
+    reject(tx, reason, staffId),
+  )
+
+  /** Lets a tenant in, or not. */
+  const standing = (move: Move, summary: string) =>
+    app.post<{ Params: { id: string }; Body: Static<typeof Reason> }>(
+      `/superadmin/tenants/:id/${move}`,
+      {
+        ...staff,
+        permission: `platform.tenant.${move}`,
+        schema: {
+          tags,
+          summary,
+          params: Id,
+          body: Reason,
+          response: { 200: ok(TenantSheet), ...mutation('not_found', 'invalid_transition') },
+        },
+      },
+      async (request) => ({
+        data: await control.write(
+          scopeIn(request, request.params.id),
+          async (tx) => {
+            await moveTenant(tx, move, request.body.reason)
+            return tenantSheet(tx)
+          },
+          request.once,
+        ),
+      }),
+    )
+  standing('suspend', 'Let nobody of a tenant in, from the next request on; nothing is lost')
+  standing('resume', 'Let a suspended tenant in again')
+  standing('close', 'Close a tenant for good; its data stays until it is deleted')
+
   /** A change of one tenant, answered with how it is after it; known to every process when it is answered. */
   function change<B>(
     method: 'PUT' | 'DELETE',
@@ -118,6 +222,16 @@ export default async function tenants(app: FastifyInstance) {
       details: ['invalid_reference'],
     },
     (tx, { plan }) => assignPlan(tx, plan),
+  )
+  change<Static<typeof Trial>>(
+    'PUT',
+    '/trial',
+    {
+      summary: 'Let a tenant try until another moment, also one whose trial has ended',
+      permission: 'platform.tenant.extend_trial',
+      body: Trial,
+    },
+    (tx, { trial_ends_at }) => extendTrial(tx, trial_ends_at),
   )
   change<Offer>(
     'PUT',

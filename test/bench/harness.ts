@@ -120,6 +120,7 @@ const urls = (role?: string) => ({
   control: postgres.url(names.control, role),
   data: postgres.url(names.data, role),
   telemetry: postgres.url(names.telemetry, role),
+  second: postgres.url(names.data, role),
 })
 export const admin = urls()
 await migrateAll((['control', 'data', 'telemetry'] as const).map((plane) => ({ name: plane, plane, url: admin[plane] })))

@@ -4,11 +4,12 @@ import type { FastifyInstance, InjectOptions } from 'fastify'
 import { type AssignmentScope, assignRole } from '../../domain/access/index.ts'
 import { createUser, hashPassword } from '../../domain/identity/index.ts'
 import { newId, type Scope, systemScope } from '../../domain/kernel/index.ts'
-import { createTenant, type NewTenant, type ProvisionedTenant } from '../../domain/tenancy/index.ts'
+import { createTenant, makeHome, type NewTenant, type ProvisionedTenant } from '../../domain/tenancy/index.ts'
 import { buildApp } from '../../server/app.ts'
 import type { Config } from '../../server/config.ts'
 import type { Runtime } from '../../server/runtime.ts'
-import { quietLog, testRuntime } from './services.ts'
+import { ownedStorage } from '../../server/storage.ts'
+import { dataOwners, quietLog, testRuntime } from './services.ts'
 
 export interface Answer {
   status: number
@@ -129,6 +130,9 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
       },
       newId(),
     )
+    if (overrides.home && overrides.home.mode !== 'shared') {
+      await makeHome(runtime.services.planes.control, ownedStorage(dataOwners()), made.id)
+    }
     const host = `${slug}.localhost`
     const login = (email: string) =>
       request(host, { method: 'POST', url: '/api/v1/auth/login?token=body', payload: { email, password: PASSWORD } })

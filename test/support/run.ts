@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Client } from 'pg'
 import { prepareServer, startPostgres } from '../../server/embedded/postgres.ts'
-import { migrateAll } from '../../server/migrations.ts'
+import { migrate, migrateAll } from '../../server/migrations.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { migrateJobs } from '../../workers/jobs.ts'
 import { createTopics, openMockBroker } from '../../workers/kafka.ts'
@@ -59,6 +59,11 @@ async function services(): Promise<TestServices> {
     { name: 'data', plane: 'data', url: owner.data },
     { name: 'telemetry', plane: 'telemetry', url: owner.telemetry },
   ])
+  // A second server of the data plane, in every run: what moves between servers must find another one.
+  const other = await startPostgres(path.join(work, 'postgres-second'), { fast: true })
+  closing.push(() => other.stop())
+  await prepareServer(other.url('postgres'), ['tenantry_test_data'])
+  results.push(await migrate({ name: 'data:second', plane: 'data', url: other.url('tenantry_test_data') }))
   for (const { target, error } of results) if (error) throw new Error(`${target}: ${error}`)
   await migrateJobs(owner.control)
 
@@ -75,8 +80,8 @@ async function services(): Promise<TestServices> {
   const smtp = await openSmtpServer(path.join(work, 'mail'))
   closing.push(() => smtp.close())
   return {
-    admin: owner,
-    app: urls('tenantry_app'),
+    admin: { ...owner, second: other.url('tenantry_test_data') },
+    app: { ...urls('tenantry_app'), second: other.url('tenantry_test_data', 'tenantry_app') },
     brokers,
     redis: process.env.REDIS_URL ?? null,
     smtp: { url: smtp.url, folder: smtp.folder },

@@ -11,8 +11,9 @@ import { migrateJobs } from '../../workers/jobs.ts'
 
 export interface TestServices {
   /** URLs with a role that may do anything, for arranging what the application could not do. */
-  admin: { control: string; data: string; telemetry: string }
-  app: { control: string; data: string; telemetry: string }
+  admin: { control: string; data: string; telemetry: string; second: string }
+  /** `second` is a data plane on another server. */
+  app: { control: string; data: string; telemetry: string; second: string }
   brokers: string
   redis: string | null
   /** A real SMTP server, and the folder where what it took is laid, a file a mail. */
@@ -61,7 +62,7 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     MAIL_RETRY_SECONDS: '1',
     PUBLIC_URL: 'http://{host}',
     CONTROL_DATABASE_URL: app.control,
-    DATA_CATALOG: JSON.stringify({ main: app.data }),
+    DATA_CATALOG: JSON.stringify({ main: app.data, second: app.second }),
     TELEMETRY_CATALOG: JSON.stringify({ main: app.telemetry }),
     DATABASE_POOL_MAX: '12',
     KAFKA_BROKERS: brokers,
@@ -73,6 +74,12 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     ...(redis ? { REDIS_URL: redis } : {}),
     ...overrides,
   })
+}
+
+/** URLs that may make schemas and databases on the servers of the data plane. */
+export const dataOwners = (): Record<string, string> => {
+  const { admin } = testServices()
+  return { main: admin.data, second: admin.second }
 }
 
 export const quietLog = createLog('test', 'silent')

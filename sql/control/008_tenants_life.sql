@@ -1,0 +1,53 @@
+-- How a tenant comes to be: asked for, approved, made step by step.
+create table tenant_registrations (
+  id uuid primary key,
+  tenant_id uuid not null references tenants,
+  email text,
+  person text,
+  address inet,
+  plan text not null references platform_plans,
+  decision text check (decision in ('approved', 'rejected')),
+  decided_by uuid,
+  decided_at timestamptz(3),
+  reason text,
+  version int not null default 1,
+  created_at timestamptz(3) not null default now(),
+  updated_at timestamptz(3) not null default now(),
+  unique (tenant_id)
+);
+comment on column tenant_registrations.email is 'Who becomes the administrator; taken away with name and address once he is invited or the request is refused.';
+create index tenant_registrations_email on tenant_registrations (email) where email is not null;
+create index tenant_registrations_address on tenant_registrations (address, created_at) where address is not null;
+call plane.protect('tenant_registrations', true);
+call plane.audited('tenant_registrations', '{email,person,address}');
+
+create table tenant_provisioning_steps (
+  tenant_id uuid not null references tenants,
+  step text not null,
+  position int not null,
+  state text not null check (state in ('done', 'failed')),
+  attempts int not null default 1,
+  error text,
+  updated_at timestamptz(3) not null default now(),
+  primary key (tenant_id, step)
+);
+comment on table tenant_provisioning_steps is 'Written in the transaction that does the step, so that a step is done once however often it is begun.';
+call plane.protect('tenant_provisioning_steps', true);
+
+/* Where a tenant lives is remembered by every process, as its rights are. */
+create trigger epoch_insert after insert on tenant_connection_profiles referencing new table as changed for each statement execute function plane.raise_access_epoch();
+create trigger epoch_update after update on tenant_connection_profiles referencing new table as changed for each statement execute function plane.raise_access_epoch();
+
+/* How far the migrations of each database and schema are. The last run's word; the record itself is in the target. */
+create table platform_migrations (
+  target text primary key,
+  plane text not null check (plane in ('control', 'data', 'telemetry')),
+  tenant_id uuid references tenants,
+  state text not null check (state in ('running', 'done', 'failed')),
+  applied text[] not null default '{}',
+  error text,
+  started_at timestamptz(3) not null default now(),
+  finished_at timestamptz(3)
+);
+create index platform_migrations_state on platform_migrations (state, target);
+grant select on platform_migrations to tenantry_app, tenantry_reader;
