@@ -67,12 +67,14 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
   })
 }
 
-/** Says where the tenant will live; together with others it can be served at once. */
+/** Says where the tenant will live, or that it will live elsewhere before it was made; together with others it can be served at once. */
 export async function assignHome(tx: Tx, mode: Tenant['mode'], catalogKey: string): Promise<void> {
   const place = placeFor(tx.tenantId, mode, catalogKey)
   await tx.query(sql.run`
     insert into tenant_connection_profiles (id, tenant_id, mode, catalog_key, schema_name, database_name, state)
-    values (${newId()}, ${tx.tenantId}, ${mode}, ${catalogKey}, ${place.schema_name}, ${place.database_name}, ${mode === 'shared' ? 'ready' : 'provisioning'})`)
+    values (${newId()}, ${tx.tenantId}, ${mode}, ${catalogKey}, ${place.schema_name}, ${place.database_name}, ${mode === 'shared' ? 'ready' : 'provisioning'})
+    on conflict (tenant_id) do update set mode = excluded.mode, catalog_key = excluded.catalog_key, schema_name = excluded.schema_name,
+      database_name = excluded.database_name, state = excluded.state`)
 }
 
 /** Every product on one plan. */

@@ -63,6 +63,7 @@ export async function register(
     // Two who want one name at once: the unique index lets one have it.
     await tx.query(sql.run`
       insert into tenants (id, slug, name, status, locale, currency) values (${id}, ${slug}, ${name}, 'pending', ${locale}, ${currency})`)
+    await assignHome(tx, 'shared', 'main')
     await tx.query(sql.run`
       insert into tenant_registrations (id, tenant_id, email, person, address, plan)
       values (${newId()}, ${tx.tenantId}, ${email}, ${person}, ${address}::inet, ${plan})`)
