@@ -42,6 +42,7 @@ import organizations from '../routes/rights/organizations.ts'
 import rightsReport from '../routes/rights/report.ts'
 import roles from '../routes/rights/roles.ts'
 import catalogue from '../routes/superadmin/catalogue.ts'
+import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
 import telemetry from '../routes/telemetry.ts'
 import usage from '../routes/usage.ts'
@@ -122,6 +123,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(registrations)
       await api.register(catalogue)
       await api.register(tenants)
+      await api.register(operations)
     },
     { prefix: '/api/v1' },
   )

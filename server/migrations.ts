@@ -101,8 +101,9 @@ export async function migrate(target: MigrationTarget): Promise<MigrationResult>
     if (own) {
       await client.query(`create schema if not exists ${inside}`)
       await client.query(`grant usage on schema ${inside} to tenantry_app, tenantry_reader`)
-      await client.query(`set search_path to ${inside}, public`)
     }
+    // Nothing but its own: a name that is missing here must not be found among the tables of all others.
+    await client.query(`set search_path to ${inside}, extensions`)
     const record = `${inside}.schema_migrations`
     await client.query(
       `create table if not exists ${record} (name text primary key, checksum text not null, applied_at timestamptz not null default now())`,
@@ -126,6 +127,22 @@ export async function migrate(target: MigrationTarget): Promise<MigrationResult>
     return { target: name, applied }
   } catch (error) {
     return { target: name, applied, error: (error as Error).message }
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+/** What would be applied to a target. One that is not there yet lacks everything. */
+export async function pendingOf(target: MigrationTarget): Promise<MigrationResult> {
+  const { name, plane, url } = target
+  const client = new Client({ connectionString: url, application_name: 'tenantry-migrate' })
+  try {
+    await client.connect()
+    const known = await recorded(client, target)
+    const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
+    return { target: name, applied: (await filesOf(target, timescale)).filter((file) => !known.has(file.name)).map((file) => file.name) }
+  } catch (error) {
+    return { target: name, applied: [], error: (error as Error).message }
   } finally {
     await client.end().catch(() => {})
   }

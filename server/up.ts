@@ -13,9 +13,9 @@ import { dataDirectory, prepareServer, startPostgres } from './embedded/postgres
 import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
-import { migrateAll } from './migrations.ts'
+import { migrateEverything } from './migrate-all.ts'
 import { createRuntime } from './runtime.ts'
-import { explainListenError, targetsOf } from './start.ts'
+import { explainListenError } from './start.ts'
 import { startWorkers } from './workers.ts'
 
 const home = path.join(import.meta.dirname, '..', '.tenantry')
@@ -69,7 +69,7 @@ const environment = {
 const owner = readConfig({ ...environment, ...urls('postgres') })
 const config = readConfig({ ...environment, ...urls('tenantry_app') })
 
-const failed = (await migrateAll(targetsOf(owner))).filter((result) => result.error)
+const failed = (await migrateEverything(owner)).filter((result) => result.error)
 if (failed.length > 0) {
   process.stderr.write(`${failed.map((f) => `${f.target}: ${f.error}`).join('\n')}\n`)
   await postgres.stop()

@@ -20,5 +20,17 @@ $$;
 grant create, usage on schema public to tenantry_owner;
 revoke create on schema public from public;
 grant usage on schema public to tenantry_app, tenantry_reader;
-create extension if not exists pg_trgm;
-create extension if not exists btree_gin;
+-- Apart from every table, so that a session whose path is a tenant's own schema finds operators and no other tenant's tables.
+create schema if not exists extensions;
+grant usage on schema extensions to tenantry_owner, tenantry_app, tenantry_reader;
+create extension if not exists pg_trgm schema extensions;
+create extension if not exists btree_gin schema extensions;
+do $$
+declare
+  name text;
+begin
+  for name in select extname from pg_extension where extname in ('pg_trgm', 'btree_gin') and extnamespace <> 'extensions'::regnamespace loop
+    execute format('alter extension %I set schema extensions', name);
+  end loop;
+end
+$$;

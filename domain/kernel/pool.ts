@@ -161,10 +161,9 @@ export class Pool {
     if (this.#bound.get(client) === key) return
     this.#bound.delete(client)
     const [tenant, platform] = binding === PLATFORM ? ['', 'on'] : [binding, 'off']
-    const path = schema === SHARED_SCHEMA ? SHARED_SCHEMA : `${schema}, ${SHARED_SCHEMA}`
     await connection.query(
       prepared(sql.run`
-      select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false), set_config('search_path', ${path}, false)`),
+      select set_config('tenantry.tenant_id', ${tenant}, false), set_config('tenantry.platform', ${platform}, false), set_config('search_path', ${schema}, false)`),
     )
     this.#bound.set(client, key)
   }

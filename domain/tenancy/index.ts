@@ -1,4 +1,5 @@
 export { TenantDirectory } from './directory.ts'
+export { MigrationState, migrationStates } from './migrations.ts'
 export { type AccessMode, accessMode } from './mode.ts'
 export * from './organizations.ts'
 export { databaseOf, type Home, homeOf, namedDatabases, OwnDatabases, type Plane, type Planes } from './planes.ts'
