@@ -47,7 +47,7 @@ export default fp(
       done()
     })
     await app.register(cookie)
-    await app.register(underPressure, { maxEventLoopDelay: 2_000, sampleInterval: 2_000, retryAfter: 1 })
+    await app.register(underPressure, { maxEventLoopDelay: app.services.settings.overloadDelayMs, sampleInterval: 2_000, retryAfter: 1 })
     /** Only a browser sends an origin; whoever sends none costs no look-up, and `/health` needs no database. */
     const knows = async ({ headers: { origin, host = '' } }: FastifyRequest): Promise<boolean> => {
       if (origin === undefined) return false

@@ -35,6 +35,8 @@ export interface Services {
     /** Seals the trail; never reaches the database. */
     sealKey: KeyObject
     rateLimit: number
+    /** How late the event loop may be, in ms, before work is refused. */
+    overloadDelayMs: number
     rateLimitAuth: number
   }
 }

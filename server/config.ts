@@ -87,6 +87,11 @@ export const ConfigSchema = Type.Object({
     pattern: '^https?://',
     description: 'Where a tenant’s pages are, for links in mails; {host} is its host name.',
   }),
+  OVERLOAD_DELAY_MS: Type.Integer({
+    minimum: 100,
+    default: 2_000,
+    description: 'Requests are refused with `overloaded` while the event loop is later than this.',
+  }),
   LOG_LEVEL: Type.Unsafe<string>({
     type: 'string',
     enum: ['fatal', 'error', 'warn', 'info', 'debug', 'silent'],

@@ -1,5 +1,5 @@
 // Brings everything to this code: the control plane, the catalogs, then every tenant's own schema or database.
-import { Client } from 'pg'
+import { Pool } from 'pg'
 import type { Home } from '../domain/tenancy/index.ts'
 import type { Config } from './config.ts'
 import { dataVersion, type MigrationResult, type MigrationTarget, migrate, pendingOf } from './migrations.ts'
@@ -30,8 +30,7 @@ export async function migrateEverything(
   const first = await one(control!)
   // Without its own tables the control plane knows no tenants and can note nothing.
   if (first.error) return [first]
-  const notes = new Client({ connectionString: config.CONTROL_DATABASE_URL, application_name: 'tenantry-migrate' })
-  await notes.connect()
+  const notes = new Pool({ connectionString: config.CONTROL_DATABASE_URL, application_name: 'tenantry-migrate', max: 2 })
   try {
     const known = await notes.query<{ made: boolean }>(`select to_regclass('platform_migrations') is not null as made`)
     const noting = known.rows[0]!.made && !dryRun
@@ -65,7 +64,7 @@ async function inParallel<T>(tasks: readonly T[], concurrency: number, work: (ta
 }
 
 /** Every schema and database that belongs to one tenant, those first that are furthest behind. */
-async function homesOf(control: Client, owners: Readonly<Record<string, string>>): Promise<Task[]> {
+async function homesOf(control: Pool, owners: Readonly<Record<string, string>>): Promise<Task[]> {
   const { rows } = await control.query<Home & { tenant_id: string; slug: string }>(`
     select p.tenant_id, t.slug, p.mode, p.catalog_key, p.telemetry_key, p.schema_name, p.database_name, p.state, p.migration_version
     from tenant_connection_profiles p join tenants t on t.id = p.tenant_id
@@ -75,14 +74,14 @@ async function homesOf(control: Client, owners: Readonly<Record<string, string>>
     .map((home) => ({ ...targetOf(owners, home, `tenant:${home.slug}`), tenantId: home.tenant_id }))
 }
 
-const begin = (notes: Client, { name, plane, tenantId }: Task) =>
+const begin = (notes: Pool, { name, plane, tenantId }: Task) =>
   notes.query(
     `insert into platform_migrations (target, plane, tenant_id, state) values ($1, $2, $3, 'running')
      on conflict (target) do update set state = 'running', tenant_id = excluded.tenant_id, error = null, started_at = now(), finished_at = null`,
     [name, plane, tenantId ?? null],
   )
 
-async function note(notes: Client, noting: boolean, { name, plane, tenantId }: Task, { applied, error }: MigrationResult): Promise<void> {
+async function note(notes: Pool, noting: boolean, { name, plane, tenantId }: Task, { applied, error }: MigrationResult): Promise<void> {
   if (!noting) return
   await notes.query(
     `insert into platform_migrations (target, plane, tenant_id, state, applied, error, finished_at) values ($1, $2, $3, $4, $5, $6, now())

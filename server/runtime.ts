@@ -124,6 +124,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       cursorKey: keyFor(config, 'cursor'),
       sealKey: keyFor(config, 'audit seals'),
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
+      overloadDelayMs: config.OVERLOAD_DELAY_MS,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
     },
   }

@@ -22,6 +22,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/migrations',
     {
       ...staff,
+      across: true,
       permission: 'platform.migration.read',
       schema: {
         tags,

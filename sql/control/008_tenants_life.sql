@@ -52,4 +52,4 @@ create table platform_migrations (
 insert into platform_menu_items (code, parent, labels, path, icon, sort, permission) values
   ('platform.migrations', 'platform', '{"en":"Migrations","es":"Migraciones","pt":"Migrações","tr":"Geçişler","az":"Miqrasiyalar"}', '/superadmin/migrations', 'git-commit', 4, 'platform.migration.read');
 create index platform_migrations_state on platform_migrations (state, target);
-grant select on platform_migrations to tenantry_app, tenantry_reader;
+call plane.protect('platform_migrations', true, 'select');

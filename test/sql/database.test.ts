@@ -130,7 +130,7 @@ t.test('every declared filter and sort has an index that starts with the tenant'
     }
     for (const column of spec.search ?? [])
       t.ok(
-        rows.some(({ definition }) => definition.includes(`${column} gin_trgm_ops`)),
+        rows.some(({ definition }) => definition.includes(`${column} extensions.gin_trgm_ops`)),
         `${spec.row.table}.${column} is searchable`,
       )
   }

@@ -69,6 +69,8 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     KAFKA_REPLICATION: '1',
     MASTER_KEY: createHash('sha256').update('test').digest('base64'),
     JWT_KEYS: JSON.stringify([signingKey]),
+    // Tests share few cores with the services they test.
+    OVERLOAD_DELAY_MS: '20000',
     RATE_LIMIT_PER_MINUTE: '1000000',
     RATE_LIMIT_AUTH_PER_MINUTE: '1000000',
     ...(redis ? { REDIS_URL: redis } : {}),
