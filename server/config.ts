@@ -88,9 +88,9 @@ export const ConfigSchema = Type.Object({
     description: 'Where a tenant’s pages are, for links in mails; {host} is its host name.',
   }),
   OVERLOAD_DELAY_MS: Type.Integer({
-    minimum: 100,
+    minimum: 0,
     default: 2_000,
-    description: 'Requests are refused with `overloaded` while the event loop is later than this.',
+    description: 'Requests are refused with `overloaded` while the event loop is later than this; 0 never refuses for that.',
   }),
   LOG_LEVEL: Type.Unsafe<string>({
     type: 'string',

@@ -1,4 +1,5 @@
 // What the database itself promises.
+import { parse } from 'libpg-query'
 import { Client } from 'pg'
 import t from 'tap'
 import { Type } from 'typebox'
@@ -13,6 +14,7 @@ import { migrate, problemsOf } from '../../server/migrations.ts'
 import { testApp } from '../support/app.ts'
 import { catalogue, stockUp } from '../support/erp.ts'
 import { testServices } from '../support/services.ts'
+import { withoutTenant } from '../support/statements.ts'
 
 const { tenant, runtime } = await testApp(t)
 const services = testServices()
@@ -209,4 +211,33 @@ t.test('migrations run once, and a file changed afterwards is refused', async (t
   t.match(await migrate({ name: 'telemetry', plane: 'telemetry', url: services.admin.telemetry }), { error: /was changed after it ran/ })
   await admin.query(`update schema_migrations set checksum = substr(checksum, 2) where name = 'telemetry/001_telemetry.sql'`)
   t.match(await migrate({ name: 'nowhere', plane: 'data', url: 'postgres://x:x@127.0.0.1:1/x' }), { error: String })
+})
+
+t.test('a statement that does not say whose rows it means is found, one that does is not', async (t) => {
+  const tables = new Set(['erp_party', 'erp_product', 'event_outbox'])
+  const missing = async (text: string) => withoutTenant((await parse(text)) as Record<string, unknown>, tables)
+  for (const text of [
+    'select 1 from erp_party',
+    'select 1 from erp_party where id = $1',
+    'update erp_party set name = $1 where id = $2',
+    'delete from plane.event_outbox',
+    'insert into erp_party (id, name) values ($1, $2)',
+    'select 1 from erp_party p join erp_product q on q.id = p.id where p.tenant_id = $1',
+    'select (select count(*) from erp_product) from erp_party where tenant_id = $1',
+    'select 1 from erp_party where tenant_id = $1 union all select 1 from erp_product',
+    'with x as (select 1 from erp_party) select * from x where tenant_id = $1',
+  ]) {
+    t.ok((await missing(text)).length > 0, text)
+  }
+  for (const text of [
+    'select 1 from erp_party where tenant_id = $1',
+    'select 1 from erp_party p join erp_product q on q.tenant_id = p.tenant_id and q.id = p.id where p.tenant_id = $1',
+    'select 1 from erp_party join erp_product using (tenant_id, id) where tenant_id = $1',
+    'insert into erp_party (id, tenant_id) values ($1, $2)',
+    'select exists (select from erp_product q where q.tenant_id = p.tenant_id) from erp_party p where p.tenant_id = $1',
+    'with erp_party as (select 1) select * from erp_party',
+    'select 1 from tenants',
+  ]) {
+    t.same(await missing(text), [], text)
+  }
 })

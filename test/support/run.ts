@@ -2,7 +2,7 @@
 //   CONTROL_DATABASE_URL  a server and a role that may create databases and roles
 //   KAFKA_BROKERS, REDIS_URL
 import { spawn } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Client } from 'pg'
@@ -15,6 +15,7 @@ import { topicDeclarations } from '../../workers/topics.ts'
 import { check } from './check.ts'
 import type { TestServices } from './services.ts'
 import { openSmtpServer } from './smtp.ts'
+import { checkStatements } from './statements.ts'
 
 const root = path.join(import.meta.dirname, '..', '..')
 const files = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
@@ -135,12 +136,25 @@ let exitCode = 1
 try {
   const started = await services()
   const { CONTROL_DATABASE_URL: _c, REDIS_URL: _r, KAFKA_BROKERS: _k, NODE_ENV: _n, ...clean } = process.env
+  const statements = path.join(work, 'statements')
+  mkdirSync(statements)
   process.env.TENANTRY_TEST_SERVICES = JSON.stringify(started)
   closing.push(await startMailWorker())
-  const { passed, failed, skipped, code } = await runTap({ ...clean, TENANTRY_TEST_SERVICES: JSON.stringify(started) })
+  const { passed, failed, skipped, code } = await runTap({
+    ...clean,
+    TENANTRY_TEST_SERVICES: JSON.stringify(started),
+    TENANTRY_TEST_STATEMENTS: statements,
+  })
+  const { checked, wrong } = await checkStatements(statements, [started.admin.control, started.admin.data, started.admin.telemetry])
+  say(
+    `${checked} statements that the tests ran: ${wrong.length === 0 ? 'each names the tenant' : `${wrong.length} do not name the tenant`}`,
+  )
+  for (const sentence of wrong) say(`not ok - ${sentence}`)
   const unfinished = code !== 0 && failed === 0 ? 1 : 0
-  say(`${passed} passed, ${failed + unfinished} failed${skipped ? `, ${skipped} skipped` : ''}`)
-  exitCode = code === 0 && failed === 0 && passed > 0 ? 0 : 1
+  say(
+    `${passed + (wrong.length === 0 ? 1 : 0)} passed, ${failed + unfinished + wrong.length} failed${skipped ? `, ${skipped} skipped` : ''}`,
+  )
+  exitCode = code === 0 && failed === 0 && wrong.length === 0 && passed > 0 ? 0 : 1
 } finally {
   for (const close of closing.reverse()) await close().catch(() => {})
   rmSync(work, { recursive: true, force: true })

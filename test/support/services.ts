@@ -8,6 +8,7 @@ import { createLog } from '../../server/log.ts'
 import { migrateAll } from '../../server/migrations.ts'
 import { createRuntime, type Runtime } from '../../server/runtime.ts'
 import { migrateJobs } from '../../workers/jobs.ts'
+import { recordStatements } from './statements.ts'
 
 export interface TestServices {
   /** URLs with a role that may do anything, for arranging what the application could not do. */
@@ -70,7 +71,7 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     MASTER_KEY: createHash('sha256').update('test').digest('base64'),
     JWT_KEYS: JSON.stringify([signingKey]),
     // Tests share few cores with the services they test.
-    OVERLOAD_DELAY_MS: '20000',
+    OVERLOAD_DELAY_MS: '0',
     RATE_LIMIT_PER_MINUTE: '1000000',
     RATE_LIMIT_AUTH_PER_MINUTE: '1000000',
     ...(redis ? { REDIS_URL: redis } : {}),
@@ -87,4 +88,4 @@ export const dataOwners = (): Record<string, string> => {
 export const quietLog = createLog('test', 'silent')
 
 export const testRuntime = (overrides: Partial<Record<keyof Config, string>> = {}): Promise<Runtime> =>
-  createRuntime(testConfig(overrides), quietLog)
+  createRuntime(testConfig(overrides), quietLog, recordStatements())
