@@ -5,7 +5,7 @@ import type { AccessCache } from '../domain/access/index.ts'
 import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
 import type { ApiCalls, Catalogue } from '../domain/platform/index.ts'
-import type { Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
+import type { Planes, ResolveTxt, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 
 /** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
 export type Publish = (
@@ -22,6 +22,7 @@ export interface Services {
   keys: SigningKeys
   vault: Vault
   openId: OpenIdClient
+  resolveTxt: ResolveTxt
   redis: Redis | null
   publish: Publish
   pingBroker: () => Promise<void>

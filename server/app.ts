@@ -21,6 +21,7 @@ import session from '../plugins/session.ts'
 import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
+import domains from '../routes/domains.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
@@ -104,6 +105,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(organizations)
       await api.register(menu)
       await api.register(usage)
+      await api.register(domains)
       await api.register(explain)
       await api.register(roles)
       await api.register(rightsReport)

@@ -1,5 +1,6 @@
 // Makes what API and workers stand on from the configuration, and takes it down again.
 import { createHmac, createSecretKey } from 'node:crypto'
+import { Resolver } from 'node:dns/promises'
 import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
@@ -85,6 +86,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   if (listener.up) await keys.load()
   else log.root.warn('The control database is away: nothing is cached until it is back')
 
+  const dns = new Resolver({ timeout: 2_000, tries: 2 })
   const redis = config.REDIS_URL
     ? new Redis(config.REDIS_URL, {
         maxRetriesPerRequest: 1,
@@ -109,6 +111,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     listener,
     tenants,
     access,
+    resolveTxt: dns.resolveTxt.bind(dns),
     redis,
     catalogue: new Catalogue(planes.control, listener),
     apiCalls,

@@ -1,4 +1,5 @@
 export { TenantDirectory } from './directory.ts'
+export * from './domains.ts'
 export { MigrationState, migrationStates } from './migrations.ts'
 export { type AccessMode, accessMode } from './mode.ts'
 export * from './organizations.ts'

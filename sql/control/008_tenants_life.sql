@@ -50,6 +50,7 @@ create table platform_migrations (
   finished_at timestamptz(3)
 );
 insert into platform_menu_items (code, parent, labels, path, icon, sort, permission) values
+  ('company.domains', 'company', '{"en":"Host names","es":"Dominios","pt":"Domínios","tr":"Alan adları","az":"Domenlər"}', '/tenant/domains', 'globe', 12, 'tenant.domain.read'),
   ('platform.migrations', 'platform', '{"en":"Migrations","es":"Migraciones","pt":"Migrações","tr":"Geçişler","az":"Miqrasiyalar"}', '/superadmin/migrations', 'git-commit', 4, 'platform.migration.read');
 create index platform_migrations_state on platform_migrations (state, target);
 call plane.protect('platform_migrations', true, 'select');
