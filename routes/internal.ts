@@ -1,13 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
-import { sql } from '../domain/kernel/index.ts'
+import { Waiting, waiting } from '../domain/events/index.ts'
 import { namedDatabases } from '../domain/tenancy/index.ts'
 import { errors, ok } from './http/envelope.ts'
-
-const Waiting = Type.Object(
-  { pending: Type.Integer(), failed: Type.Integer(), oldest_seconds: Type.Number() },
-  { additionalProperties: false },
-)
 
 /** For parts of the system, by service token: `npm run service-token -- monitor` makes one for a monitor. */
 export default async function internal(app: FastifyInstance) {
@@ -28,18 +23,7 @@ export default async function internal(app: FastifyInstance) {
     },
     async () => {
       const counts = await Promise.all(
-        namedDatabases(planes).map(
-          async ([name, database]) =>
-            [
-              name,
-              await database.platform((queries) =>
-                queries.one(sql.prepared(Waiting)`
-            select count(*) filter (where status = 'pending') as pending, count(*) filter (where status = 'failed') as failed,
-              coalesce(extract(epoch from now() - min(occurred_at) filter (where status = 'pending')), 0)::float8 as oldest_seconds
-            from plane.event_outbox where status <> 'dispatched'`),
-              ),
-            ] as const,
-        ),
+        namedDatabases(planes).map(async ([name, database]) => [name, await database.platform(waiting)] as const),
       )
       return { data: Object.fromEntries(counts) }
     },

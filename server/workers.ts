@@ -1,4 +1,6 @@
 // Starts any set of workers on a runtime: relay, events, telemetry, jobs.
+
+import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
@@ -59,7 +61,7 @@ export async function startWorkers(
     ]),
   )
   if (only.includes('events')) {
-    for (const consumer of consumers.values()) {
+    for (const consumer of [...consumers.values(), deadLetterConsumer(kafka, planes.control, workerLog)]) {
       await consumer.start()
       running.push(consumer)
     }

@@ -88,7 +88,7 @@ export class Database {
         return value
       }, 1),
     )
-    if (emitted) (this.#options.wake ?? this.#pool.wakeRelay)()
+    if (emitted) this.wakeRelay()
     if (changedRights) await this.#options.settle?.()
     return value
   }
@@ -101,6 +101,11 @@ export class Database {
   /** One cheap round trip; throws `database_unavailable`. */
   async ping(): Promise<void> {
     await this.#pool.lend(PLATFORM, this.#schema, async (connection) => connection.query(sql.run`select 1 as one`))
+  }
+
+  /** Says that there are events to publish. Soon, and once for many calls. */
+  wakeRelay(): void {
+    ;(this.#options.wake ?? this.#pool.wakeRelay)()
   }
 
   get busy(): boolean {

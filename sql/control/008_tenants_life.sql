@@ -54,3 +54,31 @@ insert into platform_menu_items (code, parent, labels, path, icon, sort, permiss
   ('platform.migrations', 'platform', '{"en":"Migrations","es":"Migraciones","pt":"Migrações","tr":"Geçişler","az":"Miqrasiyalar"}', '/superadmin/migrations', 'git-commit', 4, 'platform.migration.read');
 create index platform_migrations_state on platform_migrations (state, target);
 call plane.protect('platform_migrations', true, 'select');
+
+/* Messages that no try could handle, copied from their topics so that they can be listed, read and sent again. */
+create table platform_dead_letters (
+  id uuid primary key,
+  topic text not null,
+  partition int not null,
+  position bigint not null,
+  key text,
+  value text not null,
+  consumer text,
+  error text,
+  attempts int,
+  tenant_id uuid,
+  first_at timestamptz(3),
+  last_at timestamptz(3),
+  replayed_at timestamptz(3),
+  replayed_by uuid,
+  created_at timestamptz(3) not null default now(),
+  unique (topic, partition, position)
+);
+comment on column platform_dead_letters.topic is 'Where the message came from, and where replaying sends it.';
+create index platform_dead_letters_recent on platform_dead_letters (created_at desc, id desc);
+call plane.protect('platform_dead_letters', true, 'select, insert, update');
+insert into platform_menu_items (code, parent, labels, path, icon, sort, permission) values
+  ('platform.databases', 'platform', '{"en":"Databases","es":"Bases de datos","pt":"Bancos de dados","tr":"Veritabanları","az":"Verilənlər bazaları"}', '/superadmin/databases', 'database', 5, 'platform.database.read'),
+  ('platform.outbox', 'platform', '{"en":"Outbox","es":"Bandeja de salida","pt":"Caixa de saída","tr":"Giden kutusu","az":"Göndərilənlər"}', '/superadmin/outbox', 'send', 6, 'platform.outbox.read'),
+  ('platform.dead_letters', 'platform', '{"en":"Dead letters","es":"Mensajes fallidos","pt":"Mensagens mortas","tr":"Ölü mesajlar","az":"Çatmayan məktublar"}', '/superadmin/dead-letters', 'alert-octagon', 7, 'platform.dead_letter.read'),
+  ('platform.jobs', 'platform', '{"en":"Jobs","es":"Tareas","pt":"Tarefas","tr":"İşler","az":"Tapşırıqlar"}', '/superadmin/jobs', 'clock', 8, 'platform.job.read');

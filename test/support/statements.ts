@@ -20,6 +20,8 @@ export function recordStatements(): Interceptor[] {
 const ACROSS: readonly [start: RegExp, why: string][] = [
   [/^select event_id, tenant_id, type, entity_id, version/, 'the relay publishes for all'],
   [/^update plane\.event_outbox set (attempts|status)/, 'the relay marks what it published, by event id'],
+  [/^select event_id, tenant_id, position/, 'the staff reads an outbox'],
+  [/^(select|update) .*platform_dead_letters/, 'the staff reads and replays dead letters'],
   [/^select count\(\*\) filter \(where status = 'pending'\)/, 'how much waits in an outbox, for the monitor'],
   [/^delete from plane\.(event_outbox|idempotency_keys|consumer_inbox)/, 'upkeep'],
   [/^delete from res_(one_time_tokens|login_throttle|sessions)/, 'upkeep'],

@@ -1,0 +1,92 @@
+// Messages that no try could handle.
+import { type Static, Type } from 'typebox'
+import { failure, newId, nullable, type Queries, sql, Timestamp, Uuid } from '../kernel/index.ts'
+
+/** One as it lies on its topic. */
+export interface BuriedMessage {
+  /** The topic that it came from. */
+  topic: string
+  partition: number
+  position: number
+  key: string | null
+  value: string
+  headers: Readonly<Record<string, string>>
+}
+
+const tenantIn = (value: string): string | null => {
+  try {
+    const { tenant_id: id } = JSON.parse(value) as { tenant_id?: unknown }
+    return typeof id === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id) ? id : null
+  } catch {
+    return null
+  }
+}
+const momentIn = (text: string | undefined): string | null =>
+  text && !Number.isNaN(Date.parse(text)) ? new Date(text).toISOString() : null
+
+/** Copies them from their topics; what was copied before is not copied again. */
+export async function keepDeadLetters(queries: Queries, messages: readonly BuriedMessage[]): Promise<void> {
+  const rows = messages.map(({ topic, partition, position, key, value, headers }) => [
+    newId(),
+    topic,
+    partition,
+    position,
+    key,
+    value.replaceAll('\u0000', '\ufffd'),
+    headers.consumer ?? null,
+    headers.error ?? null,
+    Number(headers.attempts) || null,
+    tenantIn(value),
+    momentIn(headers['first-at']),
+    momentIn(headers['last-at']),
+  ])
+  await queries.query(sql.run`
+    insert into platform_dead_letters (id, topic, partition, position, key, value, consumer, error, attempts, tenant_id, first_at, last_at)
+    select * from ${sql.unnest(rows, ['uuid', 'text', 'int4', 'int8', 'text', 'text', 'text', 'text', 'int4', 'uuid', 'timestamptz', 'timestamptz'])} as d
+    on conflict (topic, partition, position) do nothing`)
+}
+
+const line = {
+  id: Uuid,
+  topic: Type.String(),
+  key: nullable(Type.String()),
+  consumer: nullable(Type.String()),
+  error: nullable(Type.String()),
+  attempts: nullable(Type.Integer()),
+  tenant_id: nullable(Uuid),
+  first_at: nullable(Timestamp),
+  last_at: nullable(Timestamp),
+  replayed_at: nullable(Timestamp),
+  created_at: Timestamp,
+}
+export const DeadLetterLine = Type.Object(line, { additionalProperties: false })
+export const DeadLetter = Type.Object(
+  { ...line, value: Type.String({ description: 'The message as it came' }) },
+  { additionalProperties: false },
+)
+export type DeadLetter = Static<typeof DeadLetter>
+
+const columns = sql.fragment`id, topic, key, consumer, error, attempts, tenant_id, first_at, last_at, replayed_at, created_at`
+
+/** A page, newest first; `after` is time and id of the last one before it. */
+export const deadLetterPage = (
+  queries: Queries,
+  limit: number,
+  after: readonly unknown[] | null,
+): Promise<readonly Static<typeof DeadLetterLine>[]> =>
+  queries.any(sql.prepared(DeadLetterLine)`
+    select ${columns} from platform_dead_letters
+    where ${after ? sql.fragment`(created_at, id) < (${String(after[0])}::timestamptz, ${String(after[1])}::uuid)` : sql.fragment`true`}
+    order by created_at desc, id desc limit ${limit}`)
+
+/** Throws `not_found`. */
+export async function deadLetter(queries: Queries, id: string): Promise<DeadLetter> {
+  const found = await queries.maybeOne(sql.prepared(DeadLetter)`select ${columns}, value from platform_dead_letters where id = ${id}`)
+  if (!found) throw failure('not_found')
+  return found
+}
+
+/** Notes that one was sent again, by whom. */
+export async function markReplayed(queries: Queries, id: string, staffId: string | null): Promise<void> {
+  await queries.query(sql.run`update platform_dead_letters set replayed_at = now(), replayed_by = ${staffId} where id = ${id}`)
+}

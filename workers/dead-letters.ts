@@ -1,0 +1,31 @@
+import { keepDeadLetters } from '../domain/events/index.ts'
+import type { Database } from '../domain/kernel/index.ts'
+import { Consumer, type KafkaOptions } from './kafka.ts'
+import type { WorkerLog } from './log.ts'
+import { deadLetter, TOPICS } from './topics.ts'
+
+const SOURCES = [TOPICS.events, TOPICS.jobs]
+
+/** Copies what lies on the dead-letter topics into the control plane, where the staff can read it and send it again. */
+export const deadLetterConsumer = (kafka: KafkaOptions, control: Database, log: WorkerLog): Consumer =>
+  new Consumer({
+    ...kafka,
+    group: 'tenantry.dead-letters',
+    topics: SOURCES.map(deadLetter),
+    batch: 200,
+    handle: (messages) =>
+      control.platform((queries) =>
+        keepDeadLetters(
+          queries,
+          messages.map(({ topic, partition, offset, key, value, headers }) => ({
+            topic: SOURCES.find((source) => deadLetter(source) === topic) ?? topic,
+            partition,
+            position: offset,
+            key,
+            value: value?.toString('utf8') ?? '',
+            headers,
+          })),
+        ),
+      ),
+    onError: (error) => log.warn({ err: error, consumer: 'dead-letters' }, 'consumer trouble'),
+  })
