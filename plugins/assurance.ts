@@ -19,7 +19,8 @@ export default fp(
       const { actor, session, grants } = request
       if (!actor) return done()
       const { access } = request.routeOptions.config
-      if (!session) {
+      // Staff in somebody's place is not that person: his password, factors and keys are his.
+      if (!session || session.impersonated) {
         if (access?.sessionOnly || access?.stepUp) throw failure('session_required')
         return done()
       }

@@ -112,7 +112,13 @@ export default fp(
       if (!session || grants?.status !== 'active') throw failure('session_revoked')
       request.grants = grants
       request.session = session
-      request.actor = { tenantId: request.tenant.id, userId: claims.sub, kind: grants.kind, sessionId: claims.session_id, name: '' }
+      request.actor = {
+        tenantId: request.tenant.id,
+        userId: claims.sub,
+        kind: grants.kind,
+        sessionId: claims.session_id,
+        name: session.impersonated ? 'platform staff' : '',
+      }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
       request.log = request.log.child({ user_id: claims.sub })
     }

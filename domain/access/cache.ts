@@ -24,7 +24,13 @@ export interface Caller {
 /** Milliseconds since 1970. */
 const Instant = Type.Number()
 const Session = Type.Object(
-  { expires_at: Instant, last_seen_at: Instant, authenticated_at: nullable(Instant), methods: Type.Array(Type.String()) },
+  {
+    expires_at: Instant,
+    last_seen_at: Instant,
+    authenticated_at: nullable(Instant),
+    methods: Type.Array(Type.String()),
+    impersonated: Type.Boolean(),
+  },
   { additionalProperties: false },
 )
 export type Session = Static<typeof Session>
@@ -107,7 +113,8 @@ export class AccessCache {
     const generation = this.#generation
     const session = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
       tx.maybeOne(sql.prepared(Session)`
-      select ${instant('expires_at')} as expires_at, ${instant('last_seen_at')} as last_seen_at, ${instant('authenticated_at')} as authenticated_at, methods
+      select ${instant('expires_at')} as expires_at, ${instant('last_seen_at')} as last_seen_at, ${instant('authenticated_at')} as authenticated_at, methods,
+        impersonated_by is not null as impersonated
       from res_sessions where tenant_id = ${tenantId} and id = ${sessionId} and revoked_at is null`),
     )
     if (session && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, session)

@@ -10,6 +10,7 @@ export type MailKind =
   | 'email_changed'
   | 'new_device'
   | 'mfa_changed'
+  | 'impersonation'
 
 interface MailText {
   subject: string
@@ -47,6 +48,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       body: 'Your account at {tenant} uses another address since {time}.',
     },
     new_device: { subject: 'New sign-in to {tenant}', body: 'Your account at {tenant} was used from a new device at {time}: {device}' },
+    impersonation: {
+      subject: 'Support works at {tenant}',
+      body: 'Our support works at {tenant} in the place of {person} until {time}. Reason: {reason}. All that is done stands in your audit trail.',
+    },
     mfa_changed: {
       subject: 'Your second factor for {tenant} was changed',
       body: 'The second factors of your account at {tenant} were changed at {time}.',
@@ -79,6 +84,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     new_device: {
       subject: 'Nuevo inicio de sesión en {tenant}',
       body: 'Tu cuenta en {tenant} se usó desde un dispositivo nuevo a las {time}: {device}',
+    },
+    impersonation: {
+      subject: 'El soporte trabaja en {tenant}',
+      body: 'Nuestro soporte trabaja en {tenant} en lugar de {person} hasta {time}. Motivo: {reason}. Todo lo que se haga queda en su registro de auditoría.',
     },
     mfa_changed: {
       subject: 'Tu segundo factor en {tenant} ha cambiado',
@@ -113,6 +122,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       body: 'A sua conta em {tenant} usa outro endereço desde as {time}.',
     },
     new_device: { subject: 'Novo acesso a {tenant}', body: 'A sua conta em {tenant} foi usada num novo dispositivo às {time}: {device}' },
+    impersonation: {
+      subject: 'O suporte trabalha em {tenant}',
+      body: 'O nosso suporte trabalha em {tenant} no lugar de {person} até {time}. Motivo: {reason}. Tudo o que for feito fica na sua trilha de auditoria.',
+    },
     mfa_changed: {
       subject: 'O seu segundo fator em {tenant} foi alterado',
       body: 'Os segundos fatores da sua conta em {tenant} foram alterados às {time}.',
@@ -146,6 +159,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: '{tenant} hesabında yeni oturum',
       body: '{tenant} hesabınız {time} itibarıyla yeni bir cihazdan kullanıldı: {device}',
     },
+    impersonation: {
+      subject: 'Destek ekibi {tenant} içinde çalışıyor',
+      body: 'Destek ekibimiz {time} tarihine kadar {tenant} içinde {person} yerine çalışıyor. Neden: {reason}. Yapılan her şey denetim izinizde yer alır.',
+    },
     mfa_changed: {
       subject: '{tenant} ikinci doğrulamanız değişti',
       body: '{tenant} hesabınızın ikinci doğrulama yöntemleri {time} itibarıyla değişti.',
@@ -178,6 +195,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     new_device: {
       subject: '{tenant} hesabına yeni giriş',
       body: '{tenant} hesabınız {time} vaxtında yeni cihazdan istifadə olundu: {device}',
+    },
+    impersonation: {
+      subject: 'Dəstək {tenant} daxilində işləyir',
+      body: 'Dəstək komandamız {time} tarixinədək {tenant} daxilində {person} əvəzinə işləyir. Səbəb: {reason}. Görülən hər iş audit jurnalınızda qalır.',
     },
     mfa_changed: { subject: '{tenant} ikinci amiliniz dəyişdi', body: '{tenant} hesabınızın ikinci amilləri {time} vaxtında dəyişdi.' },
   },

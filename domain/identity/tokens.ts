@@ -23,11 +23,12 @@ function sign(keys: SigningKeys, claims: Record<string, unknown>, audience: stri
     .sign(privateKey)
 }
 
-/** A 15-minute access token for a session, for its tenant alone. */
+/** An access token for a session, for its tenant alone; of 15 minutes where the session can be refreshed. */
 export const accessToken = (
   keys: SigningKeys,
   tenantId: string,
   { sessionId, user, context }: Pick<SignedIn, 'sessionId' | 'user' | 'context'>,
+  seconds: number = ACCESS_SECONDS,
 ): Promise<string> =>
   sign(
     keys,
@@ -41,7 +42,7 @@ export const accessToken = (
     },
     tenantId,
     user.id,
-    ACCESS_SECONDS,
+    seconds,
   )
 
 /** A token for a part of the system, good for five minutes and for `/internal` alone. */

@@ -66,6 +66,7 @@ export const Me = Type.Object({
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   permissions: Type.Array(Type.String()),
   modules: Type.Record(Type.String(), Type.String()),
+  impersonated: Type.Boolean({ description: 'The platform’s staff works in this user’s place' }),
   flags: Type.Record(Type.String(), Type.Unknown()),
   plan: nullable(Type.String()),
   limits: Type.Record(Type.String(), nullable(Type.Integer()), { description: 'Of the plan; null is without limit' }),
@@ -220,6 +221,7 @@ export default async function auth(app: FastifyInstance) {
           user: { id, email, name, kind, locale },
           tenant: tenantInfo(request),
           context: contextBody(context),
+          impersonated: request.session?.impersonated ?? false,
           access_mode: accessMode(tenant, kind),
           // An API key has a part of them.
           permissions: request.apiKey ? allowed.filter((p) => request.may(p)) : allowed,

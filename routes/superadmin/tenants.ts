@@ -1,7 +1,7 @@
 // Tenants as the platform's staff sees them, and what each has of what is sold.
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Static, type TProperties, type TSchema, Type } from 'typebox'
-import { type Detail, listRows, type Scope, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Detail, listRows, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import {
   assignPlan,
   Offer,
@@ -29,6 +29,7 @@ import {
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
 import { replyList } from '../http/list-reply.ts'
 import { Id, ListQuerystring } from '../http/reading-routes.ts'
+import { scopeIn } from './target.ts'
 
 const Code = Type.String({ pattern: '^[a-z][a-z0-9._-]{0,63}$', examples: ['erp.procurement'] })
 const PlanChoice = Type.Object({ plan: Code }, { additionalProperties: false, examples: [{ plan: 'professional' }] })
@@ -43,14 +44,6 @@ const FlagBody = Type.Object(
   },
   { additionalProperties: false, examples: [{ value: true, percentage: 10 }] },
 )
-
-/** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
-const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
-  tenantId,
-  actor: { ...request.actor, tenantId, name: 'platform staff' },
-  context: { organizationId: null, workspaceId: null },
-  correlationId: request.id,
-})
 
 export default async function tenants(app: FastifyInstance) {
   const { control } = app.services.planes

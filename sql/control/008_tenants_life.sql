@@ -82,3 +82,7 @@ insert into platform_menu_items (code, parent, labels, path, icon, sort, permiss
   ('platform.outbox', 'platform', '{"en":"Outbox","es":"Bandeja de salida","pt":"Caixa de saída","tr":"Giden kutusu","az":"Göndərilənlər"}', '/superadmin/outbox', 'send', 6, 'platform.outbox.read'),
   ('platform.dead_letters', 'platform', '{"en":"Dead letters","es":"Mensajes fallidos","pt":"Mensagens mortas","tr":"Ölü mesajlar","az":"Çatmayan məktublar"}', '/superadmin/dead-letters', 'alert-octagon', 7, 'platform.dead_letter.read'),
   ('platform.jobs', 'platform', '{"en":"Jobs","es":"Tareas","pt":"Tarefas","tr":"İşler","az":"Tapşırıqlar"}', '/superadmin/jobs', 'clock', 8, 'platform.job.read');
+
+/* A session that the platform's staff opened in somebody's place: it says so, and why. */
+alter table res_sessions add column impersonated_by uuid, add column impersonation_reason text;
+alter table res_sessions add constraint res_sessions_impersonation check ((impersonated_by is null) = (impersonation_reason is null));
