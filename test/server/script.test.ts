@@ -5,7 +5,9 @@ import t from 'tap'
 import { serviceToken } from '../../domain/identity/index.ts'
 import { defineScript } from '../../server/define-script.ts'
 import { runScript } from '../../server/script.ts'
+import migrateRoles from '../../server/scripts/migrate-roles.ts'
 import rotate from '../../server/scripts/rotate-signing-keys.ts'
+import seedRoles from '../../server/scripts/seed-roles.ts'
 import { eventually, testApp } from '../support/app.ts'
 import { scriptViolations } from '../support/layers.ts'
 import { ownControlPlane, testConfig } from '../support/services.ts'
@@ -137,4 +139,45 @@ t.test('a key is rotated in ahead of its use, and in an emergency every other en
   })
   t.equal(refreshed.status, 200, 'the session goes on')
   t.equal((await me(there, refreshed.data.access_token)).status, 200)
+})
+
+t.test('seeded roles that are missing are made, and what a template gained is added; both once, at the next request', async (t) => {
+  const { tenant } = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
+  const [acme, globex] = await Promise.all([tenant(), tenant()])
+  const only = new Set([`--tenant=${acme.slug}`])
+  await admin.query(`update res_roles set deleted_at = now() where tenant_id = any($1) and code = 'manager'`, [[acme.id, globex.id]])
+  const roles = async (id: string) =>
+    Number((await admin.query('select count(*) from res_roles where tenant_id = $1 and deleted_at is null', [id])).rows[0].count)
+  t.equal(await runScript(seedRoles, config, { execute: false, flags: only, ...quiet }), 1)
+  t.equal(await roles(acme.id), 3, 'a dry run makes none')
+  t.equal(await runScript(seedRoles, config, { execute: true, flags: only, ...quiet }), 1)
+  t.equal(await roles(acme.id), 4)
+  t.equal(await roles(globex.id), 3, 'the other tenant was not meant')
+  t.equal(await runScript(seedRoles, config, { execute: true, flags: only, ...quiet }), 0)
+
+  const issue = () => acme.operator.post('/erp/stock/issues', {})
+  await admin.query(
+    `delete from res_role_permissions p using res_roles r where r.id = p.role_id and r.tenant_id = $1 and r.code = 'operator' and p.permission = 'erp.stock.issue'`,
+    [acme.id],
+  )
+  await eventually(issue, (a) => a.status === 403, 5)
+  const own = { role: 'operator', permission: 'erp.party.create' }
+  await admin.query(
+    `insert into res_role_permissions (id, tenant_id, role_id, permission) select gen_random_uuid(), tenant_id, id, $2 from res_roles where tenant_id = $1 and code = $3`,
+    [acme.id, own.permission, own.role],
+  )
+  t.equal(await runScript(migrateRoles, config, { execute: true, flags: only, ...quiet }), 1)
+  await eventually(issue, (a) => a.status === 400, 5)
+  t.equal(
+    (await acme.operator.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).status,
+    201,
+    'what the tenant added stays',
+  )
+  t.equal(await runScript(migrateRoles, config, { execute: true, flags: only, ...quiet }), 0)
+  t.match(await executions('migrate-roles'), [
+    { status: 'started' },
+    { status: 'succeeded', affected: 1 },
+    { status: 'started' },
+    { status: 'succeeded', affected: 0 },
+  ])
 })
