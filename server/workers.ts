@@ -1,5 +1,7 @@
 // Starts any set of workers on a runtime: relay, events, telemetry, jobs.
 
+import { newId } from '../domain/kernel/index.ts'
+import { remindOfTrials } from '../domain/platform/index.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
@@ -71,7 +73,7 @@ export async function startWorkers(
     await consumer.start()
     running.push(consumer)
   }
-  if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey)
+  if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey, () => remindOfTrials(planes.control, newId()))
   if (only.includes('tenants')) {
     const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
     await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))

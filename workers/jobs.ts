@@ -146,7 +146,13 @@ export class JobQueue {
 export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
-  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, tenants: TenantDirectory, sealKey: KeyObject): Promise<void>
+  work(
+    consumers: ReadonlyMap<string, EventConsumer>,
+    planes: Planes,
+    tenants: TenantDirectory,
+    sealKey: KeyObject,
+    remind: () => Promise<unknown>,
+  ): Promise<void>
   /** Begins to make approved tenants. */
   workTenants(make: (tenantId: string) => Promise<void>): Promise<void>
   /** Begins to send mails. */
@@ -177,12 +183,13 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, tenants, sealKey) => {
+    work: async (consumers, planes, tenants, sealKey, remind) => {
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
         await upkeep(planes)
+        await remind()
         await sealAll(planes, await tenants.active(), sealKey, log)
       })
     },

@@ -38,6 +38,18 @@ async function administrators(
       and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')`)
 }
 
+const ToTell = Type.Object({ id: Uuid }, { additionalProperties: false })
+
+/** Who is told what concerns the whole tenant: those who may do everything in it now, twenty at most. */
+export async function administratorIds(tx: Tx): Promise<string[]> {
+  const found = await tx.any(sql.prepared(ToTell)`
+    select distinct u.id from res_user_roles a join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.deleted_at is null
+    where a.tenant_id = ${tx.tenantId} and a.organization_id is null and (a.expires_at is null or a.expires_at > ${tx.now.toISOString()})
+      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')
+    order by u.id limit 20`)
+  return found.map(({ id }) => id)
+}
+
 /** Refuses with `last_administrator` when without this user, or this one assignment of his, nobody would manage the tenant. */
 export async function keepAnAdministrator(tx: Tx, userId: string, assignmentId: string | null = null): Promise<void> {
   const found = await administrators(tx, userId, assignmentId)

@@ -1,7 +1,7 @@
 // The platform's staff in somebody's place: for a while, for a reason, told and written down.
 import { randomBytes } from 'node:crypto'
-import { Type } from 'typebox'
-import { type Context, failure, newId, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { administratorIds } from '../access/index.ts'
+import { type Context, failure, newId, sql, type Tx } from '../kernel/index.ts'
 import { accountById } from './account.ts'
 import type { SignedIn } from './sessions.ts'
 import { record } from './trail.ts'
@@ -13,8 +13,6 @@ export interface Impersonation {
   staffId: string
   address: string
 }
-
-const Administrator = Type.Object({ id: Uuid }, { additionalProperties: false })
 
 /**
  * Opens a session in the place of a user, which ends after so many minutes and cannot be renewed. The user and the
@@ -37,12 +35,7 @@ export async function impersonate(
     values (${id}, ${tx.tenantId}, ${userId}, ${id}, decode(${randomBytes(32).toString('hex')}, 'hex'), ${context.organizationId}, ${context.workspaceId},
       'platform staff', ${address}, '{}', ${now}, ${now}, ${expiresAt}, ${staffId}, ${reason})`)
   await record(tx, 'res_sessions', id, 'session.impersonated', { user_id: userId, reason, expires_at: expiresAt })
-  const administrators = await tx.any(sql.prepared(Administrator)`
-    select distinct u.id from res_user_roles a join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.deleted_at is null
-    where a.tenant_id = ${tx.tenantId} and a.organization_id is null and (a.expires_at is null or a.expires_at > ${now})
-      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')
-    limit 20`)
-  for (const told of new Set([userId, ...administrators.map((one) => one.id)])) {
+  for (const told of new Set([userId, ...(await administratorIds(tx))])) {
     tx.enqueue({
       queue: 'mail',
       data: { kind: 'impersonation', tenant_id: tx.tenantId, user_id: told, facts: { person: account.name, reason, time: expiresAt } },

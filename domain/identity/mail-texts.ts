@@ -11,6 +11,8 @@ export type MailKind =
   | 'new_device'
   | 'mfa_changed'
   | 'impersonation'
+  | 'trial_ending'
+  | 'trial_ended'
 
 interface MailText {
   subject: string
@@ -48,6 +50,14 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       body: 'Your account at {tenant} uses another address since {time}.',
     },
     new_device: { subject: 'New sign-in to {tenant}', body: 'Your account at {tenant} was used from a new device at {time}: {device}' },
+    trial_ending: {
+      subject: 'Your trial of {tenant} ends soon',
+      body: 'The trial of {tenant} ends at {time}. Choose a plan before, and nothing changes for you.',
+    },
+    trial_ended: {
+      subject: 'Your trial of {tenant} has ended',
+      body: 'The trial of {tenant} ended at {time}. Everything is there and can be read; choose a plan to go on working.',
+    },
     impersonation: {
       subject: 'Support works at {tenant}',
       body: 'Our support works at {tenant} in the place of {person} until {time}. Reason: {reason}. All that is done stands in your audit trail.',
@@ -84,6 +94,14 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     new_device: {
       subject: 'Nuevo inicio de sesión en {tenant}',
       body: 'Tu cuenta en {tenant} se usó desde un dispositivo nuevo a las {time}: {device}',
+    },
+    trial_ending: {
+      subject: 'La prueba de {tenant} termina pronto',
+      body: 'La prueba de {tenant} termina el {time}. Elija antes un plan y nada cambiará.',
+    },
+    trial_ended: {
+      subject: 'La prueba de {tenant} ha terminado',
+      body: 'La prueba de {tenant} terminó el {time}. Todo sigue ahí y se puede leer; elija un plan para seguir trabajando.',
     },
     impersonation: {
       subject: 'El soporte trabaja en {tenant}',
@@ -122,6 +140,14 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       body: 'A sua conta em {tenant} usa outro endereço desde as {time}.',
     },
     new_device: { subject: 'Novo acesso a {tenant}', body: 'A sua conta em {tenant} foi usada num novo dispositivo às {time}: {device}' },
+    trial_ending: {
+      subject: 'O teste de {tenant} termina em breve',
+      body: 'O teste de {tenant} termina em {time}. Escolha um plano antes e nada muda.',
+    },
+    trial_ended: {
+      subject: 'O teste de {tenant} terminou',
+      body: 'O teste de {tenant} terminou em {time}. Está tudo lá e pode ser lido; escolha um plano para continuar a trabalhar.',
+    },
     impersonation: {
       subject: 'O suporte trabalha em {tenant}',
       body: 'O nosso suporte trabalha em {tenant} no lugar de {person} até {time}. Motivo: {reason}. Tudo o que for feito fica na sua trilha de auditoria.',
@@ -159,6 +185,14 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: '{tenant} hesabında yeni oturum',
       body: '{tenant} hesabınız {time} itibarıyla yeni bir cihazdan kullanıldı: {device}',
     },
+    trial_ending: {
+      subject: '{tenant} deneme süreniz bitiyor',
+      body: '{tenant} deneme süresi {time} tarihinde bitiyor. Önceden bir plan seçerseniz hiçbir şey değişmez.',
+    },
+    trial_ended: {
+      subject: '{tenant} deneme süreniz bitti',
+      body: '{tenant} deneme süresi {time} tarihinde bitti. Her şey duruyor ve okunabilir; çalışmaya devam etmek için bir plan seçin.',
+    },
     impersonation: {
       subject: 'Destek ekibi {tenant} içinde çalışıyor',
       body: 'Destek ekibimiz {time} tarihine kadar {tenant} içinde {person} yerine çalışıyor. Neden: {reason}. Yapılan her şey denetim izinizde yer alır.',
@@ -195,6 +229,14 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     new_device: {
       subject: '{tenant} hesabına yeni giriş',
       body: '{tenant} hesabınız {time} vaxtında yeni cihazdan istifadə olundu: {device}',
+    },
+    trial_ending: {
+      subject: '{tenant} sınaq müddəti bitir',
+      body: '{tenant} sınaq müddəti {time} tarixində bitir. Əvvəlcədən plan seçsəniz, heç nə dəyişməz.',
+    },
+    trial_ended: {
+      subject: '{tenant} sınaq müddəti bitdi',
+      body: '{tenant} sınaq müddəti {time} tarixində bitdi. Hər şey yerindədir və oxuna bilər; işə davam etmək üçün plan seçin.',
     },
     impersonation: {
       subject: 'Dəstək {tenant} daxilində işləyir',

@@ -31,6 +31,9 @@ const LINKS: Partial<Record<MailKind, { purpose: Purpose; path: string }>> = {
   email_verification: { purpose: 'email_verification', path: '/email-verification' },
 }
 
+/** What somebody else may have done in the reader's name. */
+const ALARMING = new Set<MailKind>(['password_changed', 'email_changed', 'new_device', 'mfa_changed'])
+
 const Recipient = Type.Object(
   {
     email: Type.String(),
@@ -75,7 +78,7 @@ export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlO
     ...(facts.time ? { time: moment(facts.time, recipient) } : {}),
   }
   const paragraphs = [fill(texts.greeting, words), fill(text.body, words)]
-  const closing = link ? texts.ignore : texts.warning
+  const closing = link ? texts.ignore : ALARMING.has(job.kind) ? texts.warning : ''
   const url = link
     ? `${urlOf(recipient.domain ?? `${recipient.slug}.${baseDomain}`)}${link.path}?token=${await issueToken(tx, link.purpose, job.user_id, facts)}`
     : null
@@ -83,12 +86,12 @@ export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlO
     kind: job.kind,
     to: (job.kind === 'email_verification' ? facts.email : facts.to) ?? recipient.email,
     subject: fill(text.subject, words),
-    text: [...paragraphs, ...(url ? [`${text.action}:\n${url}`] : []), closing, recipient.tenant].join('\n\n'),
+    text: [...paragraphs, ...(url ? [`${text.action}:\n${url}`] : []), ...(closing ? [closing] : []), recipient.tenant].join('\n\n'),
     html: [
       `<!doctype html><html lang="${recipient.locale}"><body style="font-family:sans-serif;line-height:1.5">`,
       ...paragraphs.map((p) => `<p>${asHtml(p)}</p>`),
       ...(url ? [`<p><a href="${asHtml(url)}">${asHtml(text.action ?? '')}</a></p>`] : []),
-      `<p>${asHtml(closing)}</p><p>${asHtml(recipient.tenant)}</p></body></html>`,
+      `${closing ? `<p>${asHtml(closing)}</p>` : ''}<p>${asHtml(recipient.tenant)}</p></body></html>`,
     ].join('\n'),
   }
 }

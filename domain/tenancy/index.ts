@@ -1,7 +1,7 @@
 export { TenantDirectory } from './directory.ts'
 export * from './domains.ts'
 export { MigrationState, migrationStates } from './migrations.ts'
-export { type AccessMode, accessMode } from './mode.ts'
+export { type AccessMode, accessMode, type Notice, noticeOf } from './mode.ts'
 export * from './organizations.ts'
 export { databaseOf, type Home, homeOf, namedDatabases, OwnDatabases, type Plane, type Planes } from './planes.ts'
 export * from './provision.ts'

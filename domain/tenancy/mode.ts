@@ -16,3 +16,19 @@ export function accessMode(tenant: Tenant, kind: ActorKind, now: number = Date.n
   if (tenant.trial_ends_at && Date.parse(tenant.trial_ends_at) > now) return { mode: 'active', reason: 'trial_active' }
   return lapsed('trial_expired')
 }
+
+export interface Notice {
+  kind: 'trial_ends' | 'trial_ended' | 'payment_due' | 'payment_overdue' | 'maintenance'
+  at: string
+}
+
+/** What a tenant's people should know about how long they may work; null when nothing is near. */
+export function noticeOf(tenant: Tenant, now: number = Date.now()): Notice | null {
+  const { reason } = accessMode(tenant, 'worker', now)
+  if (reason === 'maintenance') return { kind: 'maintenance', at: tenant.maintenance_until! }
+  if (reason === 'past_due_in_grace') return { kind: 'payment_due', at: tenant.grace_ends_at! }
+  if (reason === 'past_due' && tenant.grace_ends_at) return { kind: 'payment_overdue', at: tenant.grace_ends_at }
+  if (reason === 'trial_active') return { kind: 'trial_ends', at: tenant.trial_ends_at! }
+  if (reason === 'trial_expired' && tenant.trial_ends_at) return { kind: 'trial_ended', at: tenant.trial_ends_at }
+  return null
+}

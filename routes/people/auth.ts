@@ -22,9 +22,9 @@ import {
   sessionsOf,
   tryToken,
 } from '../../domain/identity/index.ts'
-import { type Actor, failure, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Actor, failure, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { flagsFor } from '../../domain/platform/index.ts'
-import { accessMode } from '../../domain/tenancy/index.ts'
+import { accessMode, noticeOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
 import { Code, checkCode, RecoveryCode } from '../http/proof.ts'
 import {
@@ -66,6 +66,12 @@ export const Me = Type.Object({
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   permissions: Type.Array(Type.String()),
   modules: Type.Record(Type.String(), Type.String()),
+  notice: nullable(
+    Type.Object(
+      { kind: Type.String({ description: 'trial_ends, trial_ended, payment_due, payment_overdue, maintenance' }), at: Timestamp },
+      { description: 'What people should know about how long they may work' },
+    ),
+  ),
   impersonated: Type.Boolean({ description: 'The platform’s staff works in this user’s place' }),
   flags: Type.Record(Type.String(), Type.Unknown()),
   plan: nullable(Type.String()),
@@ -223,6 +229,7 @@ export default async function auth(app: FastifyInstance) {
           context: contextBody(context),
           impersonated: request.session?.impersonated ?? false,
           access_mode: accessMode(tenant, kind),
+          notice: noticeOf(tenant),
           // An API key has a part of them.
           permissions: request.apiKey ? allowed.filter((p) => request.may(p)) : allowed,
           modules: tenant.modules,

@@ -4,6 +4,7 @@ import { type Static, type TProperties, type TSchema, Type } from 'typebox'
 import { type Detail, listRows, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import {
   assignPlan,
+  convert,
   Offer,
   offerModule,
   offerProduct,
@@ -215,6 +216,30 @@ export default async function tenants(app: FastifyInstance) {
       details: ['invalid_reference'],
     },
     (tx, { plan }) => assignPlan(tx, plan),
+  )
+  app.post<{ Params: { id: string }; Body: Static<typeof PlanChoice> }>(
+    '/superadmin/tenants/:id/convert',
+    {
+      ...staff,
+      permission: 'platform.tenant.convert',
+      schema: {
+        tags,
+        summary: 'Make a customer of a tenant on trial: a current subscription on a plan',
+        params: Id,
+        body: PlanChoice,
+        response: { 200: ok(TenantSheet), ...mutation('not_found', 'invalid_reference', 'already_exists') },
+      },
+    },
+    async (request) => ({
+      data: await control.write(
+        scopeIn(request, request.params.id),
+        async (tx) => {
+          await convert(tx, request.body.plan)
+          return tenantSheet(tx)
+        },
+        request.once,
+      ),
+    }),
   )
   change<Static<typeof Trial>>(
     'PUT',
