@@ -46,12 +46,12 @@ const postgres = await startPostgres(data).catch((error: Error) => {
 const broker = process.env.KAFKA_BROKERS
   ? { brokers: process.env.KAFKA_BROKERS, stop: async () => {} }
   : await openMockBroker(topicDeclarations.map(({ topic }) => topic))
-await prepareServer(postgres.url('postgres'), ['tenantry_control', 'tenantry_data', 'tenantry_telemetry'])
+await prepareServer(postgres.url('postgres'), ['tenantry_control', 'tenantry_data', 'tenantry_data_second', 'tenantry_telemetry'])
 const urls = (role: string) => ({
   CONTROL_DATABASE_URL: postgres.url('tenantry_control', role),
-  DATA_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data', role) }),
+  DATA_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data', role), second: postgres.url('tenantry_data_second', role) }),
   TELEMETRY_CATALOG: JSON.stringify({ main: postgres.url('tenantry_telemetry', role) }),
-  DATA_OWNER_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data') }),
+  DATA_OWNER_CATALOG: JSON.stringify({ main: postgres.url('tenantry_data'), second: postgres.url('tenantry_data_second') }),
 })
 const environment = {
   NODE_ENV: 'development',
