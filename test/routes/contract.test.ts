@@ -188,8 +188,11 @@ t.test('a route that says nothing about access stops the start', async (t) => {
   await bare.close()
 })
 
-t.test('no route lets another tenant’s ids, cursors or tokens through', async (t) => {
-  const [acme, globex] = await Promise.all([tenant(), tenant()])
+async function walkAcross(t: Pick<typeof import('tap').default, 'equal' | 'match' | 'ok'>, mode: 'shared' | 'schema' | 'database') {
+  const [acme, globex] = await Promise.all([
+    tenant({ home: { mode, catalog_key: 'main' } }),
+    tenant({ home: { mode, catalog_key: 'main' } }),
+  ])
   const theirs = await catalogue(globex)
   const device = (await globex.admin.post('/telemetry/devices', { code: 'd1', name: 'D' })).data.id
   const draft = (
@@ -260,7 +263,11 @@ t.test('no route lets another tenant’s ids, cursors or tokens through', async 
     { status: 400 },
   )
   t.ok(app && sql)
-})
+}
+
+for (const mode of ['shared', 'schema', 'database'] as const) {
+  t.test(`no route lets another tenant’s ids, cursors or tokens through: ${mode}`, (t) => walkAcross(t, mode))
+}
 
 t.test('every mutation is refused to a viewer and in read-only mode', async (t) => {
   const acme = await tenant()
