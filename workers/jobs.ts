@@ -6,7 +6,7 @@ import { PgBoss } from 'pg-boss'
 import { sealTrail } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
-import { databaseOf, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { databaseOf, homeOf, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 import type { mailer } from './mailer.ts'
@@ -89,11 +89,23 @@ async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObjec
   }
 }
 
-export async function upkeep({ control, data, telemetry }: Planes): Promise<void> {
-  await upkeepOf(control, false)
-  await tidyIdentity(control)
-  for (const database of data.values()) await upkeepOf(database, false)
-  for (const database of telemetry.values()) await upkeepOf(database, true)
+/** Upkeep of every database, those of single tenants among them. One that is away stops no other. */
+export async function upkeep(planes: Planes, tenants: readonly Tenant[], log: WorkerLog): Promise<void> {
+  const { control, data, telemetry } = planes
+  const own = tenants.filter(({ mode, state }) => mode === 'database' && state === 'ready')
+  const tasks: [name: string, work: () => Promise<unknown>][] = [
+    ['control', () => upkeepOf(control, false)],
+    ['control', () => tidyIdentity(control)],
+    ...[...data].map(([key, database]): [string, () => Promise<unknown>] => [`data:${key}`, () => upkeepOf(database, false)]),
+    ...[...telemetry].map(([key, database]): [string, () => Promise<unknown>] => [`telemetry:${key}`, () => upkeepOf(database, true)]),
+    ...own.map((tenant): [string, () => Promise<unknown>] => [
+      `tenant:${tenant.slug}`,
+      async () => upkeepOf(homeOf(planes, 'data', tenant), false),
+    ]),
+  ]
+  for (const [database, work] of tasks) {
+    await work().catch((error) => log.warn({ err: error, database }, 'upkeep not done, it is tried again in an hour'))
+  }
 }
 
 /** Puts jobs into the queue from a transaction of ours: they are there when it commits, and not otherwise. */
@@ -188,9 +200,10 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
-        await upkeep(planes)
+        const active = await tenants.active()
+        await upkeep(planes, active, log)
         await remind()
-        await sealAll(planes, await tenants.active(), sealKey, log)
+        await sealAll(planes, active, sealKey, log)
       })
     },
     workTenants: async (make) => {

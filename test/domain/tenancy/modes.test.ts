@@ -3,9 +3,10 @@ import { Client } from 'pg'
 import t from 'tap'
 import { sql } from '../../../domain/kernel/index.ts'
 import { homeOf } from '../../../domain/tenancy/index.ts'
+import { upkeep } from '../../../workers/jobs.ts'
 import { type TestTenant, tally, testApp, times } from '../../support/app.ts'
 import { catalogue, stockUp } from '../../support/erp.ts'
-import { dataOwners } from '../../support/services.ts'
+import { dataOwners, quietLog, testServices } from '../../support/services.ts'
 
 const { tenant, runtime, request } = await testApp(t, { DATABASE_OWN_POOLS: '2' })
 const { planes, tenants } = runtime.services
@@ -133,5 +134,35 @@ t.test('pools of tenants’ own databases are closed when there are too many, an
     const answers = await Promise.all(own.map((one) => one.admin.get('/erp/parties')))
     t.same(tally(answers), { 200: 3 })
     for (const one of own) t.equal((await one.admin.get('/erp/parties')).status, 200)
+  }
+})
+
+t.test('upkeep reaches tenants’ own databases, and one that is away stops no other', async (t) => {
+  const own = await tenant({ home: { mode: 'database', catalog_key: 'second' } })
+  const home = (await tenants.byId(own.id))!
+  const client = new Client({ connectionString: Object.assign(new URL(dataOwners().second!), { pathname: `/${home.database_name}` }).href })
+  await client.connect()
+  t.teardown(() => client.end())
+  const last = async () =>
+    (
+      await client.query(
+        `select inhrelid::regclass::text as name from pg_inherits where inhparent = 'plane.audit_events'::regclass order by 1 desc limit 1`,
+      )
+    ).rows[0].name
+  const ahead = await last()
+  await client.query(`drop table ${ahead}`)
+  const lost = { ...home, slug: 'lost', database_name: 'tenantry_t_not_there' }
+  await upkeep(planes, [lost, home], quietLog.root)
+  t.equal(await last(), ahead, 'the partition ahead of time is there again')
+})
+
+t.test('a server that is no longer in the catalog: its tenants wait, nobody else notices', async (t) => {
+  const without = await testApp(t, { DATA_CATALOG: JSON.stringify({ main: testServices().app.data }) })
+  const ask = (one: TestTenant) =>
+    without.request(one.host, { method: 'GET', url: '/api/v1/erp/parties', headers: { authorization: `Bearer ${one.admin.token}` } })
+  for (const [at, { catalog_key }] of HOMES.entries()) {
+    const answer = await ask(all[at]!)
+    if (catalog_key === 'main') t.equal(answer.status, 200)
+    else t.match(answer, { status: 503, body: { detail: 'database_unavailable' } })
   }
 })
