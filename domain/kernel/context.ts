@@ -1,6 +1,5 @@
 import type { CommonQueryMethods } from 'slonik'
 import type { Uuid } from './ids.ts'
-import type { NumberFormats } from './numbering.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
@@ -23,6 +22,12 @@ export interface Context {
 export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls'
 /** Metric → how many; null, and what is not named, is without limit. */
 export type Limits = Readonly<Partial<Record<Metric, number | null>>>
+
+/** How an organization numbers its documents, by series, and the month in which its fiscal year begins, 1 to 12. */
+export interface NumberFormats {
+  numbering: Readonly<Partial<Record<string, { prefix: string; digits: number }>>>
+  fiscal_year_start_month: number
+}
 
 /** A fact to publish once the transaction that made it true has committed. */
 export interface DomainEvent {

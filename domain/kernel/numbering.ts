@@ -1,4 +1,4 @@
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
@@ -22,12 +22,6 @@ export const Numbering = Type.Partial(
   }),
   { additionalProperties: false, examples: [{ PO: { prefix: 'ORD', digits: 6 } }] },
 )
-
-/** With the month in which the organization's fiscal year begins, 1 to 12. */
-export interface NumberFormats {
-  numbering: Static<typeof Numbering>
-  fiscal_year_start_month: number
-}
 
 /** The fiscal year of a moment (UTC), named after the calendar year in which it begins. */
 export const fiscalYear = (now: Date, startMonth: number): number => now.getUTCFullYear() - (now.getUTCMonth() + 1 < startMonth ? 1 : 0)

@@ -1,5 +1,9 @@
-import type { FastifyRequest } from 'fastify'
-import type { Scope } from '../../domain/kernel/index.ts'
+// The platform's staff at work on one tenant.
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type TProperties, type TSchema, Type } from 'typebox'
+import { type Detail, type Scope, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
+import { mutation, ok } from '../http/envelope.ts'
 
 /** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
 export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
@@ -8,3 +12,58 @@ export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
   context: { organizationId: null, workspaceId: null },
   correlationId: request.id,
 })
+
+/** What a change is answered with: how the tenant is after it. */
+interface Answer {
+  schema: TSchema
+  read: (tx: Tx) => Promise<unknown>
+}
+const SHEET: Answer = { schema: TenantSheet, read: tenantSheet }
+
+export interface TenantChange<B> {
+  summary: string
+  permission: string
+  /** Of the path, beside the tenant's id. */
+  params?: TProperties
+  body?: TSchema
+  /** What it may refuse with. */
+  details?: Detail[]
+  answer?: Answer
+  work: (tx: Tx, body: B, params: Record<string, string>, staffId: string | null) => Promise<void>
+}
+
+/** Declares changes of one tenant. Each is one transaction, and known to every process when it is answered. */
+export const tenantChanges =
+  (app: FastifyInstance) =>
+  <B = undefined>(
+    method: 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    { summary, permission, params = {}, body, details = [], answer = SHEET, work }: TenantChange<B>,
+  ): void => {
+    const { control } = app.services.planes
+    app.route<{ Params: Record<string, string>; Body: B }>({
+      method,
+      url: `/superadmin/tenants/:id${path}`,
+      platform: true,
+      plane: 'control',
+      permission,
+      schema: {
+        tags: ['superadmin'],
+        summary,
+        params: Type.Object({ id: Uuid, ...params }),
+        ...(body ? { body } : {}),
+        response: { 200: ok(answer.schema), ...mutation('not_found', ...details) },
+      },
+      handler: async (request) => ({
+        data: await control.write(
+          scopeIn(request, request.params.id!),
+          async (tx) => {
+            await answer.read(tx) // one that is not there says so, before anything is written
+            await work(tx, request.body as B, request.params, request.actor.userId)
+            return answer.read(tx)
+          },
+          request.once,
+        ),
+      }),
+    })
+  }
