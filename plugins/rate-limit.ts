@@ -85,12 +85,17 @@ export default fp(
     const limiter = (max: number, keyGenerator: (request: FastifyRequest) => string) =>
       app.createRateLimit({ max, timeWindow: WINDOW_MS, keyGenerator })
     const byAddress = limiter(settings.rateLimit * 4, (request) => `ip:${request.ip}`)
-    const byAttempt = limiter(settings.rateLimitAuth, (request) => `auth:${request.hostname}:${request.ip}`)
+    const byAttempt = limiter(settings.rateLimitAuth, (request) => {
+      // Where any host name is answered, it must not be what tells one caller from another.
+      const host = request.routeOptions.config.access?.tenantless ? '' : request.hostname
+      return `auth:${host}:${request.ip}`
+    })
     const byUser = limiter(settings.rateLimit, (request) => `user:${request.actor.tenantId}:${request.actor.userId ?? request.ip}`)
 
     app.addHook('onRequest', async (request, reply) => {
       const { access } = request.routeOptions.config
-      if (access?.tenantless && access.public) return
+      // Probes, keys and the documentation are for everybody, as often as they like.
+      if (access?.tenantless && access.public && !request.url.startsWith('/api/v1/')) return
       await take(access?.authLimit ? byAttempt : byAddress, request, reply)
     })
     app.decorateRequest('countUser', function (this: FastifyRequest, reply: FastifyReply) {

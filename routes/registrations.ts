@@ -12,13 +12,14 @@ const Seen = Type.Object({ ...Progress.properties, steps: Type.Array(Type.Omit(P
 
 export default async function registrations(app: FastifyInstance) {
   const { control } = app.services.planes
-  const anyone = { public: true, tenantless: true, authLimit: true } as const
+  const anyone = { public: true, tenantless: true } as const
   const tags = ['registrations']
 
   app.post<{ Body: Static<typeof Registration> }>(
     '/registrations',
     {
       ...anyone,
+      authLimit: true,
       schema: {
         tags,
         summary: 'Ask for a tenant; the platform’s staff decides, then an invitation comes by mail',

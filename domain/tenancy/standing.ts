@@ -16,11 +16,14 @@ export type Move = keyof typeof MOVES
 
 /**
  * Suspends, takes up again or closes the tenant of the unit of work; nobody of it gets in from the next request on. A
- * closed one stays closed. Throws `not_found`, `invalid_transition`.
+ * closed one stays closed. The platform's own tenant is no customer: shutting it would shut out whoever could open it again.
+ * Throws `not_found`, `invalid_transition`.
  */
 export async function moveTenant(tx: Tx, move: Move, reason: string): Promise<void> {
   const { from, to, event } = MOVES[move]
-  const found = await tx.maybeOne(sql.prepared(Locked)`select status, version from tenants where id = ${tx.tenantId} for no key update`)
+  const found = await tx.maybeOne(
+    sql.prepared(Locked)`select status, version from tenants where id = ${tx.tenantId} and kind = 'customer' for no key update`,
+  )
   if (!found) throw failure('not_found')
   if (!(from as readonly string[]).includes(found.status)) throw failure('invalid_transition', { status: found.status, transition: move })
   const now = tx.now.toISOString()

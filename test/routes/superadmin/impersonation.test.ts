@@ -82,6 +82,7 @@ t.test('only staff that may, with a fresh proof, for a user that is there, with 
   t.match(await ask(root, { ...good, user_id: newId() }), { status: 404 })
   t.match(await ask(root, { ...good, user_id: staff.viewer.userId }), { status: 404 }, 'a user of another tenant')
   t.match(await ask(root, good, newId()), { status: 404 })
+  t.match(await ask(root, { ...good, user_id: staff.viewer.userId }, staff.id), { status: 404 }, 'not the platform’s own people')
   for (const body of [{ ...good, reason: 'short' }, { ...good, minutes: 61 }, { user_id: good.user_id }]) {
     t.match(await ask(root, body), { status: 400, body: { detail: 'invalid_body' } })
   }

@@ -216,5 +216,20 @@ t.test('suspended, resumed, closed; a trial is extended', async (t) => {
   t.match(await root.post(`${path}/close`, { reason: 'Asked for it' }), { status: 200, data: { status: 'closed' } })
   t.equal((await me()).status, 403)
   t.match(await root.post(`${path}/resume`, { reason: 'Again' }), { status: 409, body: { detail: 'invalid_transition' } })
+  t.match(
+    await root.post(`/superadmin/tenants/${staff.id}/suspend`, { reason: 'Oneself' }),
+    { status: 404 },
+    'the platform shuts itself out never',
+  )
   t.match(await staff.viewer.post(`${path}/close`, { reason: 'Viewer' }), { status: 403, body: { detail: 'permission_denied' } })
+})
+
+t.test('asking is counted by address, whatever host name is written above it', async (t) => {
+  const strict = await testApp(t, { CONTROL_DATABASE_URL: plane.app, RATE_LIMIT_AUTH_PER_MINUTE: '5' })
+  const answers = await Promise.all(
+    times(12, (i) =>
+      strict.request(`h${i}.example`, { method: 'POST', url: '/api/v1/registrations', payload: form('admin'), remoteAddress: '10.22.0.9' }),
+    ),
+  )
+  t.same(tally(answers), { 400: 5, 429: 7 })
 })
