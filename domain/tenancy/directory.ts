@@ -73,7 +73,7 @@ export class TenantDirectory {
 
   async #load(key: string, condition: ReturnType<typeof sql.fragment>): Promise<Tenant | null> {
     const generation = this.#generation
-    const tenant = await this.#control.platform((connection) => connection.maybeOne(sql.type(Tenant)`${selectTenant} ${condition}`))
+    const tenant = await this.#control.platform((connection) => connection.maybeOne(sql.prepared(Tenant)`${selectTenant} ${condition}`))
     // A change announced while this was being read may or may not be in it: then it is not kept.
     if (generation === this.#generation && this.#listener.up) {
       if (this.#byKey.size >= MAX_ENTRIES) this.#byKey.clear()
