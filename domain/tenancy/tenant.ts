@@ -105,8 +105,8 @@ const modulesOf = sql.fragment`(
       union
       select h.code from had h join lacking l on l.code = any(h.requires)
     )
-    select coalesce(jsonb_object_agg(code, case when availability = 'enabled' and code in (select code from lacking) then 'read_only' else availability end), '{}')
-    from had)`
+    select coalesce(jsonb_object_agg(code, case when availability = 'enabled' and code = any(l.codes) then 'read_only' else availability end), '{}')
+    from had cross join (select coalesce(array_agg(code), '{}') as codes from lacking) as l)`
 
 /** Reads tenants whole; the caller adds the condition. Control-plane catalogues (plans, modules) have no tenant. */
 export const selectTenant = sql.fragment`
