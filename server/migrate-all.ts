@@ -2,7 +2,7 @@
 import { Pool } from 'pg'
 import type { Home } from '../domain/tenancy/index.ts'
 import type { Config } from './config.ts'
-import { dataVersion, type MigrationResult, type MigrationTarget, migrate, pendingOf } from './migrations.ts'
+import { dataVersion, inParallel, type MigrationResult, type MigrationTarget, migrate, pendingOf } from './migrations.ts'
 import { targetsOf } from './start.ts'
 import { targetOf } from './storage.ts'
 
@@ -52,15 +52,6 @@ export async function migrateEverything(
   } finally {
     await notes.end()
   }
-}
-
-async function inParallel<T>(tasks: readonly T[], concurrency: number, work: (task: T) => Promise<void>): Promise<void> {
-  const waiting = [...tasks]
-  await Promise.all(
-    Array.from({ length: concurrency }, async () => {
-      for (let task = waiting.shift(); task; task = waiting.shift()) await work(task)
-    }),
-  )
 }
 
 /** Every schema and database that belongs to one tenant, those first that are furthest behind. */

@@ -148,15 +148,22 @@ export async function pendingOf(target: MigrationTarget): Promise<MigrationResul
   }
 }
 
-/** All targets, a few at a time; one that fails is reported and stops no other. */
-export async function migrateAll(targets: readonly MigrationTarget[], concurrency = 4): Promise<MigrationResult[]> {
-  const results: MigrationResult[] = []
-  const waiting = [...targets]
+/** Works off tasks, so many at once, in their order. */
+export async function inParallel<T>(tasks: readonly T[], concurrency: number, work: (task: T) => Promise<void>): Promise<void> {
+  const waiting = [...tasks]
   await Promise.all(
     Array.from({ length: concurrency }, async () => {
-      for (let target = waiting.shift(); target; target = waiting.shift()) results.push(await migrate(target))
+      for (let task = waiting.shift(); task; task = waiting.shift()) await work(task)
     }),
   )
+}
+
+/** Databases by themselves, a few at a time; one that fails is reported and stops no other. Tenants' own: `migrateEverything`. */
+export async function migrateAll(targets: readonly MigrationTarget[], concurrency = 4): Promise<MigrationResult[]> {
+  const results: MigrationResult[] = []
+  await inParallel(targets, concurrency, async (target) => {
+    results.push(await migrate(target))
+  })
   return results
 }
 

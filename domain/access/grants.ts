@@ -1,6 +1,6 @@
 // What a user was given, read whole: a decision never asks the database twice.
 import { type Static, Type } from 'typebox'
-import { type Database, Numbering, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Database, jsonTime, Numbering, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
 const Assignment = Type.Object(
@@ -48,9 +48,6 @@ export const Grants = Type.Object(
 export type Grants = Static<typeof Grants>
 export type Override = Static<typeof Override>
 
-const when = (column: string) =>
-  sql.fragment`to_char(${sql.identifier(column.split('.'))} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
-
 /** Reads users' grants whole; the caller adds the condition. */
 const selectGrants = sql.fragment`
     select u.id as user_id, u.email, u.name, u.kind, u.status, u.verified_at is not null as verified, u.locale, u.timezone,
@@ -58,13 +55,13 @@ const selectGrants = sql.fragment`
       u.last_organization_id, u.last_workspace_id,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', a.id, 'role', r.code, 'organization_id', a.organization_id, 'workspace_id', a.workspace_id,
-          'expires_at', ${when('a.expires_at')}, 'mfa_required', r.mfa_required,
+          'expires_at', ${jsonTime('a.expires_at')}, 'mfa_required', r.mfa_required,
           'permissions', coalesce((select jsonb_agg(p.permission order by p.permission) from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id), '[]')) order by a.id)
         from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id and r.deleted_at is null
         where a.tenant_id = u.tenant_id and a.user_id = u.id), '[]') as assignments,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', o.id, 'permission', o.permission, 'effect', o.effect, 'reason', o.reason,
-          'organization_id', o.organization_id, 'workspace_id', o.workspace_id, 'expires_at', ${when('o.expires_at')}) order by o.id)
+          'organization_id', o.organization_id, 'workspace_id', o.workspace_id, 'expires_at', ${jsonTime('o.expires_at')}) order by o.id)
         from res_user_permission_overrides o where o.tenant_id = u.tenant_id and o.user_id = u.id), '[]') as overrides,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', g.id, 'workspace_required', coalesce(s.workspace_required, false), 'mfa_required', coalesce(s.mfa_required, false),

@@ -1,6 +1,7 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
 import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { lockTenant } from '../tenancy/index.ts'
 import { requireHolding } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 
@@ -30,7 +31,7 @@ async function administrators(
   assignmentId: string | null,
 ): Promise<readonly Static<typeof Administrator>[]> {
   // In a statement of its own: of two administrators who remove each other at once, the second looks only when the first has committed.
-  await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  await lockTenant(tx)
   return tx.any(sql.prepared(Administrator)`
     select coalesce(a.user_id = ${userId}::uuid and (${assignmentId}::uuid is null or a.id = ${assignmentId}::uuid), false) as goes from res_user_roles a
     join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.verified_at is not null and u.deleted_at is null

@@ -1,6 +1,6 @@
 // Messages that no try could handle.
 import { type Static, Type } from 'typebox'
-import { failure, newId, nullable, type Queries, sql, Timestamp, Uuid } from '../kernel/index.ts'
+import { failure, isUuid, newId, nullable, type Queries, sql, Timestamp, Uuid } from '../kernel/index.ts'
 
 /** One as it lies on its topic. */
 export interface BuriedMessage {
@@ -16,7 +16,7 @@ export interface BuriedMessage {
 const tenantIn = (value: string): string | null => {
   try {
     const { tenant_id: id } = JSON.parse(value) as { tenant_id?: unknown }
-    return typeof id === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id) ? id : null
+    return typeof id === 'string' && isUuid(id) ? id : null
   } catch {
     return null
   }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { administratorIds } from '../access/index.ts'
 import { type Context, failure, newId, sql, type Tx } from '../kernel/index.ts'
 import { accountById } from './account.ts'
-import type { SignedIn } from './sessions.ts'
+import { type SignedIn, userOf } from './sessions.ts'
 import { record } from './trail.ts'
 
 export interface Impersonation {
@@ -41,8 +41,7 @@ export async function impersonate(
       data: { kind: 'impersonation', tenant_id: tx.tenantId, user_id: told, facts: { person: account.name, reason, time: expiresAt } },
     })
   }
-  const { email, name, kind, locale } = account
-  return { sessionId: id, user: { id: userId, email, name, kind, locale }, context, expiresAt }
+  return { sessionId: id, user: userOf(account), context, expiresAt }
 }
 
 /** Ends one before its time. Throws `not_found` for a session that is none, or has ended. */

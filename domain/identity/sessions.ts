@@ -35,7 +35,7 @@ export interface SignedIn {
   refreshToken: string
 }
 
-const userOf = ({ id, email, name, kind, locale }: Account): SignedIn['user'] => ({ id, email, name, kind, locale })
+export const userOf = ({ id, email, name, kind, locale }: Account): SignedIn['user'] => ({ id, email, name, kind, locale })
 
 const Entered = Type.Object({ entered: Type.Boolean(), first: Type.Boolean(), known: Type.Boolean() }, { additionalProperties: false })
 

@@ -34,3 +34,6 @@ export function newId(): Uuid {
   }
   return v7({ random, msecs: milliseconds, seq: sequence })
 }
+
+/** Whether a text has the form of an id. */
+export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)

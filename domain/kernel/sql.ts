@@ -97,3 +97,7 @@ export const sql = {
 }
 
 export type Fragment = ReturnType<typeof tag.fragment>
+
+/** A column's time as every time is sent, for where it travels inside JSON and no parser sees it. */
+export const jsonTime = (column: string): Fragment =>
+  sql.fragment`to_char(${sql.identifier(column.split('.'))} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`

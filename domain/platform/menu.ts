@@ -1,7 +1,7 @@
 // The menu: what this user may open here, and what the plan would unlock.
 import { createHash } from 'node:crypto'
 import { Type } from 'typebox'
-import { failure, newId, sql, type Tx } from '../kernel/index.ts'
+import { failure, newId, rememberBy, sql, type Tx } from '../kernel/index.ts'
 import type { MenuOverrides, Tenant } from '../tenancy/index.ts'
 import type { Catalogue, MenuItem } from './catalogue.ts'
 
@@ -23,11 +23,8 @@ export interface Menu {
 
 export const MENU_TTL_SECONDS = 300
 
-/** A tenant's menu settings, a tree remembered for: assignments expire by the clock, and what is remembered is at most so old. */
-const REMEMBERED_MS = 1_000
-const MAX_REMEMBERED = 2_000
 /** By the tenant as it was read: any change of rights, modules or settings makes it read anew. */
-const memories = new WeakMap<Tenant, Map<string, { menu: Menu; at: number }>>()
+const remembered = rememberBy<Tenant>()
 
 /**
  * The tree for one user: entries without permission are absent, those without module are there but blocked, groups with
@@ -41,19 +38,11 @@ export async function menuFor(
   allowed: (permission: string) => boolean,
   languages: readonly string[],
 ): Promise<Menu> {
-  const now = Date.now()
-  let memory = memories.get(tenant)
-  if (!memory) {
-    memory = new Map()
-    memories.set(tenant, memory)
-  }
-  const known = memory.get(reader)
-  if (known && now - known.at < REMEMBERED_MS) return known.menu
-  const items = treeOf(await catalogue.menu(), tenant, allowed, languages)
-  const menu = { items, etag: `"${createHash('sha256').update(JSON.stringify(items)).digest('base64url').slice(0, 22)}"` }
-  if (memory.size >= MAX_REMEMBERED) memory.clear()
-  memory.set(reader, { menu, at: now })
-  return menu
+  const all = await catalogue.menu()
+  return remembered(tenant, reader, Date.now(), () => {
+    const items = treeOf(all, tenant, allowed, languages)
+    return { items, etag: `"${createHash('sha256').update(JSON.stringify(items)).digest('base64url').slice(0, 22)}"` }
+  })
 }
 
 function treeOf(

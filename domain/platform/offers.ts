@@ -1,7 +1,7 @@
 // What one tenant has: its plan, and where it differs from it by a grant, a trial or a decision of the staff.
 import { type Static, Type } from 'typebox'
-import { failure, newId, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
-import { Tenant, tenantOf } from '../tenancy/index.ts'
+import { failure, jsonTime, newId, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { lockTenant, Tenant, tenantOf } from '../tenancy/index.ts'
 
 export const Offer = Type.Object(
   {
@@ -37,19 +37,11 @@ export const TenantSheet = Type.Object({ ...Tenant.properties, ...Differences.pr
 export async function tenantSheet(tx: Tx): Promise<Static<typeof TenantSheet>> {
   const tenant = await tenantOf(tx)
   const differences = await tx.one(sql.prepared(Differences)`
-    select coalesce((select jsonb_agg(jsonb_build_object('code', product, 'plan', plan, 'availability', availability, 'source', source, 'expires_at', ${utc('expires_at')}) order by product)
+    select coalesce((select jsonb_agg(jsonb_build_object('code', product, 'plan', plan, 'availability', availability, 'source', source, 'expires_at', ${jsonTime('expires_at')}) order by product)
         from tenant_platform_products where tenant_id = ${tx.tenantId}), '[]') as products,
-      coalesce((select jsonb_agg(jsonb_build_object('code', module, 'plan', null, 'availability', availability, 'source', source, 'expires_at', ${utc('expires_at')}) order by module)
+      coalesce((select jsonb_agg(jsonb_build_object('code', module, 'plan', null, 'availability', availability, 'source', source, 'expires_at', ${jsonTime('expires_at')}) order by module)
         from tenant_platform_product_modules where tenant_id = ${tx.tenantId}), '[]') as module_offers`)
   return { ...tenant, ...differences }
-}
-
-const utc = (column: string) => sql.fragment`to_char(${sql.identifier([column])} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
-
-/** One change of a tenant's offers after the other; each sees what the one before left. Throws `not_found`. */
-async function lockTenant(tx: Tx): Promise<void> {
-  const { rowCount } = await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
-  if (rowCount === 0) throw failure('not_found')
 }
 
 /**
@@ -69,27 +61,32 @@ export async function assignPlan(tx: Tx, plan: string): Promise<void> {
     where tenant_id = ${tx.tenantId} and status <> 'cancelled' and plan <> ${plan}`)
 }
 
-/** Gives, blocks or hides a product. Throws `not_found`, `invalid_reference`. */
-export async function offerProduct(tx: Tx, product: string, { availability, source, expires_at = null }: Offer): Promise<void> {
-  await lockTenant(tx)
+async function putOffer(
+  tx: Tx,
+  what: 'product' | 'module',
+  code: string,
+  { availability, source, expires_at = null }: Offer,
+): Promise<void> {
+  const table = sql.identifier([what === 'product' ? 'tenant_platform_products' : 'tenant_platform_product_modules'])
+  const column = sql.identifier([what])
+  await lockTenant(tx) // one change after the other: each sees what the one before left
   await tx.query(sql.run`
-    insert into tenant_platform_products as p (id, tenant_id, product, availability, source, expires_at)
-    values (${newId()}, ${tx.tenantId}, ${product}, ${availability}, ${source}, ${expires_at})
-    on conflict (tenant_id, product) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
-      version = p.version + 1, updated_at = ${tx.now.toISOString()}`)
+    insert into ${table} as o (id, tenant_id, ${column}, availability, source, expires_at)
+    values (${newId()}, ${tx.tenantId}, ${code}, ${availability}, ${source}, ${expires_at})
+    on conflict (tenant_id, ${column}) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
+      version = o.version + 1, updated_at = ${tx.now.toISOString()}`)
 }
+
+/** Gives, blocks or hides a product. Throws `not_found`, `invalid_reference`. */
+export const offerProduct = (tx: Tx, product: string, offer: Offer): Promise<void> => putOffer(tx, 'product', product, offer)
 
 /**
  * Gives a module beyond the plan, for good or until a moment, or takes or hides one that the plan has. Throws
  * `not_found`, `invalid_reference`, and `module_requires` while the tenant lacks a module that this one needs.
  */
-export async function offerModule(tx: Tx, module: string, { availability, source, expires_at = null }: Offer): Promise<void> {
-  await lockTenant(tx)
-  await tx.query(sql.run`
-    insert into tenant_platform_product_modules as m (id, tenant_id, module, availability, source, expires_at)
-    values (${newId()}, ${tx.tenantId}, ${module}, ${availability}, ${source}, ${expires_at})
-    on conflict (tenant_id, module) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
-      version = m.version + 1, updated_at = ${tx.now.toISOString()}`)
+export async function offerModule(tx: Tx, module: string, offer: Offer): Promise<void> {
+  await putOffer(tx, 'module', module, offer)
+  const { availability, expires_at = null } = offer
   if (availability !== 'enabled' || (expires_at !== null && Date.parse(expires_at) <= tx.now.getTime())) return
   const { modules } = await tenantOf(tx)
   if (modules[module] === 'enabled') return

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { domainToASCII } from 'node:url'
 import { type Static, Type } from 'typebox'
 import { failure, newId, nullable, sql, Timestamp, type Tx, Uuid, Version } from '../kernel/index.ts'
+import { lockTenant } from './tenant.ts'
 
 /** Reads the TXT records of a name; rejects where there are none. */
 export type ResolveTxt = (name: string) => Promise<string[][]>
@@ -53,7 +54,7 @@ export async function addDomain(tx: Tx, domain: string, baseDomain: string): Pro
       message: `is a name such as erp.flora.example, not under ${baseDomain}`,
     })
   // The tenant's row serializes two who add at once.
-  await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  await lockTenant(tx)
   const known = await domains(tx)
   if (known.some((one) => one.domain === name)) throw failure('already_exists', { fields: ['domain'] })
   if (known.length >= MAX_DOMAINS) throw failure('in_use', { reason: `a tenant has ${MAX_DOMAINS} domains at most` })

@@ -16,6 +16,7 @@ import {
   Uuid,
   Version,
 } from '../kernel/index.ts'
+import { lockTenant } from './tenant.ts'
 
 export const Organization = row(
   'res_organizations',
@@ -57,7 +58,7 @@ export const organizations: typeof organizationRows = {
   create: async (tx, input) => (await createMany(tx, [input]))[0]!,
   softDelete: async (tx, id, version) => {
     // The tenant's row serializes two who delete the last two at once.
-    await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+    await lockTenant(tx)
     await organizationRows.softDelete(tx, id, version)
     const left = await tx.exists(sql.run`select 1 from res_organizations where tenant_id = ${tx.tenantId} and deleted_at is null`)
     if (!left) throw failure('in_use', { reason: 'a tenant has one organization at least' })

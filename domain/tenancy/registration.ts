@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { type Database, failure, Name, newId, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { assignHome } from './provision.ts'
-import type { Tenant } from './tenant.ts'
+import { lockTenant, type Tenant } from './tenant.ts'
 
 /** Host names that are ours, or that would pass for ours. */
 const RESERVED = new Set(
@@ -192,7 +192,7 @@ export const isDone = (tx: Tx, step: Step): Promise<boolean> =>
  * who does the same wait and find it done.
  */
 export async function doStep(tx: Tx, step: Step, work: () => Promise<unknown>): Promise<void> {
-  await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  await lockTenant(tx)
   if (await isDone(tx, step)) return
   await work()
   await markStep(tx, step, 'done', null)

@@ -133,6 +133,15 @@ export const selectTenant = sql.fragment`
   left join billing_subscriptions s on s.tenant_id = t.id and s.status <> 'cancelled'
   left join lateral (select plan from tenant_platform_products where tenant_id = t.id and plan is not null limit 1) e on true`
 
+/**
+ * Makes whoever else locks this tenant wait until the transaction ends. In a statement of its own: what is read after it
+ * sees what the one before committed. Throws `not_found`.
+ */
+export async function lockTenant(tx: Tx): Promise<void> {
+  const { rowCount } = await tx.query(sql.run`select 1 from tenants where id = ${tx.tenantId} for no key update`)
+  if (rowCount === 0) throw failure('not_found')
+}
+
 /** The tenant of a unit of work on the control plane, as it is in it. Throws `not_found`. */
 export async function tenantOf(tx: Tx): Promise<Tenant> {
   const found = await tx.maybeOne(sql.type(Tenant)`${selectTenant} where t.id = ${tx.tenantId}`)

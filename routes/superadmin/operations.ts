@@ -17,6 +17,7 @@ import {
 import {
   type Database,
   failure,
+  isUuid,
   type ListQuery,
   nullable,
   oneOf,
@@ -64,7 +65,7 @@ export default async function operations(app: FastifyInstance) {
   async function databaseNamed(name: string): Promise<Database> {
     const known = namedDatabases(planes).find(([one]) => one === name)
     if (known) return known[1]
-    if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name)) throw failure('not_found')
+    if (!isUuid(name)) throw failure('not_found')
     return homeOf(planes, 'data', await planes.control.read(systemScope(name, 'operations', ''), tenantOf))
   }
   /** A page whose place in the list is signed, as every list's is. */
