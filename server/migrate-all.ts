@@ -72,6 +72,9 @@ const begin = (notes: Pool, { name, plane, tenantId }: Task) =>
     [name, plane, tenantId ?? null],
   )
 
+/** So many migrations have the homes that a run has brought up to this code. */
+const VERSION = dataVersion()
+
 async function note(notes: Pool, noting: boolean, { name, plane, tenantId }: Task, { applied, error }: MigrationResult): Promise<void> {
   if (!noting) return
   await notes.query(
@@ -83,7 +86,7 @@ async function note(notes: Pool, noting: boolean, { name, plane, tenantId }: Tas
   if (tenantId && !error) {
     await notes.query(
       `update tenant_connection_profiles set migration_version = $2, version = version + 1, updated_at = now() where tenant_id = $1 and migration_version <> $2`,
-      [tenantId, dataVersion()],
+      [tenantId, VERSION],
     )
   }
 }

@@ -132,15 +132,21 @@ export async function migrate(target: MigrationTarget): Promise<MigrationResult>
   }
 }
 
+/** What a target should have, and what ran there. */
+async function stateOf(client: Client, target: MigrationTarget): Promise<{ files: File[]; known: Map<string, string> }> {
+  const known = await recorded(client, target)
+  const timescale = target.plane === 'telemetry' && (await hasTimescale(client, known))
+  return { files: await filesOf(target, timescale), known }
+}
+
 /** What would be applied to a target. One that is not there yet lacks everything. */
 export async function pendingOf(target: MigrationTarget): Promise<MigrationResult> {
-  const { name, plane, url } = target
+  const { name, url } = target
   const client = new Client({ connectionString: url, application_name: 'tenantry-migrate' })
   try {
     await client.connect()
-    const known = await recorded(client, target)
-    const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
-    return { target: name, applied: (await filesOf(target, timescale)).filter((file) => !known.has(file.name)).map((file) => file.name) }
+    const { files, known } = await stateOf(client, target)
+    return { target: name, applied: files.filter((file) => !known.has(file.name)).map((file) => file.name) }
   } catch (error) {
     return { target: name, applied: [], error: (error as Error).message }
   } finally {
@@ -172,13 +178,12 @@ export async function migrateAll(targets: readonly MigrationTarget[], concurrenc
  * forced row security, or a role that could bypass it. Empty when all is well.
  */
 export async function problemsOf(target: MigrationTarget): Promise<string[]> {
-  const { name, plane, url } = target
+  const { name, url } = target
   const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
   await client.connect()
   try {
-    const known = await recorded(client, target)
-    const timescale = plane === 'telemetry' && (await hasTimescale(client, known))
-    const pending = (await filesOf(target, timescale)).filter((file) => known.get(file.name) !== file.checksum)
+    const { files, known } = await stateOf(client, target)
+    const pending = files.filter((file) => known.get(file.name) !== file.checksum)
     const { rows: open } = await client.query<{ table: string }>(`
       select c.oid::regclass::text as table from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
       where c.relkind in ('r', 'p') and exists (select from pg_namespace n where n.oid = c.relnamespace and (n.nspname in ('public', 'plane') or n.nspname like 't\\_%'))
