@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Once, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
-import { databaseOf, type Plane } from '../domain/tenancy/index.ts'
+import { databaseOf, type Plane, writeAtHome } from '../domain/tenancy/index.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -29,7 +29,7 @@ const scopeOf = (request: FastifyRequest): Scope =>
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
 export default fp(
   async (app) => {
-    const { planes } = app.services
+    const { planes, tenants } = app.services
     const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
     app.decorateRequest('once', undefined)
     app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>, on?: Plane) {
@@ -37,7 +37,10 @@ export default fp(
       return this.routeOptions.config.access?.across ? database.readAcross(scopeOf(this), work) : database.read(scopeOf(this), work)
     })
     app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-      return databaseOf(planes, plane(this), this.tenant).write(scopeOf(this), work, this.once)
+      return writeAtHome(planes, tenants, plane(this), this.tenant, (database, tenant) => {
+        this.tenant = tenant // what is read after this write is read where it was written
+        return database.write(scopeOf(this), work, this.once)
+      })
     })
   },
   { name: 'data', dependencies: ['access'] },

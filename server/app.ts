@@ -44,6 +44,7 @@ import rightsReport from '../routes/rights/report.ts'
 import roles from '../routes/rights/roles.ts'
 import catalogue from '../routes/superadmin/catalogue.ts'
 import impersonation from '../routes/superadmin/impersonation.ts'
+import moves from '../routes/superadmin/moves.ts'
 import offers from '../routes/superadmin/offers.ts'
 import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
@@ -128,6 +129,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(catalogue)
       await api.register(tenants)
       await api.register(offers)
+      await api.register(moves)
       await api.register(operations)
       await api.register(impersonation)
     },

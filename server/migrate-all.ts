@@ -59,7 +59,7 @@ async function homesOf(control: Pool, owners: Readonly<Record<string, string>>):
   const { rows } = await control.query<Home & { tenant_id: string; slug: string }>(`
     select p.tenant_id, t.slug, p.mode, p.catalog_key, p.telemetry_key, p.schema_name, p.database_name, p.state, p.migration_version
     from tenant_connection_profiles p join tenants t on t.id = p.tenant_id
-    where p.mode <> 'shared' and p.state = 'ready' order by p.migration_version, p.tenant_id`)
+    where p.mode <> 'shared' and p.state in ('ready', 'moving') order by p.migration_version, p.tenant_id`)
   return rows
     .filter(({ catalog_key }) => owners[catalog_key])
     .map((home) => ({ ...targetOf(owners, home, `tenant:${home.slug}`), tenantId: home.tenant_id }))

@@ -1,14 +1,14 @@
 // Makes and drops tenants' own schemas and databases, as the owner of the servers.
 import { Client } from 'pg'
 import { failure } from '../domain/kernel/index.ts'
-import type { Home, Storage } from '../domain/tenancy/index.ts'
+import type { Place, Storage } from '../domain/tenancy/index.ts'
 import { dataVersion, type MigrationTarget, migrate } from './migrations.ts'
 
 /** The URL of another database on the same server. */
 export const onServer = (url: string, database: string): string => Object.assign(new URL(url), { pathname: `/${database}` }).href
 
 /** The migration target of a tenant's own home. */
-export const targetOf = (owners: Readonly<Record<string, string>>, home: Home, name: string): MigrationTarget => {
+export const targetOf = (owners: Readonly<Record<string, string>>, home: Place, name: string): MigrationTarget => {
   const url = owners[home.catalog_key]
   if (!url) throw failure('database_unavailable')
   return home.mode === 'schema'
@@ -16,10 +16,16 @@ export const targetOf = (owners: Readonly<Record<string, string>>, home: Home, n
     : { name, plane: 'data', url: onServer(url, home.database_name!) }
 }
 
-async function asOwner<T>(url: string | undefined, work: (client: Client) => Promise<T>): Promise<T> {
+async function connect(url: string | undefined): Promise<Client> {
   if (!url) throw failure('database_unavailable')
   const client = new Client({ connectionString: url, application_name: 'tenantry-storage', connectionTimeoutMillis: 5_000 })
+  client.on('error', () => {}) // a lost connection: the next statement says so
   await client.connect()
+  return client
+}
+
+async function asOwner<T>(url: string | undefined, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = await connect(url)
   try {
     return await work(client)
   } finally {
@@ -47,6 +53,7 @@ export const ownedStorage = (owners: Readonly<Record<string, string>>): Storage 
     if (error) throw new Error(error)
     return dataVersion()
   },
+  connect: async (place) => connect(place.mode === 'database' ? targetOf(owners, place, '').url : owners[place.catalog_key]),
   drop: (home) =>
     asOwner(owners[home.catalog_key], async (client) => {
       if (home.mode === 'schema') await client.query(`drop schema if exists ${client.escapeIdentifier(home.schema_name!)} cascade`)

@@ -5,8 +5,10 @@ import { remindOfTrials } from '../domain/platform/index.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { eventHandlers } from '../workers/handlers.ts'
+import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { mailer } from '../workers/mailer.ts'
+import { carryOut } from '../workers/mover.ts'
 import { provision } from '../workers/provisioner.ts'
 import { catalogCharge, ownCharge, Relay } from '../workers/relay.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
@@ -14,7 +16,7 @@ import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
 import { ownedStorage } from './storage.ts'
 
-export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail', 'tenants'] as const
+export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail', 'tenants', 'moves'] as const
 export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
@@ -39,6 +41,7 @@ export async function startWorkers(
   } = runtime
   const workerLog = log.root
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
+  const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
   const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void> }[] = []
   if (only.includes('relay')) {
     const urls = new Map([
@@ -75,8 +78,16 @@ export async function startWorkers(
   }
   if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey, () => remindOfTrials(planes.control, newId()))
   if (only.includes('tenants')) {
-    const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
     await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))
+  }
+  if (only.includes('moves')) {
+    const mover = { planes, storage, controlUrl: config.CONTROL_DATABASE_URL, log: workerLog }
+    const moves = jobConsumer(kafka, producer, workerLog, {
+      job: 'tenant-move',
+      handle: (job, signal) => carryOut(mover, job.tenant_id, job.entity_id, signal),
+    })
+    await moves.start()
+    running.push(moves)
   }
   if (only.includes('mail')) {
     const send = mailer(

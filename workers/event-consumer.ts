@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Failure, newId, sql, systemScope, type Tx } from '../domain/kernel/index.ts'
-import { databaseOf, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { type Planes, type TenantDirectory, writeAtHome } from '../domain/tenancy/index.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { deadLetter, TOPICS } from './topics.ts'
@@ -18,7 +18,7 @@ const Event = Type.Object({
   data: Type.Record(Type.String(), Type.Unknown()),
 })
 export type Event = Static<typeof Event>
-const EventCheck = Compile(Event)
+export const EventCheck = Compile(Event)
 
 /** What one consumer does with the events that it asks for. It runs inside the transaction that marks the event as done. */
 export interface EventHandler {
@@ -48,8 +48,11 @@ export interface EventConsumerDependencies {
   retryLater: (retry: Retry, delaySeconds: number) => Promise<void>
 }
 
-/** A cause that will pass and has nothing to do with the message: the batch waits for it. */
-const passing = (error: unknown): boolean => error instanceof Failure && error.status >= 500
+/**
+ * A cause that will pass and has nothing to do with the message: the batch waits for it. A tenant that is not migrated
+ * waits alone: its message is put away, and nobody waits behind it.
+ */
+const passing = (error: unknown): boolean => error instanceof Failure && error.status >= 500 && error.detail !== 'tenant_migrating'
 
 const reasonOf = (error: unknown): string =>
   error instanceof Failure ? `${error.detail}: ${error.message} ${JSON.stringify(error.details)}` : String(error)
@@ -106,13 +109,15 @@ export class EventConsumer {
   async #effect(event: Event): Promise<void> {
     const tenant = await this.#deps.tenants.byId(event.tenant_id)
     if (!tenant) throw new TypeError('no such tenant')
-    const database = databaseOf(this.#deps.planes, 'data', tenant)
-    await database.write(systemScope(tenant.id, this.#handler.consumer, event.correlation_id ?? newId()), async (tx) => {
+    const { planes, tenants } = this.#deps
+    const scope = systemScope(tenant.id, this.#handler.consumer, event.correlation_id ?? newId())
+    const work = async (tx: Tx) => {
       // The inbox's primary key: a second delivery waits for the first and then finds it done.
       const { rowCount } = await tx.query(sql.run`
         insert into plane.consumer_inbox (tenant_id, consumer, event_id) values (${tx.tenantId}, ${this.#handler.consumer}, ${event.event_id}) on conflict do nothing`)
       if (rowCount > 0) await this.#handler.handle(tx, event)
-    })
+    }
+    await writeAtHome(planes, tenants, 'data', tenant, (database) => database.write(scope, work))
   }
 
   async #putAway(retry: Retry): Promise<void> {

@@ -6,7 +6,7 @@ import { PgBoss } from 'pg-boss'
 import { sealTrail } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
-import { databaseOf, homeOf, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { databaseOf, homeOf, isServed, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 import type { mailer } from './mailer.ts'
@@ -92,7 +92,7 @@ async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObjec
 /** Upkeep of every database, those of single tenants among them. One that is away stops no other. */
 export async function upkeep(planes: Planes, tenants: readonly Tenant[], log: WorkerLog): Promise<void> {
   const { control, data, telemetry } = planes
-  const own = tenants.filter(({ mode, state }) => mode === 'database' && state === 'ready')
+  const own = tenants.filter(({ mode, state }) => mode === 'database' && isServed({ state }))
   const tasks: [name: string, work: () => Promise<unknown>][] = [
     ['control', () => upkeepOf(control, false)],
     ['control', () => tidyIdentity(control)],

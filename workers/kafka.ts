@@ -167,6 +167,11 @@ export interface ConsumerOptions extends KafkaOptions {
    * offsets are still committed in order, so what was not durable comes again.
    */
   overlap?: boolean
+  /**
+   * A batch takes minutes: meanwhile the partitions are paused and the group is kept in touch with, which otherwise takes a
+   * silent consumer for dead and holds up whoever joins.
+   */
+  long?: boolean
   /** Handles a batch; when it returns the offsets are committed, when it throws the batch is given again after a pause. */
   handle: (messages: readonly Message[], signal: AbortSignal) => Promise<void>
   onError?: (error: Error) => void
@@ -233,14 +238,32 @@ export class Consumer {
   async #run(): Promise<void> {
     const { signal } = this.#abort
     let last = Promise.resolve(true)
+    const waiting: Message[][] = []
     while (!signal.aborted) {
-      const batch = await this.#pull()
+      const batch = waiting.splice(0, 1)[0] ?? (await this.#pull())
       if (batch.length === 0) continue
       const turn = this.#handle(batch, signal, last)
+      if (this.#options.long) waiting.push(...(await this.#keepInTouch(turn)))
       await (this.#options.overlap ? last : turn)
       last = turn
     }
     await last
+  }
+
+  /** Polls while a batch is handled; returns what came of partitions that the group gave it meanwhile. */
+  async #keepInTouch(turn: Promise<unknown>): Promise<Message[][]> {
+    const came: Message[][] = []
+    let done = false
+    void turn.finally(() => {
+      done = true
+    })
+    while (!done) {
+      this.#consumer.pause(this.#consumer.assignments())
+      const batch = await this.#pull()
+      if (batch.length > 0) came.push(batch)
+    }
+    this.#consumer.resume(this.#consumer.assignments())
+    return came
   }
 
   /** Handles a batch until it is durable, and commits it after the one before. False when it was stopped first. */

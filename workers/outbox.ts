@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox'
 import { type Database, sql } from '../domain/kernel/index.ts'
 import type { Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { TOPICS } from './topics.ts'
+import { topicOf } from './topics.ts'
 
 /** Events published at once. */
 export const BATCH = 500
@@ -82,7 +82,7 @@ async function publish(
     const sent = await producer
       .sendEach(
         round.map(({ key, value, event }) => ({
-          topic: TOPICS.events,
+          topic: topicOf(event.type),
           key,
           value,
           headers: { 'correlation-id': event.correlation_id ?? '' },

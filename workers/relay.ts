@@ -1,7 +1,7 @@
 // Outbox → Kafka: who publishes, and when. One active relay for a database, or for all tenants' own databases; the others stand by.
 import { Client } from 'pg'
 import { type Database, sql } from '../domain/kernel/index.ts'
-import { homeOf, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { homeOf, isServed, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
 import { type Producer, pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { BATCH, publishBatch } from './outbox.ts'
@@ -45,7 +45,7 @@ export function ownCharge(planes: Planes, tenants: TenantDirectory, controlUrl: 
     databases: async (named) => {
       if (Date.now() - sweptAt >= SWEEP_MS) {
         sweptAt = Date.now()
-        const own = (await tenants.active()).filter(({ mode, state }) => mode === 'database' && state === 'ready')
+        const own = (await tenants.active()).filter(({ mode, state }) => mode === 'database' && isServed({ state }))
         return new Map(own.map((tenant) => [`${tenant.catalog_key}/${tenant.database_name}`, homeOf(planes, 'data', tenant)]))
       }
       return new Map(

@@ -10,6 +10,9 @@ export const TOPICS = {
   jobs: 'tenantry.jobs.v1',
 } as const
 
+/** What is asked for (`job.tenant-move`) goes another way than what has happened (`erp.party.created`). */
+export const topicOf = (type: string): string => (type.startsWith('job.') ? TOPICS.jobs : TOPICS.events)
+
 export const deadLetter = (topic: string): string => `${topic}.dlq`
 
 export const topicDeclarations: readonly TopicDeclaration[] = [

@@ -1,5 +1,7 @@
 // Where a tenant's rows live.
-import { type Database, failure } from '../kernel/index.ts'
+import { setTimeout as wait } from 'node:timers/promises'
+import { type Database, Failure, failure } from '../kernel/index.ts'
+import type { TenantDirectory } from './directory.ts'
 import type { Tenant } from './tenant.ts'
 
 export type Plane = 'control' | 'data' | 'telemetry'
@@ -25,12 +27,44 @@ export const namedDatabases = ({ control, data, telemetry }: Planes): [name: str
 /** What of a tenant says where its rows are. */
 export type Home = Pick<Tenant, 'mode' | 'catalog_key' | 'telemetry_key' | 'schema_name' | 'database_name' | 'state' | 'migration_version'>
 
+/** Whether a tenant's home is there; while it moves it works on in the old one. */
+export const isServed = ({ state }: Pick<Home, 'state'>): boolean => state === 'ready' || state === 'moving'
+
 /** The database of a tenant's plane. Refuses with `tenant_migrating` while the tenant is not ready there, or behind this code. */
 export function databaseOf(planes: Planes, plane: Plane, tenant: Home): Database {
   if (plane === 'control') return planes.control
-  if (tenant.state !== 'ready') throw failure('tenant_migrating')
+  if (!isServed(tenant)) throw failure('tenant_migrating')
   if (plane === 'data' && tenant.mode !== 'shared' && tenant.migration_version < planes.dataVersion) throw failure('tenant_migrating')
   return homeOf(planes, plane, tenant)
+}
+
+/** How long a writer waits for a tenant that is just being switched, and how often he looks. */
+const SWITCH_PATIENCE_MS = 5_000
+const LOOK_MS = 20
+
+/**
+ * Writes where a tenant lives. A write that meets the moment in which the tenant is switched to another place is done
+ * there as soon as that is over; it was not done before, because a unit of work is done whole or not at all. Throws
+ * `tenant_migrating` when it takes too long, or while the tenant is behind this code.
+ */
+export async function writeAtHome<T>(
+  planes: Planes,
+  tenants: TenantDirectory,
+  plane: Plane,
+  tenant: Tenant,
+  write: (database: Database, tenant: Tenant) => Promise<T>,
+): Promise<T> {
+  const until = Date.now() + SWITCH_PATIENCE_MS
+  for (let home = tenant; ; ) {
+    try {
+      if (plane === 'data' && !home.writable) throw failure('tenant_migrating')
+      return await write(databaseOf(planes, plane, home), home)
+    } catch (error) {
+      if (!(error instanceof Failure && error.detail === 'tenant_migrating') || home.state !== 'moving' || Date.now() > until) throw error
+    }
+    await wait(LOOK_MS)
+    home = (await tenants.byId(tenant.id)) ?? home
+  }
 }
 
 /** The same without asking whether it is ready: for whoever makes it so. Throws `database_unavailable` for a key that is not in the catalog. */

@@ -7,25 +7,25 @@ const Locked = Type.Object(
   { additionalProperties: false },
 )
 
-const MOVES = {
+const STANDINGS = {
   suspend: { from: ['active'], to: 'suspended', event: 'platform.tenant.suspended' },
   resume: { from: ['suspended'], to: 'active', event: 'platform.tenant.resumed' },
   close: { from: ['active', 'suspended'], to: 'closed', event: 'platform.tenant.closed' },
 } as const
-export type Move = keyof typeof MOVES
+export type StandingChange = keyof typeof STANDINGS
 
 /**
  * Suspends, takes up again or closes the tenant of the unit of work; nobody of it gets in from the next request on. A
  * closed one stays closed. The platform's own tenant is no customer: shutting it would shut out whoever could open it again.
  * Throws `not_found`, `invalid_transition`.
  */
-export async function moveTenant(tx: Tx, move: Move, reason: string): Promise<void> {
-  const { from, to, event } = MOVES[move]
+export async function changeStanding(tx: Tx, change: StandingChange, reason: string): Promise<void> {
+  const { from, to, event } = STANDINGS[change]
   const found = await tx.maybeOne(
     sql.prepared(Locked)`select status, version from tenants where id = ${tx.tenantId} and kind = 'customer' for no key update`,
   )
   if (!found) throw failure('not_found')
-  if (!(from as readonly string[]).includes(found.status)) throw failure('invalid_transition', { status: found.status, transition: move })
+  if (!(from as readonly string[]).includes(found.status)) throw failure('invalid_transition', { status: found.status, transition: change })
   const now = tx.now.toISOString()
   await tx.query(sql.run`
     update tenants set status = ${to}, version = version + 1, updated_at = ${now},

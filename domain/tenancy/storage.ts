@@ -1,4 +1,5 @@
 // The schema or database that a tenant has to itself.
+import type { Client } from 'pg'
 import { type Database, failure, sql, systemScope } from '../kernel/index.ts'
 import type { Home } from './planes.ts'
 import { type Tenant, tenantOf } from './tenant.ts'
@@ -6,8 +7,10 @@ import { type Tenant, tenantOf } from './tenant.ts'
 /** Makes and removes what holds a tenant's rows. It takes rights that nothing that serves requests has. */
 export interface Storage {
   /** Makes the schema or database, or brings it to this code; returns how many migrations it has. Doing it again changes nothing. */
-  make(home: Home): Promise<number>
-  drop(home: Home): Promise<void>
+  make(place: Place): Promise<number>
+  drop(place: Place): Promise<void>
+  /** A connection to the database of a place, as the owner of its tables; whoever asks for it ends it. */
+  connect(place: Place): Promise<Client>
 }
 
 export type Place = Pick<Home, 'mode' | 'catalog_key' | 'schema_name' | 'database_name'>

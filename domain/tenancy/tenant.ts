@@ -61,6 +61,8 @@ export const Tenant = Type.Object(
     database_name: nullable(Type.String()),
     migration_version: Type.Integer(),
     state: oneOf(['provisioning', 'ready', 'moving', 'failed']),
+    /** False in the moment of a switch from one place to another. */
+    writable: Type.Boolean(),
     subscription_status: nullable(Type.String()),
     grace_ends_at: nullable(Timestamp),
     plan: nullable(Type.String()),
@@ -111,7 +113,7 @@ const modulesOf = sql.fragment`(
 /** Reads tenants whole; the caller adds the condition. Control-plane catalogues (plans, modules) have no tenant. */
 export const selectTenant = sql.fragment`
   select t.id, t.slug, t.name, t.kind, t.status, t.trial_ends_at, t.locale, t.timezone, t.currency,
-    p.mode, p.catalog_key, p.telemetry_key, p.schema_name, p.database_name, p.migration_version, p.state,
+    p.mode, p.catalog_key, p.telemetry_key, p.schema_name, p.database_name, p.migration_version, p.state, p.writable,
     s.status as subscription_status, s.grace_ends_at, coalesce(s.plan, e.plan) as plan,
     coalesce((select jsonb_object_agg(l.metric, l.amount) from platform_plan_limits l where l.plan = coalesce(s.plan, e.plan)), '{}') as limits,
     ${modulesOf} as modules,

@@ -17,6 +17,8 @@ export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
 interface Answer {
   schema: TSchema
   read: (tx: Tx) => Promise<unknown>
+  /** False where there is nothing to read before the change was made. */
+  before?: false
 }
 const SHEET: Answer = { schema: TenantSheet, read: tenantSheet }
 
@@ -58,7 +60,7 @@ export const tenantChanges =
         data: await control.write(
           scopeIn(request, request.params.id!),
           async (tx) => {
-            await answer.read(tx) // one that is not there says so, before anything is written
+            if (answer.before !== false) await answer.read(tx) // one that is not there says so, before anything is written
             await work(tx, request.body as B, request.params, request.actor.userId)
             return answer.read(tx)
           },

@@ -5,13 +5,13 @@ import { listRows, Timestamp } from '../../domain/kernel/index.ts'
 import { convert, TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
 import {
   approve,
+  changeStanding,
   Decision,
   extendTrial,
-  type Move,
-  moveTenant,
   Progress,
   progressOf,
   reject,
+  type StandingChange,
   TenantLine,
   tenantList,
 } from '../../domain/tenancy/index.ts'
@@ -92,18 +92,18 @@ export default async function tenants(app: FastifyInstance) {
     work: (tx, { reason }, _params, staffId) => reject(tx, reason, staffId),
   })
 
-  const moves: [Move, string][] = [
+  const standings: [StandingChange, string][] = [
     ['suspend', 'Let nobody of a tenant in, from the next request on; nothing is lost'],
     ['resume', 'Let a suspended tenant in again'],
     ['close', 'Close a tenant for good; its data stays until it is deleted'],
   ]
-  for (const [move, summary] of moves) {
-    change<Reason>('POST', `/${move}`, {
+  for (const [standing, summary] of standings) {
+    change<Reason>('POST', `/${standing}`, {
       summary,
-      permission: `platform.tenant.${move}`,
+      permission: `platform.tenant.${standing}`,
       body: Reason,
       details: ['invalid_transition'],
-      work: (tx, { reason }) => moveTenant(tx, move, reason),
+      work: (tx, { reason }) => changeStanding(tx, standing, reason),
     })
   }
   change<Static<typeof Trial>>('PUT', '/trial', {

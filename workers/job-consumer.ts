@@ -1,0 +1,42 @@
+// Heavy work that is asked for on Kafka: one piece at a time, taken up by another worker when this one dies.
+
+import { type Event, EventCheck } from './event-consumer.ts'
+import { Consumer, type KafkaOptions, type Producer } from './kafka.ts'
+import type { WorkerLog } from './log.ts'
+import { deadLetter, TOPICS } from './topics.ts'
+
+export interface JobHandler {
+  /** `tenant-move` of the message type `job.tenant-move`. */
+  job: string
+  /** Done again from the beginning after whatever it throws, and after a crash: it knows itself how far it was. */
+  handle: (job: Event, signal: AbortSignal) => Promise<void>
+}
+
+/** A consumer group a kind of work, so that a long one holds up no other. */
+export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: WorkerLog, { job, handle }: JobHandler): Consumer =>
+  new Consumer({
+    ...kafka,
+    group: `tenantry.job.${job}`,
+    topics: [TOPICS.jobs],
+    batch: 1,
+    long: true,
+    handle: async ([message], signal) => {
+      const value = message!.value?.toString('utf8') ?? ''
+      const asked = read(value)
+      if (asked?.type === `job.${job}`) return handle(asked, signal)
+      if (!asked)
+        await producer.send([
+          { topic: deadLetter(TOPICS.jobs), key: message!.key ?? '', value, headers: { consumer: job, error: 'not a job' } },
+        ])
+    },
+    onError: (error) => log.warn({ err: error, consumer: job }, 'job not done, it is tried again'),
+  })
+
+function read(value: string): Event | null {
+  try {
+    const job = JSON.parse(value) as unknown
+    return EventCheck.Check(job) ? job : null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,75 @@
+// What of a tenant is carried from one place to another.
+import type { Client } from 'pg'
+import type { Side } from './side.ts'
+
+/** A table of a tenant, as a move sees it. */
+export interface MovedTable {
+  /** `erp_party`, or `plane.audit_events`: by this it is called in notes and reports. */
+  name: string
+  /** Its schema where it is not the place's own. */
+  schema: string | null
+  columns: string[]
+  /** Of its primary key, with their types. */
+  key: { name: string; type: string }[]
+  /** A number that the database gives in the order of arrival: rows are put in by it, and get a new one. */
+  order: string | null
+  /** Which rows are carried while the tenant still works at the old place. */
+  beforeSwitch: string
+}
+
+/**
+ * Tables that are not carried row by row. What is used is a sum and is carried as one; the notes of moves belong to
+ * their place.
+ */
+const NOT_CARRIED = ['usage_changes', 'move_sides', 'changed_rows']
+
+/**
+ * The tables of a place that have a tenant's rows, in the order of their names. Those of the schema `plane` belong to the
+ * database and stay in it.
+ */
+export async function tablesOf(client: Client, schema: string): Promise<MovedTable[]> {
+  const { rows } = await client.query<{ name: string; columns: string[]; key: MovedTable['key']; order: string | null }>(
+    `select c.relname as name, a.columns, k.key, a.identity as "order"
+     from pg_class c
+     join pg_namespace n on n.oid = c.relnamespace and n.nspname = $1
+     cross join lateral (
+       select array_agg(attname::text order by attnum) filter (where attidentity <> 'a' and attgenerated = '') as columns,
+         max(attname::text) filter (where attidentity = 'a') as identity, bool_or(attname = 'tenant_id') as of_tenant
+       from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped) as a
+     cross join lateral (
+       select json_agg(json_build_object('name', t.attname, 'type', format_type(t.atttypid, t.atttypmod)) order by t.attnum) as key
+       from pg_index i join pg_attribute t on t.attrelid = i.indrelid and t.attnum = any (i.indkey) where i.indrelid = c.oid and i.indisprimary) as k
+     where c.relkind in ('r', 'p') and not c.relispartition and a.of_tenant and not c.relname = any ($2)
+     order by c.relname`,
+    [schema, NOT_CARRIED],
+  )
+  const own = schema !== 'plane'
+  return rows.map(({ name, ...table }) => ({
+    ...table,
+    name: own ? name : `plane.${name}`,
+    schema: own ? null : 'plane',
+    // An event that waits to be published is published by the relay of the place where it lies: it comes with the switch.
+    beforeSwitch: name === 'event_outbox' ? `status <> 'pending'` : 'true',
+  }))
+}
+
+/**
+ * What is carried between two places. Throws when they would not understand each other’s rows, or when the trail of
+ * another plane lies among what would have to go.
+ */
+export async function tablesBetween(source: Side, target: Side): Promise<MovedTable[]> {
+  const apart = source.database !== target.database
+  for (const side of apart ? [source, target] : []) {
+    if (side.place.mode !== 'database' && (await side.planes()).some((plane) => plane !== 'data' && plane !== 'plane'))
+      throw new Error(`${side.place.catalog_key} is the database of another plane too: what belongs to which cannot be told apart`)
+  }
+  const [mine, yours] = await Promise.all([source.tables(apart), target.tables(apart)])
+  // Where a tenant is by itself there are its tables alone; the shared database may have others.
+  const tables = source.place.mode === 'shared' && target.place.mode !== 'shared' ? yours : mine
+  for (const table of tables) {
+    const [here, there] = [mine, yours].map((side) => side.find(({ name }) => name === table.name))
+    if (JSON.stringify(here) !== JSON.stringify(there))
+      throw new Error(`${table.name} is not the same at both places: npm run migrate brings them to one version`)
+  }
+  return tables
+}
