@@ -23,8 +23,9 @@ import { carryChanges, copyTable, Doubt } from './move/carry.ts'
 import { Side } from './move/side.ts'
 import { type MovedTable, tablesBetween } from './move/tables.ts'
 
-/** Changes are carried again and again, until a pass is as short as this. */
+/** Changes are carried again and again, until a pass is as short as this, or carries so few that writers may wait for the next. */
 const SHORT_PASS_MS = 250
+const FEW_ROWS = 500
 const MAX_PASSES = 60
 /** A tenant that is compared whole in this time is compared whole once more while writers wait; a larger one before it, and its last rows then. */
 const WHOLE_AT_SWITCH_MS = 300
@@ -176,7 +177,7 @@ class MoveWork {
       await this.#letWrite(way)
       if (move.state === 'copying') await this.#copy(move, way)
       await this.#step(move, 'compare')
-      const { compared, ms } = await carryChanges(source, target, way.tables, { compare: 'all', last: false })
+      const { compared, ms } = await carryChanges(source, target, way.tables, { compare: 'all' })
       await this.#catchUp(move, way)
       await this.#switch(move, way, then, compared, ms <= WHOLE_AT_SWITCH_MS)
     } finally {
@@ -218,8 +219,8 @@ class MoveWork {
     await this.#step(move, 'catch up')
     for (let pass = 1; pass <= MAX_PASSES; pass++) {
       if (this.#signal.aborted) throw failure('overloaded')
-      const { ms } = await carryChanges(source, target, tables, { compare: 'changed', last: false })
-      if (ms <= SHORT_PASS_MS) return
+      const { ms, rows } = await carryChanges(source, target, tables)
+      if (ms <= SHORT_PASS_MS || rows <= FEW_ROWS) return
     }
     throw new Error('more is written than is carried: move the tenant when it writes less')
   }
@@ -262,7 +263,7 @@ class MoveWork {
     await target.open()
     this.#deps.onStep?.('switch')
     await this.#control.write(this.#scope, async (tx) => {
-      const tables = { ...compared, ...tail.compared }
+      const tables = whole ? tail.compared : compared
       await markMove(tx, this.#id, this.#lease, { in: move.state, state: then, step: 'switched', tables, error: null })
       await liveAt(tx, target.place, target.place.mode === 'shared' ? 0 : planes.dataVersion)
       tx.emit({ type: 'platform.tenant.moved', entity_id: tx.tenantId, version: 1, data: { move_id: move.id, ...target.place } })

@@ -18,9 +18,9 @@ async function stage(from: Side, to: Side, query: string, table: string): Promis
 }
 
 /** Puts staged rows where they belong. By way of a temporary table, because COPY refuses tables behind row security. */
-const insertStaged = (to: Side, table: MovedTable): string => {
+const insertStaged = (to: Side, table: MovedTable, staged: string): string => {
   const columns = list(table.columns)
-  const insert = `insert into ${to.table(table)} (${columns}) select ${columns} from pg_temp.staged`
+  const insert = `insert into ${to.table(table)} (${columns}) select ${columns} from ${staged}`
   if (!table.order) return insert
   const rest = table.columns.filter((column) => !table.key.some(({ name }) => name === column))
   return `${insert} order by ${quote(table.order)} on conflict (${list(table.key.map(({ name }) => name))})
@@ -43,7 +43,7 @@ export async function copyTable(from: Side, to: Side, table: MovedTable): Promis
       'pg_temp.staged',
     )
     await to.client.query(`delete from ${to.table(table)} where tenant_id = $1`, [tenantId])
-    await to.client.query(insertStaged(to, table))
+    await to.client.query(insertStaged(to, table, 'pg_temp.staged'))
     await to.client.query(`update plane.move_sides set copied = array_append(copied, $3) where tenant_id = $1 and home = $2`, [
       tenantId,
       to.home,
@@ -66,89 +66,51 @@ export interface Pass {
 
 export interface PassOptions {
   /** `changed` compares the rows that were carried, `all` every row of the tenant. */
-  compare: 'changed' | 'all'
+  compare?: 'changed' | 'all'
   /** The last pass: nobody writes any more, and what waits comes too. */
-  last: boolean
+  last?: boolean
 }
+
+/** So many rows are better known to the planner. */
+const MANY = 1_000
 
 /**
  * Carries what changed since it was noted: afterwards the target is as the source was at one moment. Rows that changed on
  * either side are taken out of the target, then put in as they are at the source: in this order no unique index is in
  * the way, because what is left equals the source. Throws `Doubt` when the two differ.
  */
-export async function carryChanges(from: Side, to: Side, tables: readonly MovedTable[], { compare, last }: PassOptions): Promise<Pass> {
+export async function carryChanges(
+  from: Side,
+  to: Side,
+  tables: readonly MovedTable[],
+  { compare, last = false }: PassOptions = {},
+): Promise<Pass> {
   const began = Date.now()
-  const { tenantId } = from
   await noteAtSource(from, to)
   // One moment for everything that is read here: the notes, the rows, and what they are compared by.
   await from.client.query('begin isolation level repeatable read')
   await to.client.query('begin')
   try {
-    await from.client.query(
-      `create temp table seen on commit preserve rows as
-       select entity, key, seq from plane.changed_rows where tenant_id = '${tenantId}' and home = '${from.home}'`,
-    )
-    const { rows: changed } = await from.client.query<{ entity: string; rows: number }>(
-      'select entity, count(*)::int as rows from pg_temp.seen group by entity',
-    )
-    const counts = new Map(changed.map(({ entity, rows }) => [entity, rows]))
-    if (changed.length > 0) await from.client.query('create index on pg_temp.seen (entity); analyze pg_temp.seen')
+    const noted = await notesOf(from)
     const compared: Compared = {}
-    for (const table of tables) {
-      const filter = last ? 'true' : table.beforeSwitch
-      if (counts.has(table.name)) {
-        const keys = table.key.map(({ name, type }) => `(s.key ->> '${name}')::${type} as ${quote(name)}`).join(', ')
-        const keysOf = `select ${keys} from pg_temp.seen s where s.entity = '${table.name}'`
-        const columns = stagedColumns(table)
-        await to.client.query(
-          `create temp table keys on commit drop as select ${list(table.key.map(({ name }) => name))} from ${to.table(table)} with no data;
-           create temp table staged on commit drop as select ${list(columns)} from ${to.table(table)} with no data`,
-        )
-        await stage(from, to, keysOf, 'pg_temp.keys')
-        await stage(
-          from,
-          to,
-          `select ${columns.map((column) => `t.${quote(column)}`).join(', ')} from (${keysOf}) as k
-           join ${from.table(table)} t on ${on(table, 't', 'k')} where t.tenant_id = '${tenantId}' and (${filter})`,
-          'pg_temp.staged',
-        )
-        await to.client.query('analyze pg_temp.keys; analyze pg_temp.staged')
-        const kept = table.order ? `and not exists (select from pg_temp.staged k where ${on(table, 'k', 't')})` : ''
-        await to.client.query(
-          `delete from ${to.table(table)} t using pg_temp.keys d where ${on(table, 't', 'd')} and t.tenant_id = '${tenantId}' ${kept}`,
-        )
-        await to.client.query(insertStaged(to, table))
-        if (compare === 'changed') {
-          const there = `${to.table(table)} t where t.tenant_id = '${tenantId}' and exists (select from pg_temp.keys k where ${on(table, 'k', 't')})`
-          const [source, target] = await Promise.all([
-            digest(
-              from,
-              table,
-              `(${keysOf}) as k join ${from.table(table)} t on ${on(table, 't', 'k')} where t.tenant_id = '${tenantId}' and (${filter})`,
-            ),
-            digest(to, table, there),
-          ])
-          compared[table.name] = agreed(table, source, target)
-        }
-        await to.client.query('drop table pg_temp.keys, pg_temp.staged')
+    for (const [at, table] of tables.entries()) {
+      const carry: Carry = {
+        from,
+        to,
+        table,
+        filter: last ? 'true' : table.beforeSwitch,
+        keys: `pg_temp.keys_${at}`,
+        staged: `pg_temp.staged_${at}`,
       }
-      if (compare === 'all') {
-        const whose = (side: Side) => `${side.table(table)} t where t.tenant_id = '${tenantId}' and (${filter})`
-        const [source, target] = await Promise.all([digest(from, table, whose(from)), digest(to, table, whose(to))])
-        compared[table.name] = agreed(table, source, target)
-      }
+      const rows = noted.get(table.name) ?? 0
+      if (rows > 0) await carryRows(carry, rows)
+      if (compare === 'all' || (compare && rows > 0)) compared[table.name] = await agreed(carry, compare)
     }
     if (from.database !== to.database) await carryUsage(from, to)
     await to.client.query('commit')
     await from.client.query('commit')
-    // What changed again meanwhile has another number, and what somebody changes now is left to the next pass.
-    await from.client.query(
-      `delete from plane.changed_rows where (tenant_id, home, entity, key) in (
-         select c.tenant_id, c.home, c.entity, c.key from plane.changed_rows c
-         join pg_temp.seen s on s.entity = c.entity and s.key = c.key and s.seq = c.seq
-         where c.tenant_id = '${tenantId}' and c.home = '${from.home}' for update of c skip locked)`,
-    )
-    return { rows: changed.reduce((sum, { rows }) => sum + rows, 0), ms: Date.now() - began, compared }
+    await strike(from)
+    return { rows: [...noted.values()].reduce((sum, rows) => sum + rows, 0), ms: Date.now() - began, compared }
   } catch (error) {
     await Promise.allSettled([from.client.query('rollback'), to.client.query('rollback')])
     throw error
@@ -157,29 +119,87 @@ export async function carryChanges(from: Side, to: Side, tables: readonly MovedT
   }
 }
 
+/** Takes the notes that are there now; returns how many a table has. */
+async function notesOf({ client, tenantId, home }: Side): Promise<Map<string, number>> {
+  await client.query(
+    `create temp table seen on commit preserve rows as
+     select entity, key, seq from plane.changed_rows where tenant_id = '${tenantId}' and home = '${home}'`,
+  )
+  const { rows } = await client.query<{ entity: string; rows: number }>(
+    'select entity, count(*)::int as rows from pg_temp.seen group by entity',
+  )
+  if (rows.length > 0) await client.query('create index on pg_temp.seen (entity); analyze pg_temp.seen')
+  return new Map(rows.map(({ entity, rows }) => [entity, rows]))
+}
+
+/** Strikes out the notes that were taken. What changed again meanwhile has another number, and what somebody changes now is left. */
+const strike = ({ client, tenantId, home }: Side) =>
+  client.query(
+    `delete from plane.changed_rows where (tenant_id, home, entity, key) in (
+       select c.tenant_id, c.home, c.entity, c.key from plane.changed_rows c
+       join pg_temp.seen s on s.entity = c.entity and s.key = c.key and s.seq = c.seq
+       where c.tenant_id = '${tenantId}' and c.home = '${home}' for update of c skip locked)`,
+  )
+
+interface Carry {
+  from: Side
+  to: Side
+  table: MovedTable
+  /** Which rows the target should have. */
+  filter: string
+  /** Temporary tables of the target: the keys that changed, the rows as they are. */
+  keys: string
+  staged: string
+}
+
+/** The keys of a table that were noted, and the rows that there are to them. */
+const keysOf = ({ name, key }: MovedTable): string =>
+  `select ${key.map((column) => `(s.key ->> '${column.name}')::${column.type} as ${quote(column.name)}`).join(', ')} from pg_temp.seen s where s.entity = '${name}'`
+const changedRows = ({ from, table, filter }: Carry): string =>
+  `(${keysOf(table)}) as k join ${from.table(table)} t on ${on(table, 't', 'k')} where t.tenant_id = '${from.tenantId}' and (${filter})`
+
+async function carryRows(carry: Carry, rows: number): Promise<void> {
+  const { from, to, table, keys, staged } = carry
+  const columns = stagedColumns(table)
+  await to.client.query(
+    `create temp table ${keys.slice(8)} on commit drop as select ${list(table.key.map(({ name }) => name))} from ${to.table(table)} with no data;
+     create temp table ${staged.slice(8)} on commit drop as select ${list(columns)} from ${to.table(table)} with no data`,
+  )
+  await stage(from, to, keysOf(table), keys)
+  await stage(from, to, `select ${columns.map((column) => `t.${quote(column)}`).join(', ')} from ${changedRows(carry)}`, staged)
+  // A row that keeps its number stays where it is and is only changed.
+  const kept = table.order ? `and not exists (select from ${staged} k where ${on(table, 'k', 't')})` : ''
+  await to.client.query(
+    `${rows > MANY ? `analyze ${keys}; analyze ${staged};` : ''}
+     delete from ${to.table(table)} t using ${keys} d where ${on(table, 't', 'd')} and t.tenant_id = '${to.tenantId}' ${kept};
+     ${insertStaged(to, table, staged)}`,
+  )
+}
+
 /** The two sides do not say the same: the move is taken back. */
 export class Doubt extends Error {
   override name = 'Doubt'
 }
 
-interface Digest {
-  rows: number
-  checksum: string
-}
-
 /** How many rows, and the sum of their hashes: the same for the same rows in any order. */
-async function digest(side: Side, table: MovedTable, rowsOf: string): Promise<Digest> {
+async function digest(side: Side, table: MovedTable, rowsOf: string): Promise<Compared[string]> {
   const row = `row(${table.columns.map((column) => `t.${quote(column)}`).join(', ')})`
-  const { rows } = await side.client.query<Digest>(
+  const { rows } = await side.client.query<Compared[string]>(
     `select count(*)::int as rows, coalesce(sum(hashtextextended(${row}::text, 0)), 0)::text as checksum from ${rowsOf}`,
   )
   return rows[0]!
 }
 
-function agreed({ name }: MovedTable, source: Digest, target: Digest): Digest {
-  if (source.rows !== target.rows || source.checksum !== target.checksum) {
-    throw new Doubt(`${name}: ${source.rows} rows (${source.checksum}) became ${target.rows} (${target.checksum})`)
-  }
+/** Compares the rows of a table at both sides. Throws `Doubt`. */
+async function agreed(carry: Carry, compare: 'changed' | 'all'): Promise<Compared[string]> {
+  const { from, to, table, filter, keys } = carry
+  const whole = (side: Side) => `${side.table(table)} t where t.tenant_id = '${side.tenantId}' and (${filter})`
+  const [source, target] = await Promise.all([
+    digest(from, table, compare === 'all' ? whole(from) : changedRows(carry)),
+    digest(to, table, compare === 'all' ? whole(to) : `${whole(to)} and exists (select from ${keys} k where ${on(table, 'k', 't')})`),
+  ])
+  if (source.rows !== target.rows || source.checksum !== target.checksum)
+    throw new Doubt(`${table.name}: ${source.rows} rows (${source.checksum}) became ${target.rows} (${target.checksum})`)
   return source
 }
 
