@@ -32,6 +32,8 @@ const WHOLE_AT_SWITCH_MS = 300
 /** How long the relay may take to publish what waits, while writers wait too. */
 const EVENTS_PATIENCE_MS = 500
 const SWITCH_TRIES = 5
+/** How often whoever watches is told which table is copied. */
+const TELL_MS = 1_000
 /** Advisory lock on the control plane: one worker a move. */
 const MOVE_LOCK = 7266
 
@@ -52,6 +54,9 @@ export async function carryOut(deps: MoverDependencies, tenantId: string, moveId
     const work = new MoveWork(deps, systemScope(tenantId, 'tenant-move', newId()), moveId, signal)
     await work.begin()
     while (await work.next());
+  } catch (error) {
+    if (!(error instanceof Failure && error.detail === 'not_found')) throw error
+    deps.log.warn({ tenant_id: tenantId, move_id: moveId }, 'there is no such move')
   } finally {
     await lock.end().catch(() => {})
   }
@@ -206,9 +211,14 @@ class MoveWork {
   async #copy(move: Move, { source, target, tables, apart }: Way): Promise<void> {
     if (apart) await target.makeRoomForTrail(await source.oldestTrail())
     const copied = await target.copied()
+    let said = 0
     for (const [at, table] of tables.entries()) {
       if (copied.has(table.name)) continue
-      await this.#step(move, `copy ${table.name} (${at + 1} of ${tables.length})`)
+      this.#deps.onStep?.(`copy ${table.name}`)
+      if (Date.now() - said > TELL_MS) {
+        await this.#step(move, `copy ${table.name} (${at + 1} of ${tables.length})`)
+        said = Date.now()
+      }
       await copyTable(source, target, table)
     }
     if (target.place.mode !== 'shared') await target.analyze(tables)

@@ -145,9 +145,10 @@ export const rollBackMove = (tx: Tx): Promise<void> =>
 
 // What follows is for the worker that has the lease.
 
-/** Takes a move over: whoever worked on it before is refused from now on. */
+/** Takes a move over: whoever worked on it before is refused from now on. Throws `not_found`. */
 export async function takeLease(tx: Tx, id: string, lease: string): Promise<void> {
-  await tx.query(sql.run`update tenant_moves set lease = ${lease} where tenant_id = ${tx.tenantId} and id = ${id}`)
+  const { rowCount } = await tx.query(sql.run`update tenant_moves set lease = ${lease} where tenant_id = ${tx.tenantId} and id = ${id}`)
+  if (rowCount === 0) throw failure('not_found')
 }
 
 export interface Mark {

@@ -39,7 +39,7 @@ export function databaseOf(planes: Planes, plane: Plane, tenant: Home): Database
 }
 
 /** How long a writer waits for a tenant that is just being switched, and how often he looks. */
-const SWITCH_PATIENCE_MS = 5_000
+const SWITCH_PATIENCE_MS = 3_000
 const LOOK_MS = 20
 
 /**

@@ -32,24 +32,24 @@ const stagedColumns = (table: MovedTable): string[] => [...table.columns, ...(ta
 /** Copies a whole table, once: what was there of the tenant goes, and that it is done is written with the rows. */
 export async function copyTable(from: Side, to: Side, table: MovedTable): Promise<void> {
   const { tenantId } = from
-  const columns = stagedColumns(table)
-  await to.client.query('begin')
+  const columns = list(stagedColumns(table))
   try {
-    await to.client.query(`create temp table staged on commit drop as select ${list(columns)} from ${to.table(table)} with no data`)
+    await to.client.query(
+      `begin;
+       create temp table staged on commit drop as select ${columns} from ${to.table(table)} with no data;
+       delete from ${to.table(table)} where tenant_id = '${tenantId}'`,
+    )
     await stage(
       from,
       to,
-      `select ${list(columns)} from ${from.table(table)} where tenant_id = '${tenantId}' and ${table.beforeSwitch}`,
+      `select ${columns} from ${from.table(table)} where tenant_id = '${tenantId}' and ${table.beforeSwitch}`,
       'pg_temp.staged',
     )
-    await to.client.query(`delete from ${to.table(table)} where tenant_id = $1`, [tenantId])
-    await to.client.query(insertStaged(to, table, 'pg_temp.staged'))
-    await to.client.query(`update plane.move_sides set copied = array_append(copied, $3) where tenant_id = $1 and home = $2`, [
-      tenantId,
-      to.home,
-      table.name,
-    ])
-    await to.client.query('commit')
+    await to.client.query(
+      `${insertStaged(to, table, 'pg_temp.staged')};
+       update plane.move_sides set copied = array_append(copied, '${table.name}') where tenant_id = '${tenantId}' and home = '${to.home}';
+       commit`,
+    )
   } catch (error) {
     await to.client.query('rollback').catch(() => {})
     throw error
