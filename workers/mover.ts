@@ -20,7 +20,7 @@ import {
 } from '../domain/tenancy/index.ts'
 import type { WorkerLog } from './log.ts'
 import { carryChanges, copyTable, Doubt } from './move/carry.ts'
-import { Side } from './move/side.ts'
+import { Powerless, Side } from './move/side.ts'
 import { type MovedTable, tablesBetween } from './move/tables.ts'
 
 /** Changes are carried again and again, until a pass is as short as this, or carries so few that writers may wait for the next. */
@@ -174,6 +174,8 @@ class MoveWork {
       if (move.state === 'copying' && (move.step === null || move.step === 'room')) await this.#makeRoom(move, to)
       target = await Side.open(storage, to, tenantId)
       await target.receive()
+      // The old copy will be removed from there: better to know now that it can be.
+      await source.receive()
       await source.give()
       const way = { source, target, tables: await tablesBetween(source, target), apart: source.database !== target.database }
       await this.#step(move, 'watch')
@@ -202,7 +204,7 @@ class MoveWork {
     const side = await Side.open(storage, to, this.#scope.tenantId)
     try {
       await side.receive()
-      await side.clear(await side.tables(false))
+      await side.clear(await side.tables(false), false)
     } finally {
       await side.end()
     }
@@ -323,11 +325,15 @@ class MoveWork {
       if (old.mode !== 'database') {
         const left = await Side.open(storage, old, tenantId)
         try {
-          await left.receive()
           const apart = left.database !== living.database
-          if (old.mode === 'shared') await left.clear(tables.filter(({ schema }) => apart || !schema))
-          else if (apart) await left.clear(tables.filter(({ schema }) => schema))
-          if (apart) await left.clearUsage()
+          // What is in a schema of its own goes with it.
+          const rows = tables.filter(({ schema }) => (schema ? apart : old.mode === 'shared'))
+          await left.receive().then(
+            () => left.clear(rows, apart),
+            (error: unknown) => {
+              if (!(error instanceof Powerless)) throw error // which has received nothing
+            },
+          )
           await left.forget(tables)
         } finally {
           await left.end()

@@ -72,7 +72,7 @@ export const errorTable = {
   database_unavailable: entry(503, 'INTERNAL', 'The database cannot be reached now: try again shortly.'),
   broker_unavailable: entry(503, 'INTERNAL', 'The message broker cannot be reached now: try again shortly.'),
   overloaded: entry(503, 'INTERNAL', 'The server is busy: try again shortly.'),
-  tenant_migrating: entry(503, 'INTERNAL', 'This tenant is being upgraded: try again shortly.'),
+  tenant_migrating: entry(503, 'INTERNAL', 'This tenant is being upgraded or moved: try again shortly.'),
 } as const satisfies Record<string, Entry>
 
 export type Detail = keyof typeof errorTable

@@ -22,12 +22,23 @@ const codeOf = (error: unknown): string | undefined => (error as { code?: string
 /** Held on the connection to a place, so that one worker alone is at it, whatever became of the one before. */
 const WORKER_LOCK = 7265
 
+/** Nothing can be brought to a server, or removed from it, by a role that may not say so. */
+export class Powerless extends Error {
+  override name = 'Powerless'
+  constructor(catalogKey: string) {
+    super(
+      `the role of DATA_OWNER_CATALOG for ${catalogKey} may not set session_replication_role: as a superuser, grant set on parameter session_replication_role to it`,
+    )
+  }
+}
+
 export class Side {
   readonly place: Place
   readonly tenantId: string
   /** The schema of its tables. */
   readonly home: string
   readonly #client: Client
+  #receives = false
   /** Which database this is; a move inside one leaves what belongs to the database where it is. */
   readonly database: string
 
@@ -82,13 +93,25 @@ export class Side {
   }
 
   /**
-   * As the one that rows are brought to: their triggers and references have done their work where they were written and
-   * must not do it again. Throws `42501` for a role that may not say so.
+   * As the one that rows are brought to or removed from: triggers and references did their work where the rows were
+   * written, and must not do it again. Throws `Powerless`.
    */
-  receive = () => this.#client.query(`set session_replication_role to replica; set tenantry.platform to 'on'`)
+  async receive(): Promise<void> {
+    try {
+      await this.#client.query(`set session_replication_role to replica; set tenantry.platform to 'on'`)
+      this.#receives = true
+    } catch (error) {
+      throw codeOf(error) === '42501' ? new Powerless(this.place.catalog_key) : error
+    }
+  }
 
   /** As the one that rows are taken from: what is changed here is noted, and passes the fence. */
-  give = () => this.#client.query(`set session_replication_role to origin; set tenantry.platform to 'on'`)
+  async give(): Promise<void> {
+    // Also to take it back one must be allowed to set it.
+    if (this.#receives) await this.#client.query('reset session_replication_role')
+    this.#receives = false
+    await this.#client.query(`set tenantry.platform to 'on'`)
+  }
 
   /** Notes from now on what changes, whoever changes it: when this returns, whoever did not see the triggers has finished. */
   async watch(tables: readonly MovedTable[], closed: boolean): Promise<void> {
@@ -169,7 +192,8 @@ export class Side {
   analyze = (tables: readonly MovedTable[]) => this.#client.query(`analyze ${tables.map((table) => this.table(table)).join(', ')}`)
 
   /** Removes the tenant's rows, some at a time, so that nobody waits long for the database. */
-  async clear(tables: readonly MovedTable[]): Promise<void> {
+  async clear(tables: readonly MovedTable[], usage: boolean): Promise<void> {
+    if (usage) await this.#client.query('delete from plane.usage_changes where tenant_id = $1', [this.tenantId])
     for (const name of tables.map((table) => this.table(table))) {
       const { rows: parts } = await this.#client.query<{ part: string }>(
         'select relid::text as part from pg_partition_tree($1::regclass) where isleaf',
@@ -187,8 +211,6 @@ export class Side {
       }
     }
   }
-
-  clearUsage = () => this.#client.query('delete from plane.usage_changes where tenant_id = $1', [this.tenantId])
 
   /**
    * Events that wait here are published no more: they go with the tenant. First the relay is given a moment to publish
