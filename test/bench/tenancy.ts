@@ -5,12 +5,13 @@ import { register } from '../../domain/tenancy/index.ts'
 import { migrateEverything } from '../../server/migrate-all.ts'
 import { ownedStorage } from '../../server/storage.ts'
 import { provision } from '../../workers/provisioner.ts'
-import { admin, first, note, ours, percentile, quick, results, runtime, tenant, timed } from './harness.ts'
+import { admin, first, note, ours, percentile, quick, results, runtime, tenant, tenants, timed } from './harness.ts'
 
 const GOALS = { shared: 1_000, schema: 3_000, database: 10_000 }
 const ROUNDS = quick ? 3 : 10
 const OWN = quick ? 20 : 200
 const SCHEMAS = quick ? 30 : 500
+const SHARED = quick ? 100 : 1_000
 const owners = { main: admin.data, second: admin.data }
 
 async function inParallel(count: number, work: () => Promise<unknown>, at = 4): Promise<void> {
@@ -24,7 +25,7 @@ async function inParallel(count: number, work: () => Promise<unknown>, at = 4): 
 
 export async function tenancy() {
   note('tenancy …')
-  const { planes, tenants } = runtime.services
+  const { planes, tenants: directory } = runtime.services
   const { control } = planes
   const storage = ownedStorage(owners)
   const owner = new Client({ connectionString: admin.control })
@@ -52,7 +53,7 @@ export async function tenancy() {
   const found: number[] = []
   for (let i = 0; i < 200_000; i++) {
     const start = process.hrtime.bigint()
-    tenants.byHost(first.host)
+    directory.byHost(first.host)
     found.push(Number(process.hrtime.bigint() - start) / 1000)
   }
   const p99 = percentile(found, 0.99)
@@ -95,6 +96,40 @@ export async function tenancy() {
     limit: 200,
     unit: 'open',
   })
+
+  // Many who live together: what they cost beyond ten, in memory and connections of the API.
+  const ten = tenants.map(({ host, admin: { token } }) => ({ host, token }))
+  const askAll = async (all: typeof own, times: number) => {
+    for (let n = 0; n < times; n++) for (let at = 0; at < all.length; at += 10) await Promise.all(all.slice(at, at + 10).map(ask))
+  }
+  const connections = async () =>
+    (await owner.query(`select count(*)::int as n from pg_stat_activity where application_name = 'tenantry' and datname = 'bench_data'`))
+      .rows[0].n
+  await askAll(ten, 300)
+  const few = { rss: (await ours.usage()).rss, connections: await connections() }
+  const many: typeof own = []
+  await inParallel(SHARED, async () => {
+    const one = await tenant()
+    many.push({ host: one.host, token: one.admin.token })
+  })
+  await askAll(many, Math.ceil(3_000 / SHARED))
+  const all = { rss: (await ours.usage()).rss, connections: await connections() }
+  results.push(
+    {
+      name: `memory with ${SHARED} shared tenants, against 10`,
+      ratio: few.rss / all.rss,
+      ours: all.rss / 1e6,
+      limit: few.rss / 1e6,
+      unit: 'MB',
+    },
+    {
+      name: `connections with ${SHARED} shared tenants, against 10`,
+      ratio: few.connections / all.connections,
+      ours: all.connections,
+      limit: few.connections,
+      unit: 'open',
+    },
+  )
 
   // A migration across tenants' schemas: the time for each, of the first half and of the second.
   await inParallel(SCHEMAS, () => tenant({ home: { mode: 'schema', catalog_key: 'main' } }))

@@ -57,3 +57,27 @@ t.test('what people should know is in /auth/me; converted, nothing is left of th
   })
   t.equal((await me()).plan, 'professional', 'nothing of what was refused stays')
 })
+
+t.test('a request that was let in before the trial’s end is done whole; the next one only reads', async (t) => {
+  const acme = await tenant({ terms: 'trial' })
+  const { id, version } = (await acme.admin.post('/erp/parties', { code: 'LONG', name: 'Long', roles: ['client'] })).data
+  const ends = Date.now() + 700
+  await control.write(acme.scope, (tx) =>
+    tx.query(sql.run`update tenants set trial_ends_at = ${new Date(ends).toISOString()} where id = ${tx.tenantId}`),
+  )
+  // Somebody holds the row for longer than the trial runs.
+  const holding = runtime.services.planes.data.get('main')!.write(acme.scope, async (tx) => {
+    await tx.query(sql.run`select 1 from erp_party where tenant_id = ${tx.tenantId} and id = ${id} for update`)
+    await tx.query(sql.run`select pg_sleep(1.5)`)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const answer = await acme.admin.patch(`/erp/parties/${id}`, { name: 'Changed in time', version })
+  await holding
+  t.ok(Date.now() > ends, 'it was answered after the end')
+  t.match(answer, { status: 200, data: { name: 'Changed in time' } })
+  t.match(await acme.admin.patch(`/erp/parties/${id}`, { name: 'Too late', version: version + 1 }), {
+    status: 403,
+    body: { detail: 'read_only', error: { details: { reason: 'trial_expired' } } },
+  })
+  t.match(await acme.admin.get(`/erp/parties/${id}`), { status: 200, data: { name: 'Changed in time' } })
+})
