@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Once, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
+import { type Once, openRows, type Row, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Plane, writeAtHome } from '../domain/tenancy/index.ts'
 
 declare module 'fastify' {
@@ -9,6 +9,8 @@ declare module 'fastify' {
     read<T>(work: (tx: Tx) => Promise<T>, plane?: Plane): Promise<T>
     /** Writes on the route's plane in one transaction; with an Idempotency-Key, once. `work` may run twice: SQL only. */
     write<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+    /** Records as they are shown: sealed columns opened under the tenant's key. */
+    reveal<R>(row: Row, records: readonly R[]): Promise<R[]>
     /** Makes `write` happen once; the idempotency plugin sets it. */
     once: Once | undefined
   }
@@ -22,6 +24,7 @@ const scopeOf = (request: FastifyRequest): Scope =>
         context: request.context,
         correlationId: request.id,
         limits: request.tenant.limits,
+        secrets: request.server.services.vault.of(request.tenant.id),
         numberFormats: request.grants.organizations.find(({ id }) => id === request.context.organizationId),
       }
     : { ...systemScope(request.tenant.id, 'public', request.id), limits: request.tenant.limits }
@@ -32,6 +35,9 @@ export default fp(
     const { planes, tenants } = app.services
     const plane = (request: FastifyRequest): Plane => request.routeOptions.config.access?.plane ?? 'data'
     app.decorateRequest('once', undefined)
+    app.decorateRequest('reveal', function <R>(this: FastifyRequest, row: Row, records: readonly R[]) {
+      return openRows(app.services.vault.of(this.tenant.id), row, records)
+    })
     app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>, on?: Plane) {
       const database = databaseOf(planes, on ?? plane(this), this.tenant)
       return this.routeOptions.config.access?.across ? database.readAcross(scopeOf(this), work) : database.read(scopeOf(this), work)

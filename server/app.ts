@@ -1,8 +1,17 @@
 // The table of contents: every plugin and every route family, in the order in which a request meets them.
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify'
 import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
-import { parties } from '../domain/erp/parties/index.ts'
-import { productCategories, products, uomConversions, uoms } from '../domain/erp/products/index.ts'
+import { parties, partyAddresses, partyContacts } from '../domain/erp/parties/index.ts'
+import {
+  clientProducts,
+  productCategories,
+  productComponents,
+  products,
+  productVariants,
+  supplierProducts,
+  uomConversions,
+  uoms,
+} from '../domain/erp/products/index.ts'
 import access from '../plugins/access.ts'
 import accessMode from '../plugins/access-mode.ts'
 import assurance from '../plugins/assurance.ts'
@@ -23,6 +32,7 @@ import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
 import domains from '../routes/domains.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
+import partyRoutes from '../routes/erp/parties.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import health from '../routes/health.ts'
@@ -113,10 +123,17 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(roles)
       await api.register(rightsReport)
       await api.register(resourceRoutes(parties))
+      await api.register(partyRoutes)
+      await api.register(resourceRoutes(partyAddresses))
+      await api.register(resourceRoutes(partyContacts))
       await api.register(resourceRoutes(uoms))
       await api.register(resourceRoutes(uomConversions))
       await api.register(resourceRoutes(productCategories))
       await api.register(resourceRoutes(products))
+      await api.register(resourceRoutes(productVariants))
+      await api.register(resourceRoutes(productComponents))
+      await api.register(resourceRoutes(supplierProducts))
+      await api.register(resourceRoutes(clientProducts))
       await api.register(resourceRoutes(locations))
       await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
       await api.register(stock)

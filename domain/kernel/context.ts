@@ -1,5 +1,6 @@
 import type { CommonQueryMethods } from 'slonik'
 import type { Uuid } from './ids.ts'
+import type { Secrets } from './sealed.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
@@ -59,6 +60,8 @@ export interface Tx extends Queries {
   readonly limits: Limits
   /** How the context's organization numbers its documents. */
   readonly numberFormats: NumberFormats | undefined
+  /** The tenant's key at work, for sealed columns. */
+  readonly secrets: Secrets
   /** Written to `event_outbox` in this transaction. */
   emit(event: DomainEvent): void
   /** Put into the job queue in this transaction; only the control plane has one. */
@@ -75,6 +78,7 @@ export interface Scope {
   limits?: Limits
   /** Those of the context's organization; without them numbers have the usual form. */
   numberFormats?: NumberFormats | undefined
+  secrets?: Secrets | undefined
 }
 
 export const systemActor = (tenantId: Uuid, name: string): Actor => ({ tenantId, userId: null, kind: 'service', sessionId: null, name })

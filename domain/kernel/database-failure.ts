@@ -12,9 +12,15 @@ import {
 } from 'slonik'
 import { type Failure, failure } from './errors.ts'
 
+const notAGtin = () =>
+  failure('invalid_value', { path: '/barcode', rule: 'gtin', message: 'is no GTIN: its last digit does not check the others' })
+
 /** `failed_constraint` names → refusals that deserve a word of their own. */
 const NAMED: Record<string, () => Failure> = {
   erp_stock_quant_not_negative: () => failure('insufficient_stock'),
+  erp_party_merged: () => failure('invalid_transition', { status: 'merged', transition: 'recover' }),
+  erp_product_barcode_gtin: () => notAGtin(),
+  erp_product_variant_barcode_gtin: () => notAGtin(),
   erp_stock_quant_reserved: () => failure('insufficient_stock'),
 }
 

@@ -133,6 +133,7 @@ class UnitOfWork implements Tx {
   readonly emit: Tx['emit']
   readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
+  readonly #secrets: Scope['secrets']
 
   constructor(queries: Queries, scope: Scope, emit: Tx['emit'], enqueue: Tx['enqueue']) {
     this.#queries = queries
@@ -142,8 +143,14 @@ class UnitOfWork implements Tx {
     this.correlationId = scope.correlationId
     this.limits = scope.limits ?? {}
     this.numberFormats = scope.numberFormats
+    this.#secrets = scope.secrets
     this.emit = emit
     this.enqueue = enqueue
+  }
+
+  get secrets() {
+    if (!this.#secrets) throw new TypeError('this unit of work was given no key')
+    return this.#secrets
   }
 
   any: Queries['any'] = (query) => this.#queries.any(query)

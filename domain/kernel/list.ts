@@ -6,6 +6,7 @@ import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Expansion, expanded } from './expand.ts'
 import { columns, type Row, scopeOf, tableOf } from './row.ts'
+import { sealedCondition } from './sealed.ts'
 import { type Fragment, prepared, sql } from './sql.ts'
 
 export interface ListSpec {
@@ -23,7 +24,7 @@ export interface ListSpec {
 const OPERATORS = { in: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', ne: '<>', like: 'like', null: 'null' } as const
 type Operator = keyof typeof OPERATORS
 
-interface Filter {
+export interface Filter {
   column: string
   operator: Operator
   values: unknown[]
@@ -126,6 +127,8 @@ export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): 
       if (!spec.filter.includes(column)) throw refuse(key, `is not a filter of this list: ${spec.filter.join(', ')}`)
       if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
       const op = operator as Operator
+      if (column in spec.row.sealed && op !== 'in' && op !== 'null')
+        throw refuse(key, `${column} is kept encrypted and found whole: ${column}=value`)
       if (names.length > 100) throw refuse(key, 'has at most 100 values')
       list.filters.push({ column, operator: op, values: (op === 'in' ? names : [given]).map((v) => parseValue(spec.row, column, op, v)) })
     }
@@ -201,7 +204,12 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
 export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery): Promise<Page<T>> {
   const { row } = spec
   const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
-  const where = [...scopeOf(tx, row), ...query.filters.map((f) => condition(row, f))]
+  const where = [
+    ...scopeOf(tx, row),
+    ...(await Promise.all(
+      query.filters.map((f) => (f.operator === 'in' && f.column in row.sealed ? sealedCondition(tx, row, f) : condition(row, f))),
+    )),
+  ]
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined

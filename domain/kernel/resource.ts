@@ -1,7 +1,6 @@
 // Master data: what every declared table can do.
 
 import type { Static, TProperties } from 'typebox'
-import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
@@ -10,6 +9,8 @@ import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page } from './list.ts'
 import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
+import { checkReferences, checkTree, checkUnused, lockToDelete, type Use } from './rules.ts'
+import { indexOf, publicOf, sealRows } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
 
 export interface ResourceOptions<P extends TProperties> {
@@ -24,6 +25,12 @@ export interface ResourceOptions<P extends TProperties> {
   references?: Readonly<Record<string, () => Row>>
   /** What `expand` may ask for in a list, by name. */
   expand?: Readonly<Record<string, Expansion>>
+  /** The column that names a row's parent: no row is above itself. */
+  tree?: keyof P & string
+  /** Who needs one: while there is any it is not deleted. */
+  usedBy?: readonly Use[]
+  /** A rule beyond form and references, before rows are made (no id) or one is changed; it throws to refuse. */
+  check?: (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid) => Promise<void>
 }
 
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
@@ -41,21 +48,6 @@ export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>
   history(tx: Tx, id: Uuid): Promise<readonly Static<typeof Change>[]>
 }
 
-const Found = Type.Object({ id: Type.String() })
-
-/** Refuses with `invalid_reference` where a value names no live row of the context's organization. One query a column. */
-async function checkReferences(tx: Tx, references: Readonly<Record<string, () => Row>>, rows: readonly Record<string, unknown>[]) {
-  for (const [column, target] of Object.entries(references)) {
-    const wanted = [...new Set(rows.map((r) => r[column]).filter((v) => v != null))] as string[]
-    if (wanted.length === 0) continue
-    const found = await tx.any(sql.prepared(Found)`
-      select id from ${tableOf(target())} where ${sql.and(scopeOf(tx, target()))} and id = any(${sql.array(wanted, 'uuid')}) and deleted_at is null`)
-    const known = new Set(found.map((r) => r.id))
-    const missing = wanted.filter((id) => !known.has(id))
-    if (missing.length > 0) throw failure('invalid_reference', { path: column, ids: missing })
-  }
-}
-
 /** Makes a resource of a row: each method is one or two statements. */
 export function resource<P extends TProperties>(row: Row<P>, options: ResourceOptions<P>): Resource<P> {
   type R = RowOf<Row<P>>
@@ -70,11 +62,15 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
   const live: Fragment = row.softDelete ? sql.fragment`deleted_at is null` : sql.fragment`true`
   const emit = (tx: Tx, verb: string, r: R) => {
     const { id, version } = r as unknown as { id: string; version: number }
-    tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: r as Record<string, unknown> })
+    tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: publicOf(anyRow, r as object) })
   }
-  const check = async (tx: Tx, rows: readonly Record<string, unknown>[]) => {
+  const check = async (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid) => {
     if (options.references) await checkReferences(tx, options.references, rows)
+    const parent = options.tree && id ? rows[0]![options.tree] : null
+    if (parent) await checkTree(tx, anyRow, options.tree!, id!, parent as string)
+    await options.check?.(tx, rows, id)
   }
+  const indexes = Object.entries(row.sealed).flatMap(([column, canonical]) => (canonical ? [indexOf(column)] : []))
 
   async function get(tx: Tx, id: Uuid): Promise<R> {
     const found = await tx.maybeOne(sql.prepared(row.schema)`
@@ -105,6 +101,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
       'created_at',
       'updated_at',
       ...row.writable,
+      ...indexes,
     ]
     const list = sql.join(
       names.map((n) => sql.identifier([n])),
@@ -112,7 +109,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     )
     const made = await tx.any(sql.prepared(row.schema)`
       insert into ${tableOf(anyRow)} (${list})
-      select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(rows)}::jsonb)
+      select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(await sealRows(tx, anyRow, rows))}::jsonb)
       returning ${columns(anyRow)}`)
     for (const r of made) emit(tx, 'created', r as R)
     // `returning` follows the insert's order, which is the input's; a map by id keeps that true whatever the planner does.
@@ -127,13 +124,14 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
 
   async function update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R> {
     const { version: _, ...changes } = patch as Record<string, unknown>
-    const names = Object.keys(changes).filter((n) => row.writable.includes(n))
-    await check(tx, [changes])
+    await check(tx, [changes], id)
+    const [written] = await sealRows(tx, anyRow, [changes])
+    const names = Object.keys(written!).filter((n) => row.writable.includes(n) || indexes.includes(n))
     const sets = names.map((n) => sql.fragment`, ${sql.identifier([n])} = r.${sql.identifier([n])}`)
     const changed = await tx.maybeOne(sql.prepared(row.schema)`
       update ${tableOf(anyRow)} as t
       set version = t.version + 1, updated_at = ${tx.now.toISOString()} ${sets.length ? sql.join(sets, sql.fragment` `) : sql.fragment``}
-      from jsonb_populate_record(null::${tableOf(anyRow)}, ${JSON.stringify(changes)}::jsonb) as r
+      from jsonb_populate_record(null::${tableOf(anyRow)}, ${JSON.stringify(written)}::jsonb) as r
       where ${sql.and(scopeOf(tx, anyRow, 't'))} and t.id = ${id} and t.version = ${version} and t.${live}
       returning ${columns(anyRow, 't')}`)
     if (!changed) return conflict(tx, id)
@@ -163,6 +161,10 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     create: async (tx, input) => (await createMany(tx, [input]))[0]!,
     update,
     softDelete: async (tx, id, version) => {
+      if (options.usedBy) {
+        await lockToDelete(tx, anyRow, id)
+        await checkUnused(tx, anyRow, id, options.usedBy)
+      }
       if (!(await mark(tx, id, true, version))) await conflict(tx, id)
     },
     recover: async (tx, id) => {

@@ -2,6 +2,7 @@
 import { type Static, type TObject, type TProperties, Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
+import type { Canonical } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
 import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
@@ -13,6 +14,8 @@ export interface RowOptions {
   /** Columns that only rules write (a document's state, its total): shown, never accepted in a body. */
   derived?: readonly string[]
   softDelete?: boolean
+  /** Columns that are kept encrypted, and how those that are searched are brought to one form. */
+  sealed?: Readonly<Record<string, Canonical>>
 }
 
 const base = { id: Uuid, version: Version, created_at: Timestamp, updated_at: Timestamp }
@@ -32,6 +35,7 @@ export interface Row<P extends TProperties = TProperties> {
   readonly patch: TObject
   readonly columns: readonly string[]
   readonly writable: readonly string[]
+  readonly sealed: Readonly<Record<string, Canonical>>
 }
 
 /** The TypeScript type of a row. */
@@ -42,7 +46,7 @@ export type RowOf<R> = R extends Row<infer P> ? Static<TObject<P & Base & Scoped
  * be null is optional in a body.
  */
 export function row<P extends TProperties>(table: string, properties: P, options: RowOptions = {}): Row<P> {
-  const { scope = 'organization', derived = [], softDelete = true } = options
+  const { scope = 'organization', derived = [], softDelete = true, sealed = {} } = options
   const implied = {
     ...base,
     ...(scope === 'organization' ? { organization_id: Uuid } : {}),
@@ -56,7 +60,7 @@ export function row<P extends TProperties>(table: string, properties: P, options
     scope,
     softDelete,
     properties,
-    schema: Type.Object({ ...properties, ...implied }, { additionalProperties: false }) as never,
+    schema: Type.Object({ ...shownOf(properties, sealed), ...implied }, { additionalProperties: false }) as never,
     input: Type.Object(
       Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, optional(schema) ? Type.Optional(schema) : schema])),
       { additionalProperties: false },
@@ -70,8 +74,20 @@ export function row<P extends TProperties>(table: string, properties: P, options
     ),
     columns: [...Object.keys(properties), ...Object.keys(implied)],
     writable,
+    sealed,
   }
 }
+
+/** A sealed column comes from the database as another text than was put in: its form is not looked at again. */
+const shownOf = (properties: TProperties, sealed: object): TProperties =>
+  Object.fromEntries(
+    Object.entries(properties).map(([name, schema]) => [
+      name,
+      name in sealed
+        ? (Object.fromEntries(Object.entries(schema).filter(([key]) => ['type', 'description', 'examples'].includes(key))) as never)
+        : schema,
+    ]),
+  )
 
 const lists = new WeakMap<Row<TProperties>, Map<string, Fragment>>()
 
@@ -81,7 +97,10 @@ export function columns(row: Row<TProperties>, alias = ''): Fragment {
   lists.set(row, known)
   let list = known.get(alias)
   if (!list) {
-    const names = row.columns.map((name) => sql.identifier(alias ? [alias, name] : [name]))
+    const names = row.columns.map((name) => {
+      const column = sql.identifier(alias ? [alias, name] : [name])
+      return name in row.sealed ? sql.fragment`encode(${column}, 'hex') as ${sql.identifier([name])}` : column
+    })
     list = sql.fragment`${sql.join(names, sql.fragment`, `)}`
     known.set(alias, list)
   }

@@ -1,7 +1,7 @@
 // A tenant's secrets, encrypted under the tenant's own key: destroying that key is erasing them.
-import { createHash, hkdfSync, randomBytes } from 'node:crypto'
+import { createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { Type } from 'typebox'
-import { type Database, decrypt, encrypt, failure, newId, sql, systemScope } from '../kernel/index.ts'
+import { type Database, decrypt, encrypt, failure, newId, type Secrets, sql, systemScope } from '../kernel/index.ts'
 
 const CACHE_MS = 60_000
 const MAX_KEYS = 5_000
@@ -30,6 +30,19 @@ export class Vault {
   async open(tenantId: string, purpose: string, sealed: Buffer): Promise<Buffer> {
     return decrypt(await this.#key(tenantId), sealed, `${tenantId} ${purpose}`)
   }
+
+  /** A keyed hash of a text, the same for the same text of one tenant and purpose: by it what is sealed is found. */
+  async blind(tenantId: string, purpose: string, plain: string): Promise<Buffer> {
+    const key = hkdfSync('sha256', await this.#key(tenantId), '', `blind index ${tenantId} ${purpose}`, 32)
+    return createHmac('sha256', Buffer.from(key)).update(plain).digest()
+  }
+
+  /** The key of one tenant at work. */
+  of = (tenantId: string): Secrets => ({
+    seal: (purpose, plain) => this.seal(tenantId, purpose, plain),
+    open: (purpose, sealed) => this.open(tenantId, purpose, sealed),
+    blind: (purpose, plain) => this.blind(tenantId, purpose, plain),
+  })
 
   /** For the platform's own secrets, such as signing keys. */
   wrap = (purpose: string, plain: Buffer | string): Buffer => encrypt(this.#master, plain, purpose)

@@ -62,7 +62,11 @@ export const readingRoutes =
             response: { 200: ok(Type.Array(listedSchema(list)), { pagination: Pagination }), ...guarded('invalid_cursor') },
           },
         },
-        (request, reply) => replyList(request, reply, list, (tx, query) => listRows(tx, list, query)),
+        (request, reply) =>
+          replyList(request, reply, list, async (tx, query) => {
+            const page = await listRows(tx, list, query)
+            return { ...page, rows: await request.reveal(list.row, page.rows) }
+          }),
       )
     }
     if (has('get')) {
@@ -72,7 +76,10 @@ export const readingRoutes =
           ...options,
           schema: { tags, summary: `One of the ${noun}`, params: Id, response: { 200: ok(schema), ...guarded('not_found') } },
         },
-        async (request, reply) => tagged(reply, await request.read((tx) => get(tx, request.params.id))),
+        async (request, reply) => {
+          const found = await request.read((tx) => get(tx, request.params.id))
+          return tagged(reply, (await request.reveal(list.row, [found]))[0]!)
+        },
       )
     }
     if (has('history')) {

@@ -1,5 +1,5 @@
 // The endpoints of a resource: list, get, create, bulk, update, delete, recover, history.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import type { Resource } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
@@ -26,6 +26,7 @@ export const resourceRoutes =
     const tags = [tag]
     const row = resource.row.schema as TSchema
     const has = (what: NonNullable<typeof only>[number]) => !only || only.includes(what)
+    const shown = async <R>(request: FastifyRequest, record: R): Promise<R> => (await request.reveal(resource.row, [record]))[0]!
     const options = (action: string) => ({
       permission: `${resource.permission}.${action}`,
       ...(resource.module ? { module: resource.module } : {}),
@@ -58,7 +59,7 @@ export const resourceRoutes =
         async (request, reply) => {
           const created = await request.write((tx) => resource.create(tx, request.body as object))
           reply.status(201).header('location', `/api/v1${path}/${created.id}`)
-          return tagged(reply, created)
+          return tagged(reply, await shown(request, created))
         },
       )
       app.post<{ Body: { rows: object[] } }>(
@@ -79,7 +80,7 @@ export const resourceRoutes =
         async (request, reply) => {
           const created = await request.write((tx) => resource.createMany(tx, request.body.rows))
           reply.status(201)
-          return { data: created }
+          return { data: await request.reveal(resource.row, created) }
         },
       )
     }
@@ -101,7 +102,8 @@ export const resourceRoutes =
         },
         async (request, reply) => {
           const version = versionOf(request)
-          return tagged(reply, await request.write((tx) => resource.update(tx, request.params.id, version, request.body as object)))
+          const changed = await request.write((tx) => resource.update(tx, request.params.id, version, request.body as object))
+          return tagged(reply, await shown(request, changed))
         },
       )
     }
@@ -134,7 +136,7 @@ export const resourceRoutes =
             response: { 200: ok(row), ...mutation('not_found', 'already_exists') },
           },
         },
-        async (request, reply) => tagged(reply, await request.write((tx) => resource.recover(tx, request.params.id))),
+        async (request, reply) => tagged(reply, await shown(request, await request.write((tx) => resource.recover(tx, request.params.id)))),
       )
     }
   }

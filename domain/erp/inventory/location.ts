@@ -19,6 +19,12 @@ export const locations = resource(Location, {
   filter: ['code', 'kind', 'parent_id', 'created_at'],
   sort: ['code', 'name', 'created_at'],
   references: { parent_id: () => Location },
+  tree: 'parent_id',
+  usedBy: [
+    { table: 'erp_location', column: 'parent_id' },
+    { table: 'erp_stock_quant', column: 'location_id', while: sql.fragment`quantity <> 0` },
+    { table: 'erp_reorder_rule', column: 'location_id' },
+  ],
 })
 
 const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS) }, { additionalProperties: false })

@@ -1,6 +1,25 @@
 import { Type } from 'typebox'
-import { Code, Currency, Name, nullable, one, oneOf, Price, resource, row, Uuid } from '../../kernel/index.ts'
+import {
+  Code,
+  Currency,
+  columns,
+  failure,
+  type Id,
+  Name,
+  nullable,
+  one,
+  oneOf,
+  Price,
+  resource,
+  row,
+  sql,
+  type Tx,
+  Uuid,
+} from '../../kernel/index.ts'
 import { Uom } from './uom.ts'
+
+/** GTIN-8, -12, -13 or -14; the database checks its last digit. */
+const Barcode = nullable(Type.String({ pattern: '^([0-9]{8}|[0-9]{12,14})$', description: 'GTIN', examples: ['4006381333931'] }))
 
 /** A heading that products are filed under. */
 export const ProductCategory = row('erp_product_category', { code: Code, name: Name, parent_id: nullable(Uuid) })
@@ -8,9 +27,14 @@ export const ProductCategory = row('erp_product_category', { code: Code, name: N
 export const productCategories = resource(ProductCategory, {
   module: 'erp.products',
   permission: 'erp.product_category',
-  filter: ['code', 'created_at'],
+  filter: ['code', 'parent_id', 'created_at'],
   sort: ['code', 'name', 'created_at'],
   references: { parent_id: () => ProductCategory },
+  tree: 'parent_id',
+  usedBy: [
+    { table: 'erp_product_category', column: 'parent_id' },
+    { table: 'erp_product', column: 'category_id' },
+  ],
 })
 
 /** Something that is bought, made, kept or sold; `uom_id` is the base unit that its stock is counted in. */
@@ -22,7 +46,7 @@ export const Product = row('erp_product', {
   category_id: nullable(Uuid),
   lot_tracked: Type.Boolean({ default: false }),
   shelf_life_days: nullable(Type.Integer({ minimum: 1, maximum: 36_500 })),
-  barcode: nullable(Type.String({ pattern: '^[0-9]{8,14}$', description: 'GTIN', examples: ['4006381333931'] })),
+  barcode: Barcode,
   list_price: nullable(Price),
   currency: nullable(Currency),
   active: Type.Boolean({ default: true }),
@@ -39,4 +63,48 @@ export const products = resource(Product, {
     uom: one(() => Uom, 'uom_id', 'erp.uom.read'),
     category: one(() => ProductCategory, 'category_id', 'erp.product_category.read'),
   },
+  usedBy: [
+    { table: 'erp_stock_quant', column: 'product_id', while: sql.fragment`quantity <> 0` },
+    { table: 'erp_product_component', column: 'component_id' },
+    { table: 'erp_reorder_rule', column: 'product_id' },
+    { table: 'erp_product_variant', column: 'product_id' },
+  ],
+  check: keepsWhatCounts,
+})
+
+/**
+ * What stock is counted by cannot change once there is a move: its quantities would mean something else. The product is
+ * held alone; whoever is about to move it shares it (`unitsOf`), so one of the two sees the other. Throws `in_use`.
+ */
+async function keepsWhatCounts(tx: Tx, [changed]: readonly Record<string, unknown>[], id?: Id): Promise<void> {
+  const fixed = ['uom_id', 'kind', 'lot_tracked'].filter((column) => changed![column] !== undefined)
+  if (!id || fixed.length === 0) return
+  const before = await tx.maybeOne(sql.prepared(Product.schema)`
+    select ${columns(Product)} from erp_product where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} for update`)
+  const changes = fixed.filter((column) => (before as Record<string, unknown> | null)?.[column] !== changed![column])
+  if (!before || changes.length === 0) return
+  const moved = await tx.exists(sql.run`
+    select 1 from erp_stock_move where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and product_id = ${id}`)
+  if (moved) throw failure('in_use', { columns: changes, by: [{ entity: 'erp_stock_move' }] })
+}
+
+/** One of the forms that a product is sold in: a size, a colour. */
+export const ProductVariant = row('erp_product_variant', {
+  product_id: Uuid,
+  code: Code,
+  name: Name,
+  attributes: Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 200 }), {
+    maxProperties: 20,
+    default: {},
+    examples: [{ pot: '12 cm', colour: 'red' }],
+  }),
+  barcode: Barcode,
+})
+
+export const productVariants = resource(ProductVariant, {
+  module: 'erp.products',
+  permission: 'erp.product_variant',
+  filter: ['product_id', 'code', 'barcode', 'created_at'],
+  sort: ['code', 'created_at'],
+  references: { product_id: () => Product },
 })

@@ -1,5 +1,20 @@
 import { type Static, Type } from 'typebox'
-import { Code, type Decimal, decimal, failure, Name, nullable, oneOf, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import {
+  Code,
+  type Decimal,
+  decimal,
+  failure,
+  type Id,
+  Name,
+  nullable,
+  oneOf,
+  resource,
+  row,
+  sql,
+  type Tx,
+  Uuid,
+} from '../../kernel/index.ts'
+import { Product } from './product.ts'
 
 /** A unit of measure. */
 export const Uom = row('erp_uom', {
@@ -13,6 +28,11 @@ export const uoms = resource(Uom, {
   permission: 'erp.uom',
   filter: ['code', 'dimension', 'created_at'],
   sort: ['code', 'created_at'],
+  usedBy: [
+    { table: 'erp_product', column: 'uom_id' },
+    { table: 'erp_uom_conversion', column: 'from_uom_id' },
+    { table: 'erp_uom_conversion', column: 'to_uom_id' },
+  ],
 })
 
 /** One `from` unit is numerator / denominator `to` units; without a product it holds for all products. */
@@ -27,10 +47,28 @@ export const UomConversion = row('erp_uom_conversion', {
 export const uomConversions = resource(UomConversion, {
   module: 'erp.products',
   permission: 'erp.uom_conversion',
-  filter: ['from_uom_id', 'created_at'],
+  filter: ['from_uom_id', 'to_uom_id', 'created_at'],
   sort: ['created_at'],
-  references: { from_uom_id: () => Uom, to_uom_id: () => Uom },
+  references: { product_id: () => Product, from_uom_id: () => Uom, to_uom_id: () => Uom },
+  check: sameDimension,
 })
+
+/** A kilogram is no number of litres but of one product: a conversion for all stays within a dimension. Throws `invalid_value`. */
+async function sameDimension(tx: Tx, rows: readonly Record<string, unknown>[], id?: Id): Promise<void> {
+  const wanted = rows.map((row) => [row.product_id ?? null, row.from_uom_id ?? null, row.to_uom_id ?? null] as (string | null)[])
+  const crossing = await tx.exists(sql.run`
+    select 1 from ${sql.unnest(wanted, ['uuid', 'uuid', 'uuid'])} as w (product, from_uom, to_uom)
+    left join erp_uom_conversion c on c.tenant_id = ${tx.tenantId} and c.organization_id = ${tx.context.organizationId} and c.id = ${id ?? null}::uuid
+    join erp_uom f on f.tenant_id = ${tx.tenantId} and f.id = coalesce(w.from_uom, c.from_uom_id)
+    join erp_uom t on t.tenant_id = ${tx.tenantId} and t.id = coalesce(w.to_uom, c.to_uom_id)
+    where coalesce(w.product, c.product_id) is null and f.dimension <> t.dimension`)
+  if (crossing)
+    throw failure(
+      'invalid_value',
+      { path: '/to_uom_id', rule: 'dimension' },
+      'Units of two dimensions convert only for one product: name it in product_id.',
+    )
+}
 
 const Ratio = Type.Object(
   {
@@ -49,7 +87,8 @@ const Found = Type.Object({ position: Type.Integer(), ...Ratio.properties }, { a
 /**
  * For each (product, unit) how to reach the product's base unit, in one query: itself, a conversion of the product, a
  * conversion for all, or one of these turned round. Refuses with `invalid_reference` for an unknown product or a unit
- * that cannot be converted; `path` says which pair.
+ * that cannot be converted; `path` says which pair. The products are shared until the transaction ends: their base units
+ * do not change meanwhile (`keepsWhatCounts`).
  */
 export async function unitsOf(tx: Tx, pairs: readonly { product_id: string; uom_id?: string | undefined }[]): Promise<ProductUnit[]> {
   const rows = pairs.map((pair, position) => [position, pair.product_id, pair.uom_id ?? null])
@@ -68,7 +107,8 @@ export async function unitsOf(tx: Tx, pairs: readonly { product_id: string; uom_
         and (k.product_id = p.id or k.product_id is null)
         and ((k.from_uom_id = w.uom_id and k.to_uom_id = p.uom_id) or (k.from_uom_id = p.uom_id and k.to_uom_id = w.uom_id))
       order by rank limit 1
-    ) as c on true`)
+    ) as c on true
+    for key share of p`)
   const byPosition = new Map(found.map(({ position, ...unit }) => [position, unit]))
   return pairs.map((pair, position) => {
     const unit = byPosition.get(position)

@@ -1,0 +1,51 @@
+// Kits: products that are put together from others.
+import { Type } from 'typebox'
+import { failure, type Id, PositiveQuantity, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import { Product } from './product.ts'
+
+/** What a kit is put together from: so much of a component, in its base unit, for one of the kit. */
+export const ProductComponent = row('erp_product_component', { kit_id: Uuid, component_id: Uuid, quantity: PositiveQuantity })
+
+export const productComponents = resource(ProductComponent, {
+  module: 'erp.products',
+  permission: 'erp.product_component',
+  filter: ['kit_id', 'component_id', 'created_at'],
+  sort: ['created_at'],
+  references: { kit_id: () => Product, component_id: () => Product },
+  check: makesSense,
+})
+
+const Ring = Type.Object({ no_kit: Type.Array(Type.String()), ring: Type.Boolean() }, { additionalProperties: false })
+
+/**
+ * A kit is a product of that kind, and is not in itself, over however many kits. Kits of a tenant are changed one after
+ * the other, by an advisory lock: two changes that are right alone could close a ring together. Throws `invalid_value`.
+ */
+async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[], id?: Id): Promise<void> {
+  if (rows.every((row) => row.kit_id === undefined && row.component_id === undefined)) return
+  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`kits ${tx.tenantId}`}, 0))`)
+  const { organizationId: organization } = tx.context
+  const wanted = rows.map((row) => [row.kit_id ?? null, row.component_id ?? null] as (string | null)[])
+  // A changed row counts as it will be, with what the change leaves as it was.
+  const { no_kit, ring } = await tx.one(sql.prepared(Ring)`
+    with recursive wanted as (
+      select coalesce(w.kit, c.kit_id) as kit_id, coalesce(w.component, c.component_id) as component_id
+      from ${sql.unnest(wanted, ['uuid', 'uuid'])} as w (kit, component)
+      left join erp_product_component c on c.tenant_id = ${tx.tenantId} and c.organization_id = ${organization} and c.id = ${id ?? null}::uuid
+    ), parts as (
+      select kit_id, component_id from wanted
+      union all
+      select kit_id, component_id from erp_product_component
+      where tenant_id = ${tx.tenantId} and organization_id = ${organization} and deleted_at is null and id is distinct from ${id ?? null}::uuid
+    ), below as (
+      select kit_id as top, component_id as part from wanted
+      union
+      select b.top, p.component_id from below b join parts p on p.kit_id = b.part
+    )
+    select array(select distinct w.kit_id::text from wanted w
+        where not exists (select from erp_product p where p.tenant_id = ${tx.tenantId} and p.id = w.kit_id and p.kind = 'kit')) as no_kit,
+      exists (select from below where top = part) as ring`)
+  if (no_kit.length > 0)
+    throw failure('invalid_value', { path: '/kit_id', rule: 'kit', ids: no_kit, message: 'is no product of the kind kit' })
+  if (ring) throw failure('invalid_value', { path: '/component_id', rule: 'acyclic', message: 'would put the kit into itself' })
+}
