@@ -8,6 +8,7 @@ import {
   InputSyntaxError,
   SlonikError,
   StatementTimeoutError,
+  UnexpectedForeignConnectionError,
   UniqueIntegrityConstraintViolationError,
 } from 'slonik'
 import { type Failure, failure } from './errors.ts'
@@ -59,7 +60,9 @@ export function databaseFailure(error: unknown): Failure | undefined {
   if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))
   if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })
   if (code && AWAY.test(code)) return failure('database_unavailable')
-  if (error instanceof InputSyntaxError || !(error instanceof SlonikError)) return undefined
+  // A second connection within a transaction: a mistake of ours, and nothing that passes.
+  if (error instanceof InputSyntaxError || error instanceof UnexpectedForeignConnectionError || !(error instanceof SlonikError))
+    return undefined
   return /connection|terminat/i.test(error.message) && !code ? failure('database_unavailable') : undefined
 }
 

@@ -1,4 +1,5 @@
 // A tenant's secrets, encrypted under the tenant's own key: destroying that key is erasing them.
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { Type } from 'typebox'
 import { type Database, decrypt, encrypt, failure, newId, type Secrets, sql, systemScope } from '../kernel/index.ts'
@@ -12,6 +13,8 @@ export class Vault {
   readonly #control: Database
   readonly #master: Buffer
   readonly #masterId: string
+  /** A key may be asked for in the middle of a transaction on another database; slonik takes a second connection in one for a mistake. */
+  readonly #outside = AsyncLocalStorage.snapshot()
   readonly #keys = new Map<string, { key: Promise<Buffer>; until: number }>()
 
   /** `masterKey`: 32 bytes in base64. */
@@ -52,7 +55,7 @@ export class Vault {
     const known = this.#keys.get(tenantId)
     if (known && known.until > Date.now()) return known.key
     if (this.#keys.size >= MAX_KEYS) this.#keys.clear()
-    const key = this.#load(tenantId)
+    const key = this.#outside(() => this.#load(tenantId))
     this.#keys.set(tenantId, { key, until: Date.now() + CACHE_MS })
     key.catch(() => this.#keys.delete(tenantId))
     return key

@@ -30,9 +30,8 @@ export default async function parties(app: FastifyInstance) {
   app.post<{ Body: Static<typeof Description> }>(
     '/erp/parties/duplicates',
     {
-      permission: 'erp.party.read',
+      permission: 'erp.party.create',
       module,
-      allowReadOnly: true,
       schema: {
         tags,
         summary: 'Is somebody like this known already? Asked before one is created',

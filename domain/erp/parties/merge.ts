@@ -92,6 +92,7 @@ export const PARTY_REFERENCES = [
   ['erp_supplier_product', 'supplier_id'],
   ['erp_client_product', 'client_id'],
   ['erp_purchase_order', 'supplier_id'],
+  ['erp_supplier_return', 'supplier_id'],
 ] as const
 
 /** Where a party has at most one row for a product: what the one that stays has already is not moved to it. */

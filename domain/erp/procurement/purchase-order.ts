@@ -161,8 +161,10 @@ const Supplier = Type.Object({ id: Uuid, supplies: Type.Boolean() }, { additiona
 
 const notASupplier = (id: string, message?: string) => failure('invalid_reference', { path: 'supplier_id', ids: [id] }, message)
 
-const selectSupplier = (tx: Tx, id: string): Fragment => sql.fragment`
-  select id, 'supplier' = any(roles) as supplies from erp_party where ${sql.and(scopeOf(tx, Party))} and id = ${id} and deleted_at is null`
+/** Shared until the order is there: who deletes the party, or merges it into another, waits and finds the order. */
+const selectSupplier = (tx: Tx, id: string, also: Fragment = sql.fragment`true`): Fragment => sql.fragment`
+  select id, 'supplier' = any(roles) as supplies from erp_party
+  where ${sql.and(scopeOf(tx, Party))} and id = ${id} and deleted_at is null and ${also} for key share`
 
 /** Refuses with `invalid_reference` and says why. */
 async function requireSupplier(tx: Tx, id: string): Promise<void> {
@@ -179,7 +181,7 @@ export async function createPurchaseOrder(tx: Tx, input: Static<typeof NewPurcha
   // One statement: number, order and lines together, so that the number's lock is held no longer than it must be.
   const order = await tx.maybeOne(sql.prepared(PurchaseOrder.schema)`
     with number as (${takeNumber(tx, 'PO')}),
-    supplier as (${selectSupplier(tx, input.supplier_id)} and 'supplier' = any(roles)),
+    supplier as (${selectSupplier(tx, input.supplier_id, sql.fragment`'supplier' = any(roles)`)}),
     placed as (
       insert into erp_purchase_order (id, tenant_id, organization_id, workspace_id, code, status, supplier_id, currency, total, expected_on, notes, requested_by, created_at, updated_at)
       select ${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, number.code, 'draft', supplier.id, ${input.currency}, ${total}::numeric,
