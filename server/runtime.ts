@@ -59,12 +59,13 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     opened.set(url, known)
     return known
   }
-  const own = new OwnDatabases((key, name) => {
+  const own = new OwnDatabases((key, name, open) => {
     const url = config.DATA_CATALOG[key]
     if (!url) throw failure('database_unavailable')
     return new Database(onServer(url, name), {
       max: Math.min(config.DATABASE_POOL_MAX, OWN_POOL_MAX),
       interceptors,
+      open,
       wake: () => announceOwn(planes.control, `${key}/${name}`),
     })
   }, config.DATABASE_OWN_POOLS)

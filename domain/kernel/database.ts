@@ -108,10 +108,6 @@ export class Database {
     ;(this.#options.wake ?? this.#pool.wakeRelay)()
   }
 
-  get busy(): boolean {
-    return this.#pool.busy
-  }
-
   close(): Promise<void> {
     return this.#pool.close()
   }

@@ -3,6 +3,7 @@ import { createPool, type DatabasePool, type DatabasePoolConnection, type Interc
 import { databaseFailure } from './database-failure.ts'
 import { Failure, failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
+import type { OpenPools } from './open-pools.ts'
 import { prepared, sql } from './sql.ts'
 
 /** `numeric` stays a string, times become RFC 3339 in UTC (sessions run in UTC), `int8` becomes a number: ours fit 2^53. */
@@ -37,6 +38,8 @@ export interface PoolOptions {
   deadlineMs?: number
   /** Ran around each finished unit of work: metrics and the statement test hang here. */
   interceptors?: Interceptor[]
+  /** Admits to it where many databases share few connections. */
+  open?: OpenPools
 }
 
 /** Sees every tenant: for tenant resolution, the relay and the platform's own jobs, on tables whose policy allows it. */
@@ -59,13 +62,14 @@ export class Pool {
   #made: Promise<DatabasePool> | undefined
   #closed = false
   #waking: NodeJS.Timeout | undefined
-  #lent = 0
+  readonly #open: OpenPools | undefined
   readonly #deadlineMs: number
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new WeakMap<object, string>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
-  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [] }: PoolOptions) {
+  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [], open }: PoolOptions) {
+    this.#open = open
     this.#deadlineMs = deadlineMs
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
@@ -113,21 +117,24 @@ export class Pool {
     }, WAKE_MS).unref()
   }
 
-  /** Whether somebody works on one of its connections, or waits for one. */
-  get busy(): boolean {
-    return this.#lent > 0
-  }
-
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#waking)
-    await (await this.#made?.catch(() => undefined))?.end()
+    this.#open?.forget(this)
+    await this.disconnect()
+  }
+
+  /** Gives its connections back; at its next use it opens others. */
+  async disconnect(): Promise<void> {
+    const made = this.#made
+    this.#made = undefined
+    await (await made?.catch(() => undefined))?.end()
   }
 
   /** Lends a connection that is bound to a tenant, or to the platform, and reads tables of that schema. */
   async lend<T>(binding: Binding, schema: string, work: (connection: DatabasePoolConnection) => Promise<T>): Promise<T> {
     let outcome: Outcome<T>
-    this.#lent++
+    await this.#open?.enter(this)
     try {
       const pool = await within(this.#deadlineMs, this.#pool())
       outcome = await pool.connect(async (connection): Promise<Outcome<T>> => {
@@ -148,7 +155,7 @@ export class Pool {
     } catch (error) {
       throw databaseFailure(error) ?? error
     } finally {
-      this.#lent--
+      this.#open?.leave(this)
     }
     if (outcome instanceof Failure) throw outcome
     return outcome.value

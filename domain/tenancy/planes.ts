@@ -1,6 +1,6 @@
 // Where a tenant's rows live.
 import { setTimeout as wait } from 'node:timers/promises'
-import { type Database, Failure, failure } from '../kernel/index.ts'
+import { type Database, Failure, failure, OpenPools } from '../kernel/index.ts'
 import type { TenantDirectory } from './directory.ts'
 import type { Tenant } from './tenant.ts'
 
@@ -81,27 +81,24 @@ export function homeOf(
 }
 
 /**
- * Pools of tenants' own databases, opened at their first use. Many tenants must not mean as many connections: each pool is
- * small, gives its connections back when they idle, and of too many pools the one that was not used for longest is closed.
+ * Tenants' own databases, made known at their first use. Many tenants must not mean as many connections: each pool is
+ * small, and only so many of them are open at once.
  */
 export class OwnDatabases {
-  readonly #open: (catalogKey: string, name: string) => Database
-  readonly #max: number
-  /** In the order of their last use. */
+  readonly #make: (catalogKey: string, name: string, open: OpenPools) => Database
+  readonly #open: OpenPools
   readonly #databases = new Map<string, Database>()
 
-  /** @param max pools at most, beyond those that are at work */
-  constructor(open: (catalogKey: string, name: string) => Database, max: number) {
-    this.#open = open
-    this.#max = max
+  /** @param max pools that are open at once */
+  constructor(make: (catalogKey: string, name: string, open: OpenPools) => Database, max: number) {
+    this.#make = make
+    this.#open = new OpenPools(max)
   }
 
   get(catalogKey: string, name: string): Database {
     const key = `${catalogKey}/${name}`
-    const database = this.#databases.get(key) ?? this.#open(catalogKey, name)
-    this.#databases.delete(key)
+    const database = this.#databases.get(key) ?? this.#make(catalogKey, name, this.#open)
     this.#databases.set(key, database)
-    if (this.#databases.size > this.#max) this.#closeOldest(key)
     return database
   }
 
@@ -117,14 +114,5 @@ export class OwnDatabases {
     const all = [...this.#databases.values()]
     this.#databases.clear()
     await Promise.allSettled(all.map((database) => database.close()))
-  }
-
-  #closeOldest(except: string): void {
-    for (const [key, database] of this.#databases) {
-      if (key === except || database.busy) continue
-      this.#databases.delete(key)
-      void database.close().catch(() => {})
-      return
-    }
   }
 }

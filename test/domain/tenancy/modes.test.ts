@@ -128,11 +128,30 @@ t.test('a tenant that is behind this code waits, and no other does', async (t) =
   t.equal((await behind!.admin.get('/erp/parties')).status, 200)
 })
 
-t.test('pools of tenants’ own databases are closed when there are too many, and opened again', async (t) => {
-  const own = await Promise.all(times(3, () => tenant({ home: { mode: 'database', catalog_key: 'main' } })))
+t.test('only so many of tenants’ own databases are open at once, however many ask: the others wait in line', async (t) => {
+  const own = await Promise.all(times(4, () => tenant({ home: { mode: 'database', catalog_key: 'main' } })))
+  const names = await Promise.all(own.map(async ({ id }) => (await tenants.byId(id))!.database_name!))
+  const owner = new Client({ connectionString: dataOwners().main! })
+  await owner.connect()
+  t.teardown(() => owner.end())
+  let most = 0
+  let asking = true
+  const looking = (async () => {
+    while (asking) {
+      const { rows } = await owner.query(
+        'select count(distinct datname)::int as n from pg_stat_activity where datname = any ($1) and application_name = $2',
+        [names, 'tenantry'],
+      )
+      most = Math.max(most, rows[0].n)
+    }
+  })()
+  t.same(tally(await Promise.all(times(40, (n) => own[n % 4]!.admin.get('/erp/parties')))), { 200: 40 })
+  asking = false
+  await looking
+  t.ok(most <= 2, `${most} were open at once`)
   for (let round = 0; round < 3; round++) {
     const answers = await Promise.all(own.map((one) => one.admin.get('/erp/parties')))
-    t.same(tally(answers), { 200: 3 })
+    t.same(tally(answers), { 200: 4 })
     for (const one of own) t.equal((await one.admin.get('/erp/parties')).status, 200)
   }
 })
