@@ -20,8 +20,8 @@ import {
 } from '../domain/tenancy/index.ts'
 import type { WorkerLog } from './log.ts'
 import { carryChanges, copyTable, Doubt } from './move/carry.ts'
-import { Powerless, Side } from './move/side.ts'
-import { type MovedTable, tablesBetween } from './move/tables.ts'
+import { Powerless, Side, tablesBetween } from './move/side.ts'
+import type { MovedTable } from './move/tables.ts'
 
 /** Changes are carried again and again, until a pass is as short as this, or carries so few that writers may wait for the next. */
 const SHORT_PASS_MS = 250

@@ -24,7 +24,7 @@ export interface ListSpec {
 const OPERATORS = { in: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', ne: '<>', like: 'like', null: 'null' } as const
 type Operator = keyof typeof OPERATORS
 
-export interface Filter {
+interface Filter {
   column: string
   operator: Operator
   values: unknown[]
@@ -207,7 +207,9 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
   const where = [
     ...scopeOf(tx, row),
     ...(await Promise.all(
-      query.filters.map((f) => (f.operator === 'in' && f.column in row.sealed ? sealedCondition(tx, row, f) : condition(row, f))),
+      query.filters.map((f) =>
+        f.operator === 'in' && f.column in row.sealed ? sealedCondition(tx, row, f.column, f.values) : condition(row, f),
+      ),
     )),
   ]
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)

@@ -9,7 +9,7 @@ import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page } from './list.ts'
 import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
-import { checkReferences, checkTree, checkUnused, lockToDelete, type Use } from './rules.ts'
+import { checkReferences, checkTree, checkUnused, lockAlone, type Use } from './rules.ts'
 import { indexOf, publicOf, sealRows } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
 
@@ -29,8 +29,8 @@ export interface ResourceOptions<P extends TProperties> {
   tree?: keyof P & string
   /** Who needs one: while there is any it is not deleted. */
   usedBy?: readonly Use[]
-  /** A rule beyond form and references, before rows are made (no id) or one is changed; it throws to refuse. */
-  check?: (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid) => Promise<void>
+  /** A rule beyond form and references: rows as they will be, and the one that is changed as it is. It throws to refuse. */
+  check?: (tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>) => Promise<void>
 }
 
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
@@ -68,7 +68,10 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     if (options.references) await checkReferences(tx, options.references, rows)
     const parent = options.tree && id ? rows[0]![options.tree] : null
     if (parent) await checkTree(tx, anyRow, options.tree!, id!, parent as string)
-    await options.check?.(tx, rows, id)
+    if (!options.check) return
+    // Who changes it meanwhile changes its version too, and this one is refused.
+    const before = id ? ((await get(tx, id)) as Record<string, unknown>) : undefined
+    await options.check(tx, before ? [{ ...before, ...rows[0] }] : rows, before)
   }
   const indexes = Object.entries(row.sealed).flatMap(([column, canonical]) => (canonical ? [indexOf(column)] : []))
 
@@ -162,7 +165,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     update,
     softDelete: async (tx, id, version) => {
       if (options.usedBy) {
-        await lockToDelete(tx, anyRow, id)
+        await lockAlone(tx, anyRow, id)
         await checkUnused(tx, anyRow, id, options.usedBy)
       }
       if (!(await mark(tx, id, true, version))) await conflict(tx, id)
@@ -170,6 +173,8 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     recover: async (tx, id) => {
       const back = await mark(tx, id, false)
       if (!back) throw failure('not_found')
+      // What it names may have gone meanwhile, and what it would close a ring with may have come.
+      await check(tx, [back as Record<string, unknown>], id)
       return back
     },
     history: (tx, id) => historyOf(tx, anyRow, id),

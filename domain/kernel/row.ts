@@ -2,12 +2,14 @@
 import { type Static, type TObject, type TProperties, Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
-import type { Canonical } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
 import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
 /** Whose a row is: an organization's, the whole tenant's, or the platform's, whose staff alone reads it, across tenants. */
 export type RowScope = 'organization' | 'tenant' | 'platform'
+
+/** Brings what was typed into a sealed column to the one form by which it is found; null where nobody searches. */
+export type Canonical = ((typed: string) => string) | null
 
 export interface RowOptions {
   scope?: RowScope

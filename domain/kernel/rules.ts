@@ -10,7 +10,7 @@ const Found = Type.Object({ id: Type.String() }, { additionalProperties: false }
 /**
  * Refuses with `invalid_reference` where a value names no live row of the context's organization. One query a column.
  *
- * The rows are locked against deletion until the transaction ends: who deletes one holds it alone (`lockToDelete`), so
+ * The rows are locked against deletion until the transaction ends: who deletes one holds it alone (`lockAlone`), so
  * either he waits and finds the new reference, or this waits and finds the row gone.
  */
 export async function checkReferences(
@@ -61,7 +61,7 @@ const Used = Type.Object({ entity: Type.String(), ids: Type.Array(Type.String())
 /** So many of what needs it are named. */
 const NAMED = 5
 
-/** Refuses with `in_use` and what needs it. Call it when nobody can begin to need it: after `lockToDelete`. */
+/** Refuses with `in_use` and what needs it. Call it when nobody can begin to need it: after `lockAlone`. */
 export async function checkUnused(tx: Tx, row: Row, id: string, uses: readonly Use[]): Promise<void> {
   const each = uses.map(
     ({ table, column, while: counts = sql.fragment`deleted_at is null` }) => sql.fragment`
@@ -74,6 +74,6 @@ export async function checkUnused(tx: Tx, row: Row, id: string, uses: readonly U
   if (found.length > 0) throw failure('in_use', { by: found })
 }
 
-/** Holds a row so that nobody begins to refer to it. */
-export const lockToDelete = (tx: Tx, row: Row, id: string): Promise<unknown> =>
+/** Holds a row alone: nobody begins to refer to it until the transaction ends. */
+export const lockAlone = (tx: Tx, row: Row, id: string): Promise<unknown> =>
   tx.query(sql.run`select 1 from ${tableOf(row)} where ${sql.and(scopeOf(tx, row))} and id = ${id} for update`)

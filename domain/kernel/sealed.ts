@@ -1,6 +1,5 @@
 // Columns that nobody reads in the database: encrypted under the tenant's key, and found by a keyed hash.
 import type { Tx } from './context.ts'
-import type { Filter } from './list.ts'
 import type { Row } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
 
@@ -11,9 +10,6 @@ export interface Secrets {
   /** The same for the same text, and says nothing about it to who has no key. */
   blind(purpose: string, plain: string): Promise<Buffer>
 }
-
-/** Brings what was typed to the one form by which it is found; null for a column that is not searched. */
-export type Canonical = ((typed: string) => string) | null
 
 /** The column beside a sealed one that holds its hash. */
 export const indexOf = (column: string): string => `${column}_index`
@@ -60,7 +56,7 @@ export const publicOf = (row: Row, record: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(record).filter(([column]) => !(column in row.sealed)))
 
 /** Rows whose sealed column is one of these values. */
-export async function sealedCondition(tx: Tx, row: Row, { column, values }: Filter): Promise<Fragment> {
+export async function sealedCondition(tx: Tx, row: Row, column: string, values: readonly unknown[]): Promise<Fragment> {
   const hashes = await Promise.all(values.map((value) => tx.secrets.blind(purposeOf(row, column), row.sealed[column]!(String(value)))))
   return sql.fragment`${sql.identifier([indexOf(column)])} = any(${sql.array(hashes, 'bytea')})`
 }

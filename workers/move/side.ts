@@ -257,3 +257,24 @@ export class Side {
     }
   }
 }
+
+/**
+ * What is carried between two places. Throws when they would not understand each other’s rows, or when the trail of
+ * another plane lies among what would have to go.
+ */
+export async function tablesBetween(source: Side, target: Side): Promise<MovedTable[]> {
+  const apart = source.database !== target.database
+  for (const side of apart ? [source, target] : []) {
+    if (side.place.mode !== 'database' && (await side.planes()).some((plane) => plane !== 'data' && plane !== 'plane'))
+      throw new Error(`${side.place.catalog_key} is the database of another plane too: what belongs to which cannot be told apart`)
+  }
+  const [mine, yours] = await Promise.all([source.tables(apart), target.tables(apart)])
+  // Where a tenant is by itself there are its tables alone; the shared database may have others.
+  const tables = source.place.mode === 'shared' && target.place.mode !== 'shared' ? yours : mine
+  for (const table of tables) {
+    const [here, there] = [mine, yours].map((side) => side.find(({ name }) => name === table.name))
+    if (JSON.stringify(here) !== JSON.stringify(there))
+      throw new Error(`${table.name} is not the same at both places: npm run migrate brings them to one version`)
+  }
+  return tables
+}

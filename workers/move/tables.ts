@@ -1,6 +1,5 @@
 // What of a tenant is carried from one place to another.
 import type { Client } from 'pg'
-import type { Side } from './side.ts'
 
 /** A table of a tenant, as a move sees it. */
 export interface MovedTable {
@@ -51,25 +50,4 @@ export async function tablesOf(client: Client, schema: string): Promise<MovedTab
     // An event that waits to be published is published by the relay of the place where it lies: it comes with the switch.
     beforeSwitch: name === 'event_outbox' ? `status <> 'pending'` : 'true',
   }))
-}
-
-/**
- * What is carried between two places. Throws when they would not understand each other’s rows, or when the trail of
- * another plane lies among what would have to go.
- */
-export async function tablesBetween(source: Side, target: Side): Promise<MovedTable[]> {
-  const apart = source.database !== target.database
-  for (const side of apart ? [source, target] : []) {
-    if (side.place.mode !== 'database' && (await side.planes()).some((plane) => plane !== 'data' && plane !== 'plane'))
-      throw new Error(`${side.place.catalog_key} is the database of another plane too: what belongs to which cannot be told apart`)
-  }
-  const [mine, yours] = await Promise.all([source.tables(apart), target.tables(apart)])
-  // Where a tenant is by itself there are its tables alone; the shared database may have others.
-  const tables = source.place.mode === 'shared' && target.place.mode !== 'shared' ? yours : mine
-  for (const table of tables) {
-    const [here, there] = [mine, yours].map((side) => side.find(({ name }) => name === table.name))
-    if (JSON.stringify(here) !== JSON.stringify(there))
-      throw new Error(`${table.name} is not the same at both places: npm run migrate brings them to one version`)
-  }
-  return tables
 }

@@ -106,9 +106,14 @@ const OpenLine = Type.Object(
     unit_price: Type.String(),
     lot_tracked: Type.Boolean(),
     stocked: Type.Boolean(),
+    shelf_life_days: nullable(Type.Integer()),
   },
   { additionalProperties: false },
 )
+
+/** The last day of goods that came without saying one, where their product says how long it keeps; in UTC. */
+const expiryOf = (receivedAt: string, days: number | null): string | null =>
+  days === null ? null : new Date(Date.parse(receivedAt) + days * 86_400_000).toISOString().slice(0, 10)
 
 /**
  * Receives goods for a sent order. Quantities are in the order line's unit; lot-tracked products need a lot.
@@ -135,18 +140,24 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
     throw failure('invalid_value', { path: 'received_at', rule: 'not_in_future' })
   await requireStockLocation(tx, input.location_id, 'location_id')
   const open = await tx.any(sql.prepared(OpenLine)`
-    select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.kind = 'stocked' as stocked
+    select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.kind = 'stocked' as stocked, p.shelf_life_days
     from erp_purchase_order_line l join erp_product p on p.tenant_id = l.tenant_id and p.id = l.product_id
     where l.tenant_id = ${tx.tenantId} and l.order_id = ${order.id} order by l.position`)
   const lines = checkLines(input.lines, open, tolerance)
 
+  const receivedAt = input.received_at ?? tx.now.toISOString()
   const lots = await ensureLots(
     tx,
-    lines.filter((l) => l.lot).map((l) => ({ product_id: l.ordered.product_id, code: l.lot!.code, expires_on: l.lot!.expires_on ?? null })),
+    lines
+      .filter((l) => l.lot)
+      .map(({ lot, ordered: { product_id, shelf_life_days } }) => ({
+        product_id,
+        code: lot!.code,
+        expires_on: lot!.expires_on ?? expiryOf(receivedAt, shelf_life_days),
+      })),
   )
   const lotOf = (l: (typeof lines)[number]) => (l.lot ? lots.get(`${l.ordered.product_id} ${l.lot.code}`)! : null)
   const from = await virtualLocation(tx, 'supplier')
-  const receivedAt = input.received_at ?? tx.now.toISOString()
   const id = newId()
   const now = tx.now.toISOString()
   const stocked = lines.filter((l) => l.ordered.stocked)

@@ -1,6 +1,6 @@
 // Kits: products that are put together from others.
 import { Type } from 'typebox'
-import { failure, type Id, PositiveQuantity, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import { failure, PositiveQuantity, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 import { Product } from './product.ts'
 
 /** What a kit is put together from: so much of a component, in its base unit, for one of the kit. */
@@ -21,22 +21,19 @@ const Ring = Type.Object({ no_kit: Type.Array(Type.String()), ring: Type.Boolean
  * A kit is a product of that kind, and is not in itself, over however many kits. Kits of a tenant are changed one after
  * the other, by an advisory lock: two changes that are right alone could close a ring together. Throws `invalid_value`.
  */
-async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[], id?: Id): Promise<void> {
-  if (rows.every((row) => row.kit_id === undefined && row.component_id === undefined)) return
+async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
   await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`kits ${tx.tenantId}`}, 0))`)
   const { organizationId: organization } = tx.context
-  const wanted = rows.map((row) => [row.kit_id ?? null, row.component_id ?? null] as (string | null)[])
-  // A changed row counts as it will be, with what the change leaves as it was.
+  const wanted = rows.map((row) => [row.kit_id, row.component_id] as string[])
+  const id = (before?.id as string | undefined) ?? null
   const { no_kit, ring } = await tx.one(sql.prepared(Ring)`
     with recursive wanted as (
-      select coalesce(w.kit, c.kit_id) as kit_id, coalesce(w.component, c.component_id) as component_id
-      from ${sql.unnest(wanted, ['uuid', 'uuid'])} as w (kit, component)
-      left join erp_product_component c on c.tenant_id = ${tx.tenantId} and c.organization_id = ${organization} and c.id = ${id ?? null}::uuid
+      select kit_id, component_id from ${sql.unnest(wanted, ['uuid', 'uuid'])} as w (kit_id, component_id)
     ), parts as (
       select kit_id, component_id from wanted
       union all
       select kit_id, component_id from erp_product_component
-      where tenant_id = ${tx.tenantId} and organization_id = ${organization} and deleted_at is null and id is distinct from ${id ?? null}::uuid
+      where tenant_id = ${tx.tenantId} and organization_id = ${organization} and deleted_at is null and id is distinct from ${id}::uuid
     ), below as (
       select kit_id as top, component_id as part from wanted
       union

@@ -2,9 +2,8 @@ import { Type } from 'typebox'
 import {
   Code,
   Currency,
-  columns,
   failure,
-  type Id,
+  lockAlone,
   Name,
   nullable,
   one,
@@ -76,16 +75,14 @@ export const products = resource(Product, {
  * What stock is counted by cannot change once there is a move: its quantities would mean something else. The product is
  * held alone; whoever is about to move it shares it (`unitsOf`), so one of the two sees the other. Throws `in_use`.
  */
-async function keepsWhatCounts(tx: Tx, [changed]: readonly Record<string, unknown>[], id?: Id): Promise<void> {
-  const fixed = ['uom_id', 'kind', 'lot_tracked'].filter((column) => changed![column] !== undefined)
-  if (!id || fixed.length === 0) return
-  const before = await tx.maybeOne(sql.prepared(Product.schema)`
-    select ${columns(Product)} from erp_product where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} for update`)
-  const changes = fixed.filter((column) => (before as Record<string, unknown> | null)?.[column] !== changed![column])
-  if (!before || changes.length === 0) return
+async function keepsWhatCounts(tx: Tx, [after]: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
+  const columns = before ? ['uom_id', 'kind', 'lot_tracked'].filter((column) => before[column] !== after![column]) : []
+  if (columns.length === 0) return
+  const id = String(before!.id)
+  await lockAlone(tx, Product, id)
   const moved = await tx.exists(sql.run`
     select 1 from erp_stock_move where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and product_id = ${id}`)
-  if (moved) throw failure('in_use', { columns: changes, by: [{ entity: 'erp_stock_move' }] })
+  if (moved) throw failure('in_use', { columns, by: [{ entity: 'erp_stock_move' }] })
 }
 
 /** One of the forms that a product is sold in: a size, a colour. */

@@ -1,19 +1,5 @@
 import { type Static, Type } from 'typebox'
-import {
-  Code,
-  type Decimal,
-  decimal,
-  failure,
-  type Id,
-  Name,
-  nullable,
-  oneOf,
-  resource,
-  row,
-  sql,
-  type Tx,
-  Uuid,
-} from '../../kernel/index.ts'
+import { Code, type Decimal, decimal, failure, Name, nullable, oneOf, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 import { Product } from './product.ts'
 
 /** A unit of measure. */
@@ -54,14 +40,13 @@ export const uomConversions = resource(UomConversion, {
 })
 
 /** A kilogram is no number of litres but of one product: a conversion for all stays within a dimension. Throws `invalid_value`. */
-async function sameDimension(tx: Tx, rows: readonly Record<string, unknown>[], id?: Id): Promise<void> {
-  const wanted = rows.map((row) => [row.product_id ?? null, row.from_uom_id ?? null, row.to_uom_id ?? null] as (string | null)[])
+async function sameDimension(tx: Tx, rows: readonly Record<string, unknown>[]): Promise<void> {
+  const forAll = rows.filter((row) => row.product_id == null).map((row) => [row.from_uom_id, row.to_uom_id] as string[])
   const crossing = await tx.exists(sql.run`
-    select 1 from ${sql.unnest(wanted, ['uuid', 'uuid', 'uuid'])} as w (product, from_uom, to_uom)
-    left join erp_uom_conversion c on c.tenant_id = ${tx.tenantId} and c.organization_id = ${tx.context.organizationId} and c.id = ${id ?? null}::uuid
-    join erp_uom f on f.tenant_id = ${tx.tenantId} and f.id = coalesce(w.from_uom, c.from_uom_id)
-    join erp_uom t on t.tenant_id = ${tx.tenantId} and t.id = coalesce(w.to_uom, c.to_uom_id)
-    where coalesce(w.product, c.product_id) is null and f.dimension <> t.dimension`)
+    select 1 from ${sql.unnest(forAll, ['uuid', 'uuid'])} as w (from_uom, to_uom)
+    join erp_uom f on f.tenant_id = ${tx.tenantId} and f.id = w.from_uom
+    join erp_uom t on t.tenant_id = ${tx.tenantId} and t.id = w.to_uom
+    where f.dimension <> t.dimension`)
   if (crossing)
     throw failure(
       'invalid_value',
