@@ -2,6 +2,7 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify'
 import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
 import { parties, partyAddresses, partyContacts } from '../domain/erp/parties/index.ts'
+import { priceListItems, priceLists } from '../domain/erp/pricing/index.ts'
 import {
   clientProducts,
   productCategories,
@@ -9,6 +10,7 @@ import {
   products,
   productVariants,
   supplierProducts,
+  taxes,
   uomConversions,
   uoms,
 } from '../domain/erp/products/index.ts'
@@ -33,6 +35,7 @@ import audit from '../routes/audit.ts'
 import domains from '../routes/domains.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import partyRoutes from '../routes/erp/parties.ts'
+import prices from '../routes/erp/prices.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import health from '../routes/health.ts'
@@ -134,6 +137,10 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(productComponents))
       await api.register(resourceRoutes(supplierProducts))
       await api.register(resourceRoutes(clientProducts))
+      await api.register(resourceRoutes(taxes))
+      await api.register(resourceRoutes(priceLists))
+      await api.register(resourceRoutes(priceListItems))
+      await api.register(prices)
       await api.register(resourceRoutes(locations))
       await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
       await api.register(stock)

@@ -38,6 +38,7 @@ export const SEEDED_ROLES = {
       'erp.goods_receipt.create',
       'erp.stock.issue',
       'erp.stock.transfer',
+      'erp.price.resolve',
     ],
   },
   viewer: { name: 'Viewer', permissions: ['*.read'] },

@@ -5,6 +5,7 @@ import t from 'tap'
 import { Type } from 'typebox'
 import * as inventory from '../../domain/erp/inventory/index.ts'
 import * as parties from '../../domain/erp/parties/index.ts'
+import * as pricing from '../../domain/erp/pricing/index.ts'
 import * as procurement from '../../domain/erp/procurement/index.ts'
 import * as products from '../../domain/erp/products/index.ts'
 import * as identity from '../../domain/identity/index.ts'
@@ -26,7 +27,9 @@ async function connect(url: string, t: { teardown(work: () => unknown): void }):
   return client
 }
 
-const exported = [parties, products, inventory, procurement, telemetry, identity].flatMap((module) => Object.values(module) as unknown[])
+const exported = [parties, products, pricing, inventory, procurement, telemetry, identity].flatMap(
+  (module) => Object.values(module) as unknown[],
+)
 const isRow = (value: unknown): value is Row => typeof value === 'object' && value !== null && 'table' in value && 'writable' in value
 const specs: ListSpec[] = exported.flatMap((value) => {
   const candidate = value as { spec?: ListSpec; row?: unknown; filter?: unknown }

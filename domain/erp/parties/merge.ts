@@ -91,6 +91,7 @@ export const PARTY_REFERENCES = [
   ['erp_party_contact', 'party_id'],
   ['erp_supplier_product', 'supplier_id'],
   ['erp_client_product', 'client_id'],
+  ['erp_price_list', 'client_id'],
   ['erp_purchase_order', 'supplier_id'],
   ['erp_supplier_return', 'supplier_id'],
 ] as const

@@ -35,5 +35,6 @@ export const parties = resource(Party, {
     },
     { table: 'erp_supplier_product', column: 'supplier_id' },
     { table: 'erp_client_product', column: 'client_id' },
+    { table: 'erp_price_list', column: 'client_id' },
   ],
 })

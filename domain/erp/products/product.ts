@@ -15,6 +15,7 @@ import {
   type Tx,
   Uuid,
 } from '../../kernel/index.ts'
+import { Tax } from './tax.ts'
 import { Uom } from './uom.ts'
 
 /** GTIN-8, -12, -13 or -14; the database checks its last digit. */
@@ -48,6 +49,7 @@ export const Product = row('erp_product', {
   barcode: Barcode,
   list_price: nullable(Price),
   currency: nullable(Currency),
+  tax_id: nullable(Uuid),
   active: Type.Boolean({ default: true }),
 })
 
@@ -57,7 +59,7 @@ export const products = resource(Product, {
   search: ['code', 'name'],
   filter: ['code', 'kind', 'category_id', 'barcode', 'active', 'created_at'],
   sort: ['code', 'name', 'created_at'],
-  references: { uom_id: () => Uom, category_id: () => ProductCategory },
+  references: { uom_id: () => Uom, category_id: () => ProductCategory, tax_id: () => Tax },
   expand: {
     uom: one(() => Uom, 'uom_id', 'erp.uom.read'),
     category: one(() => ProductCategory, 'category_id', 'erp.product_category.read'),
@@ -66,6 +68,7 @@ export const products = resource(Product, {
     { table: 'erp_stock_quant', column: 'product_id', while: sql.fragment`quantity <> 0` },
     { table: 'erp_product_component', column: 'component_id' },
     { table: 'erp_reorder_rule', column: 'product_id' },
+    { table: 'erp_price_list_item', column: 'product_id' },
     { table: 'erp_product_variant', column: 'product_id' },
   ],
   check: keepsWhatCounts,

@@ -1,0 +1,2 @@
+export { PriceList, PriceListItem, priceListItems, priceLists } from './price-list.ts'
+export { PriceAnswer, PriceQuestion, resolvePrices } from './resolve.ts'
