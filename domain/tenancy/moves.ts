@@ -71,7 +71,9 @@ export const Destination = Type.Object(
   { additionalProperties: false },
 )
 
-const samePlace = (a: Place, b: Place): boolean => a.mode === b.mode && a.catalog_key === b.catalog_key
+/** Whether two places are one: a tenant has one of each mode on a server. */
+export const samePlace = (a: Place, b: Place): boolean => a.mode === b.mode && a.catalog_key === b.catalog_key
+
 /** The job of the topic `tenantry.jobs.v1` that does what a move's state asks for. */
 const wanted = (tx: Tx, id: string) => tx.emit({ type: 'job.tenant-move', entity_id: id, version: 1, data: {} })
 

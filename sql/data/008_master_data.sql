@@ -16,7 +16,6 @@ create unique index erp_product_variant__barcode_key on erp_product_variant (ten
 create index erp_product_uom_id on erp_product (tenant_id, organization_id, uom_id, id) where deleted_at is null;
 create index erp_product_category_parent_id on erp_product_category (tenant_id, organization_id, parent_id, id) where deleted_at is null;
 create index erp_uom_conversion_to_uom_id on erp_uom_conversion (tenant_id, organization_id, to_uom_id, id) where deleted_at is null;
-call plane.counted('erp_product_variant');
 
 create table erp_product_component (
   id uuid primary key,
@@ -68,3 +67,14 @@ create index erp_client_product_recent on erp_client_product (tenant_id, organiz
 call plane.protect('erp_client_product');
 call plane.audited('erp_client_product');
 create index erp_supplier_product_code on erp_supplier_product (tenant_id, organization_id, supplier_id, supplier_code, id) where deleted_at is null;
+-- Whatever is written through the API is a record of the plan.
+do $$
+declare
+  target regclass;
+begin
+  foreach target in array array['erp_party_address', 'erp_party_contact', 'erp_product_variant', 'erp_product_component', 'erp_supplier_product',
+    'erp_client_product']::regclass[] loop
+    call plane.counted(target);
+  end loop;
+end
+$$;

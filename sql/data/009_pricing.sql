@@ -83,4 +83,6 @@ create index erp_price_list_item_product_id on erp_price_list_item (tenant_id, o
 create index erp_price_list_item_recent on erp_price_list_item (tenant_id, organization_id, created_at desc, id desc) where deleted_at is null;
 call plane.protect('erp_price_list_item');
 call plane.audited('erp_price_list_item');
+call plane.counted('erp_tax');
 call plane.counted('erp_price_list');
+call plane.counted('erp_price_list_item');

@@ -17,6 +17,16 @@ const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 /** Waits a moment between tries, never the same for two. */
 const moment = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms * (0.5 + Math.random())))
 
+/** Which database of which server this is, whatever the addresses are that lead to it; null when there is none of this name. */
+async function databaseNamed(client: Client, name: string | null): Promise<string | null> {
+  const { rows } = await client.query<{ database: string }>(
+    `select datname || ' ' || oid || ' ' || extract(epoch from pg_postmaster_start_time()) as database from pg_database
+     where datname = coalesce($1, current_database())`,
+    [name],
+  )
+  return rows[0]?.database ?? null
+}
+
 const codeOf = (error: unknown): string | undefined => (error as { code?: string }).code
 
 /** Held on the connection to a place, so that one worker alone is at it, whatever became of the one before. */
@@ -54,16 +64,24 @@ export class Side {
   static async open(storage: Storage, place: Place, tenantId: string): Promise<Side> {
     const client = await storage.connect(place)
     try {
-      const { rows } = await client.query<{ database: string }>(
-        `select current_database() || ' ' || oid || ' ' || extract(epoch from pg_postmaster_start_time()) as database from pg_database where datname = current_database()`,
-      )
-      const side = new Side(place, tenantId, client, rows[0]!.database)
+      const side = new Side(place, tenantId, client, (await databaseNamed(client, null))!)
       await client.query(`select pg_advisory_lock($1, hashtext($2))`, [WORKER_LOCK, `${side.home} ${tenantId}`])
       await client.query(`set timezone to 'UTC'; set datestyle to 'ISO'; set extra_float_digits to 1; set statement_timeout to 0`)
       return side
     } catch (error) {
       await client.end().catch(() => {})
       throw error
+    }
+  }
+
+  /** Whether a place is this very one. Two keys of the catalog may lead to one database, and two modes never do. */
+  async is(storage: Storage, { catalog_key, schema_name, database_name }: Place): Promise<boolean> {
+    if ((schema_name ?? 'public') !== this.home) return false
+    const server = await storage.connect({ mode: 'shared', catalog_key, schema_name: null, database_name: null })
+    try {
+      return (await databaseNamed(server, database_name)) === this.database
+    } finally {
+      await server.end().catch(() => {})
     }
   }
 

@@ -225,3 +225,55 @@ t.test('whoever still thinks that the tenant lives at the old place writes nothi
   t.teardown(side.end)
   t.equal((await side.client.query(`select 1 from erp_location where tenant_id = $1 and name = 'Lost'`, [acme.id])).rowCount, 0)
 })
+
+t.test('two keys that lead to one database: nothing is moved, and nothing is lost', async (t) => {
+  for (const home of [AT_HOME, { mode: 'schema', catalog_key: 'main' }, { mode: 'database', catalog_key: 'main' }]) {
+    const { mode } = home as { mode: 'shared' | 'schema' | 'database' }
+    const acme = await tenant({ home: { mode, catalog_key: 'main' } })
+    const c = await catalogue(acme)
+    await stockUp(acme, c, '10')
+    const before = (await acme.admin.get('/erp/parties')).data
+    await ask(acme, '', { mode, catalog_key: 'second' })
+    const { main } = dataOwners()
+    const taken = await work(acme, { storage: ownedStorage({ main: main!, second: main! }) })
+    t.match(taken, { state: 'rolled_back', error: /second leads to the database where the tenant lives/ }, mode)
+    t.same((await acme.admin.get('/erp/parties')).data, before)
+    t.same((await acme.admin.get('/erp/stock/verify')).data.differences, [])
+    t.equal((await acme.admin.post('/erp/parties', { code: 'STILL', name: 'Still', roles: ['client'] })).status, 201)
+  }
+})
+
+t.test('an answer that is lost after the switch opens no old place again', async (t) => {
+  const { acme, issue } = await stocked()
+  await ask(acme, '', DATABASE)
+  // The control plane goes away between the commit of the switch and what is written down after it.
+  let switched = false
+  const afterSwitch = () => {
+    switched = true
+  }
+  const lossy = Object.create(planes.control, {
+    write: {
+      value: async (...values: Parameters<typeof planes.control.write>) => {
+        if (switched) throw failure('database_unavailable')
+        return planes.control.write(...values)
+      },
+    },
+    read: { value: planes.control.read.bind(planes.control) },
+  })
+  const deps = {
+    planes: { ...planes, control: lossy },
+    storage: owned,
+    controlUrl: plane.app,
+    log: { info: afterSwitch, warn: () => {} } as never,
+  }
+  await t.rejects(carryOut(deps, acme.id, (await last(acme)).id, new AbortController().signal), failure('database_unavailable'))
+  t.equal((await lives(acme)).mode, 'database')
+  await t.rejects(
+    planes.data
+      .get('main')!
+      .write(acme.scope, (tx) => tx.query(sql.run`update erp_location set name = 'Lost' where tenant_id = ${tx.tenantId}`)),
+    failure('tenant_migrating'),
+  )
+  t.equal((await issue()).status, 201, 'at the new place')
+  t.match(await work(acme), { state: 'switched', step: 'kept', error: null })
+})
