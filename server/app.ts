@@ -38,6 +38,7 @@ import partyRoutes from '../routes/erp/parties.ts'
 import prices from '../routes/erp/prices.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
+import stockLedger from '../routes/erp/stock-ledger.ts'
 import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
 import internal from '../routes/internal.ts'
@@ -144,6 +145,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(locations))
       await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
       await api.register(stock)
+      await api.register(stockLedger)
       await api.register(resourceRoutes(reorderRules))
       await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
       await api.register(purchaseOrders)

@@ -56,6 +56,7 @@ export function databaseFailure(error: unknown): Failure | undefined {
   }
   if (error instanceof StatementTimeoutError) return failure('overloaded')
   const code = codeOf(error)
+  if (code === 'TN409') return failure('period_closed')
   if (code === 'TN503') return failure('tenant_migrating')
   if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))
   if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })

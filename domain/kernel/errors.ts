@@ -58,6 +58,7 @@ export const errorTable = {
   already_exists: entry(409, 'CONFLICT', 'Something with these values exists already: see details.'),
   invalid_transition: entry(409, 'CONFLICT', 'The document is not in a state that allows this.'),
   insufficient_stock: entry(409, 'CONFLICT', 'There is not enough free stock.'),
+  period_closed: entry(409, 'CONFLICT', 'This moment lies in a period that is closed: choose a later one, or have it opened.'),
   over_receipt: entry(409, 'CONFLICT', 'More would be received than was ordered and tolerated.'),
   idempotency_key_reused: entry(409, 'CONFLICT', 'This Idempotency-Key was used with another request: choose a new one.'),
   last_administrator: entry(409, 'CONFLICT', 'Somebody must be able to manage this tenant: make another administrator first.'),

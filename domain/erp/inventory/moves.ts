@@ -31,6 +31,8 @@ export interface NewMove {
   quantity: string
   unit_cost?: string | null
   currency?: string | null
+  /** The move that this one undoes. */
+  reversal_of?: string
 }
 
 export interface MoveSource {
@@ -42,7 +44,7 @@ export interface MoveSource {
 
 /**
  * Writes moves, all in one statement; the quants are locked and changed by `erp_apply_moves`. Throws `insufficient_stock`
- * where a location would go below zero. Emits one `erp.stock.moved` a product, which the low-stock alerts live on.
+ * where a location would go below zero, `period_closed` where they would be effective in a closed period. Emits one `erp.stock.moved` a product, which the low-stock alerts live on.
  */
 export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveSource): Promise<readonly StockMove[]> {
   const ids = moves.map(() => newId())
@@ -55,14 +57,15 @@ export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveS
     m.quantity,
     m.unit_cost ?? null,
     m.currency ?? null,
+    m.reversal_of ?? null,
   ])
   const returned = await tx.any(sql.prepared(StockMove)`
     insert into erp_stock_move (id, tenant_id, organization_id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency,
-      effective_at, source_type, source_id, reason, actor_id, created_at)
+      effective_at, source_type, source_id, reason, reversal_of, actor_id, created_at)
     select m.id, ${tx.tenantId}, ${tx.context.organizationId}, m.product_id, m.lot_id, m.from_id, m.to_id, m.quantity, m.unit_cost, m.currency,
-      ${source.effective_at}, ${source.source_type}, ${source.source_id}, ${source.reason ?? null}, ${tx.actor.userId}, ${tx.now.toISOString()}
-    from ${sql.unnest(rows, ['uuid', 'uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'text'])}
-      as m (id, product_id, lot_id, from_id, to_id, quantity, unit_cost, currency)
+      ${source.effective_at}, ${source.source_type}, ${source.source_id}, ${source.reason ?? null}, m.reversal_of, ${tx.actor.userId}, ${tx.now.toISOString()}
+    from ${sql.unnest(rows, ['uuid', 'uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'text', 'uuid'])}
+      as m (id, product_id, lot_id, from_id, to_id, quantity, unit_cost, currency, reversal_of)
     returning id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason, created_at`)
   // In the order asked for, whatever order the insert returned.
   const byId = new Map(returned.map((move) => [move.id, move]))

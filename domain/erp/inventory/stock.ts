@@ -78,7 +78,8 @@ async function pick(tx: Tx, productId: string, from: string, to: string, amount:
   })
 }
 
-async function moveOut(
+/** Takes stock out of a location, converted and picked. Throws as `issueStock`. */
+export async function moveOut(
   tx: Tx,
   wanted: Pick<Static<typeof StockTransfer>, 'product_id' | 'quantity' | 'uom_id' | 'lot_id' | 'effective_at' | 'reason'>,
   from: string,
@@ -98,7 +99,7 @@ async function moveOut(
   })
 }
 
-/** Takes stock out of a location. Throws `insufficient_stock`, `invalid_reference`, `invalid_value`. */
+/** Takes stock out of a location. Throws `insufficient_stock`, `invalid_reference`, `invalid_value`, `period_closed`. */
 export async function issueStock(tx: Tx, issue: Static<typeof StockIssue>): Promise<readonly StockMove[]> {
   await requireStockLocation(tx, issue.location_id, 'location_id')
   return moveOut(tx, issue, issue.location_id, await virtualLocation(tx, issue.destination ?? 'client'), 'stock_issue')

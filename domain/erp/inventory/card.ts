@@ -1,0 +1,60 @@
+// The ledger card of a product: every move with what was there after it.
+import { type Static, Type } from 'typebox'
+import { SignedQuantity, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import { StockMove } from './moves.ts'
+
+export const CardLine = Type.Object(
+  { ...StockMove.properties, change: SignedQuantity, balance: SignedQuantity },
+  { additionalProperties: false },
+)
+export type CardLine = Static<typeof CardLine>
+
+export interface CardQuestion {
+  product_id: string
+  /** Of one location; of all that hold stock when nothing is said. */
+  location_id?: string | undefined
+  from?: string | undefined
+  to?: string | undefined
+  /** Effective time and id of the last line of the page before. */
+  after: [effectiveAt: string, id: string] | null
+  limit: number
+}
+
+export const CardQuery = Type.Object(
+  {
+    product_id: Uuid,
+    location_id: Type.Optional(Uuid),
+    from: Type.Optional(Timestamp),
+    to: Type.Optional(Timestamp),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+  },
+  { additionalProperties: false },
+)
+
+/**
+ * Moves of a product in the order in which they were effective, each with what it changed and what was there after it, in
+ * the base unit. What moves between two places that are asked for changes nothing. One more than `limit` may come, which
+ * says that there are more.
+ */
+export const stockCard = (tx: Tx, { product_id, location_id, from, to, after, limit }: CardQuestion): Promise<readonly CardLine[]> =>
+  tx.any(sql.prepared(CardLine)`
+    with places as materialized (
+      select id from erp_location where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId}
+        and (id = ${location_id ?? null}::uuid or (${location_id ?? null}::uuid is null and kind in ('internal', 'transit')))
+    ), ledger as (
+      select m.*, case when m.to_location_id in (select id from places) then m.quantity else 0 end
+        - case when m.from_location_id in (select id from places) then m.quantity else 0 end as change
+      from erp_stock_move m
+      where m.tenant_id = ${tx.tenantId} and m.organization_id = ${tx.context.organizationId} and m.product_id = ${product_id}
+        and (m.to_location_id in (select id from places) or m.from_location_id in (select id from places))
+        and m.effective_at <= coalesce(${to ?? null}::timestamptz, 'infinity')
+    ), card as (
+      select l.*, sum(change) over (order by effective_at, id rows unbounded preceding) as balance from ledger l
+    )
+    select id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason,
+      created_at, change, balance::numeric(19, 6) as balance
+    from card
+    where effective_at >= coalesce(${from ?? null}::timestamptz, '-infinity')
+      and (${after?.[0] ?? null}::timestamptz is null or (effective_at, id) > (${after?.[0] ?? null}::timestamptz, ${after?.[1] ?? null}::uuid))
+    order by effective_at, id limit ${limit + 1}`)

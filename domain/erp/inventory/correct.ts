@@ -1,0 +1,87 @@
+// The ledger is never changed: what was wrong is set right by another move.
+import { type Static, Type } from 'typebox'
+import { failure, quantity as format, nullable, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import { toBase, unitsOf } from '../products/index.ts'
+import { requireStockLocation, virtualLocation } from './location.ts'
+import { postMoves, StockMove } from './moves.ts'
+import { moveOut } from './stock.ts'
+
+const Reason = Type.String({ minLength: 3, maxLength: 2000, examples: ['Broken in transport'] })
+
+export const StockAdjustment = Type.Object(
+  {
+    product_id: Uuid,
+    location_id: Uuid,
+    quantity: Type.String({
+      pattern: '^-?(?=.*[1-9])\\d{1,13}(\\.\\d{1,6})?$',
+      description: 'What is there more, or less with a minus; not zero',
+      examples: ['-2'],
+    }),
+    uom_id: Type.Optional(Uuid),
+    lot_id: Type.Optional(Uuid),
+    effective_at: Type.Optional(Timestamp),
+    reason: Reason,
+  },
+  { additionalProperties: false },
+)
+export const Reversal = Type.Object(
+  { reason: Reason, effective_at: Type.Optional({ ...Timestamp, description: 'Now when nothing is said' }) },
+  { additionalProperties: false },
+)
+
+/**
+ * Sets right what is there, by a move from or to the virtual location of losses. Less is taken earliest expiry first, or
+ * from the lot that is named; more of a lot-tracked product needs its lot. Throws `insufficient_stock`,
+ * `invalid_reference`, `invalid_value`, `period_closed`.
+ */
+export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustment>): Promise<readonly StockMove[]> {
+  const { quantity, location_id, product_id, lot_id = null, reason, effective_at = tx.now.toISOString() } = adjustment
+  await requireStockLocation(tx, location_id, 'location_id')
+  const losses = await virtualLocation(tx, 'loss')
+  if (quantity.startsWith('-')) return moveOut(tx, { ...adjustment, quantity: quantity.slice(1) }, location_id, losses, 'stock_adjustment')
+  if (Date.parse(effective_at) > tx.now.getTime()) throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
+  const [unit] = await unitsOf(tx, [adjustment])
+  if (unit!.kind !== 'stocked') throw failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
+  if (unit!.lot_tracked !== (lot_id !== null))
+    throw failure('invalid_value', { path: 'lot_id', rule: unit!.lot_tracked ? 'lot_needed' : 'no_lot' })
+  if (lot_id) {
+    const there = await tx.exists(sql.run`
+      select 1 from erp_lot where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${lot_id}
+        and product_id = ${product_id} and deleted_at is null`)
+    if (!there) throw failure('invalid_reference', { path: 'lot_id', ids: [lot_id] })
+  }
+  const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit!)) }
+  return postMoves(tx, [move], { source_type: 'stock_adjustment', source_id: null, effective_at, reason })
+}
+
+/** What was not made by a document is reversed by itself; what was, by its document. */
+const REVERSIBLE = ['stock_issue', 'stock_transfer', 'stock_adjustment']
+const Reversible = Type.Object({ ...StockMove.properties, reversal_of: nullable(Uuid) }, { additionalProperties: false })
+
+/**
+ * Undoes a move by its opposite. Once: the unique index lets one of two have it (`already_exists`). Throws `not_found`,
+ * `invalid_transition` for a reversal and for what a document made, `insufficient_stock` where the goods have gone on,
+ * `invalid_value` for a moment before the move's own, `period_closed`.
+ */
+export async function reverseMove(tx: Tx, id: string, { reason, effective_at }: Static<typeof Reversal>): Promise<StockMove> {
+  const move = await tx.maybeOne(sql.prepared(Reversible)`
+    select id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason,
+      created_at, reversal_of
+    from erp_stock_move where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id}`)
+  if (!move) throw failure('not_found')
+  if (move.reversal_of || !REVERSIBLE.includes(move.source_type))
+    throw failure('invalid_transition', { status: move.reversal_of ? 'reversal' : move.source_type, transition: 'reverse' })
+  const at = effective_at ?? tx.now.toISOString()
+  if (Date.parse(at) > tx.now.getTime() || at < move.effective_at)
+    throw failure('invalid_value', {
+      path: 'effective_at',
+      rule: 'after_the_move',
+      message: 'is before the move itself, or has not come yet',
+    })
+  const [reversed] = await postMoves(
+    tx,
+    [{ ...move, from_location_id: move.to_location_id, to_location_id: move.from_location_id, reversal_of: id }],
+    { source_type: move.source_type, source_id: move.source_id, effective_at: at, reason },
+  )
+  return reversed!
+}
