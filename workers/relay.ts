@@ -1,7 +1,7 @@
 // Outbox → Kafka: who publishes, and when. One active relay for a database, or for all tenants' own databases; the others stand by.
 import { Client } from 'pg'
 import { type Database, sql } from '../domain/kernel/index.ts'
-import { homeOf, isServed, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { homeOf, isServed, type Planes, type Tenant, type TenantDirectory, tenantIdOf } from '../domain/tenancy/index.ts'
 import { type Producer, pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { BATCH, publishBatch } from './outbox.ts'
@@ -35,6 +35,8 @@ export function announceOwn(control: Database, key: string): void {
   control.platform((queries) => queries.query(sql.run`select pg_notify(${OWN_CHANNEL}, ${key})`)).catch(() => {})
 }
 
+const keyOf = ({ catalog_key, database_name }: Tenant): string => `${catalog_key}/${database_name}`
+
 /** Tenants' own databases: those that called, and from time to time all of them. */
 export function ownCharge(planes: Planes, tenants: TenantDirectory, controlUrl: string): Charge {
   let sweptAt = 0
@@ -46,14 +48,13 @@ export function ownCharge(planes: Planes, tenants: TenantDirectory, controlUrl: 
       if (Date.now() - sweptAt >= SWEEP_MS) {
         sweptAt = Date.now()
         const own = (await tenants.active()).filter(({ mode, state }) => mode === 'database' && isServed({ state }))
-        return new Map(own.map((tenant) => [`${tenant.catalog_key}/${tenant.database_name}`, homeOf(planes, 'data', tenant)]))
+        return new Map(own.map((tenant) => [keyOf(tenant), homeOf(planes, 'data', tenant)]))
       }
-      return new Map(
-        [...named].map((key) => {
-          const at = key.indexOf('/')
-          return [key, planes.own.get(key.slice(0, at), key.slice(at + 1))]
-        }),
-      )
+      const ids = [...named].flatMap((key) => tenantIdOf(key.slice(key.indexOf('/') + 1)) ?? [])
+      const called = await Promise.all(ids.map((id) => tenants.byId(id)))
+      // A tenant that moved meanwhile called from where it does not live any more.
+      const there = called.filter((tenant) => tenant !== null && named.has(keyOf(tenant))) as Tenant[]
+      return new Map(there.map((tenant) => [keyOf(tenant), homeOf(planes, 'data', tenant)]))
     },
   }
 }

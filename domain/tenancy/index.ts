@@ -8,7 +8,7 @@ export { databaseOf, type Home, homeOf, isServed, namedDatabases, OwnDatabases, 
 export * from './provision.ts'
 export * from './registration.ts'
 export * from './standing.ts'
-export { makeHome, type Place, placeFor, type Storage } from './storage.ts'
+export { makeHome, type Place, placeFor, type Storage, tenantIdOf } from './storage.ts'
 export { Availability, Flag, lockTenant, MenuOverrides, Tenant, tenantOf } from './tenant.ts'
 export { TenantLine, tenantList } from './tenants.ts'
 export { Vault } from './vault.ts'

@@ -26,6 +26,12 @@ export function placeFor(tenantId: string, mode: Tenant['mode'], catalogKey: str
   }
 }
 
+/** Whose a database is, by its name; null for one that is no tenant's. */
+export function tenantIdOf(databaseName: string): string | null {
+  const parts = databaseName.match(/^tenantry_t_([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})$/)
+  return parts?.slice(1).join('-') ?? null
+}
+
 /** Makes a tenant's home and says so: from then on it is served. Doing it again changes nothing. */
 export async function makeHome(control: Database, storage: Storage, tenantId: string): Promise<void> {
   const scope = systemScope(tenantId, 'provisioning', '')

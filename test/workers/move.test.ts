@@ -186,7 +186,7 @@ t.test('in every direction under load: nothing lost, nothing doubled, and a neig
         from unnest(${sql.array(missing, 'uuid')}) as p (id) left join plane.event_outbox o on o.tenant_id = ${tx.tenantId} and o.entity_id = p.id`),
     )
   }
-  await eventually(unpublished, (events) => events.length === 0, 30)
+  await eventually(unpublished, (events) => events.length === 0, 60)
   const created = published.filter(({ tenant_id, type }) => tenant_id === acme.id && type === 'erp.party.created')
   t.equal(created.length, new Set(created.map(({ event_id }) => event_id)).size, 'no event was published twice')
 
