@@ -13,6 +13,7 @@ import type { mailer } from './mailer.ts'
 
 export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep', mail: 'mail', provision: 'provision' } as const
 const SCHEMA = 'pgboss'
+const RETRIES_AT_ONCE = 100
 /** A mail is tried for most of a day: 15 s, 30 s … an hour apart. */
 const MAIL_TRIES = 24
 const LONGEST_WAIT_SECONDS = 3600
@@ -196,7 +197,8 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
     work: async (consumers, planes, tenants, sealKey, remind) => {
-      await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds }, async (jobs) => {
+      // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
+      await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
