@@ -10,11 +10,17 @@ const list = (names: readonly string[]): string => names.map(quote).join(', ')
 const on = ({ key }: MovedTable, a: string, b: string): string =>
   key.map(({ name }) => `${a}.${quote(name)} = ${b}.${quote(name)}`).join(' and ')
 
-/** Streams the rows of a query into a temporary table of the other side; memory stays flat however many there are. */
+/**
+ * Streams the rows of a query into a temporary table of the other side; memory stays flat however many there are. When one
+ * side breaks off, the other would wait for ever with rows that nobody takes: then both connections are given up.
+ */
 async function stage(from: Side, to: Side, query: string, table: string): Promise<void> {
   const source = from.client.query(copyTo(`copy (${query}) to stdout`))
   const target = to.client.query(copyFrom(`copy ${table} from stdin`))
-  await pipeline(source, target)
+  await pipeline(source, target).catch(async (error) => {
+    await Promise.all([from.end(), to.end()])
+    throw error
+  })
 }
 
 /** Puts staged rows where they belong. By way of a temporary table, because COPY refuses tables behind row security. */

@@ -181,6 +181,51 @@ t.test('a server that is away: the tenant works on, the move says why it waits, 
   t.same((await acme.admin.get('/erp/stock/verify')).data.differences, [])
 })
 
+t.test('a server that breaks off in the middle of a copy: nothing hangs, and the next try goes on', async (t) => {
+  const { acme, issue } = await stocked()
+  const [main, second] = [new Client({ connectionString: dataOwners().main! }), new Client({ connectionString: dataOwners().second! })]
+  for (const client of [main, second]) {
+    await client.connect()
+    t.teardown(() => client.end())
+  }
+  await main.query('set session_replication_role to replica')
+  await main.query(
+    `insert into erp_uom (id, tenant_id, organization_id, code, name, dimension) select gen_random_uuid(), $1, $2, 'M' || n, repeat('long name ', 15), 'count'
+     from generate_series(1, 60000) n`,
+    [acme.id, acme.organizations[0]!.id],
+  )
+  const name = `tenantry_t_${acme.id.replaceAll('-', '')}`
+  for (const [side, server, database] of [
+    ['the new place', second, name],
+    ['the old place', main, new URL(dataOwners().main!).pathname.slice(1)],
+  ] as const) {
+    if (side === 'the new place') await ask(acme, '', DATABASE)
+    let broken: Promise<unknown> | undefined
+    const trying = work(acme, {
+      onStep: (step) => {
+        if (step !== 'copy erp_uom') return
+        // As soon as its rows are on their way.
+        broken = (async () => {
+          for (let tries = 0; tries < 500; tries++) {
+            const { rowCount } = await server.query(
+              `select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = $1 and application_name = 'tenantry-storage' and state = 'active' and query like 'copy %' and pid <> pg_backend_pid()`,
+              [database],
+            )
+            if (rowCount) return
+          }
+        })()
+      },
+    })
+    await t.rejects(trying, side)
+    await broken
+    t.match(await last(acme), { state: 'copying', error: String })
+    t.equal((await issue()).status, 201, 'it works on')
+  }
+  t.match(await work(acme), { state: 'switched', error: null })
+  t.match((await last(acme)).tables.erp_uom, { rows: 60_001 })
+})
+
 t.test('somebody writes for long: the switch is put off, and others write meanwhile', async (t) => {
   const { acme, c, issue } = await stocked()
   await ask(acme, '', SCHEMA)
