@@ -41,7 +41,7 @@ export const ConfigSchema = Type.Object({
   DATA_OWNER_CATALOG: Type.Optional(
     Type.Record(Type.String(), Url('postgres(ql)?', ''), {
       description:
-        'JSON: the keys of DATA_CATALOG → URLs that may create schemas and databases there. Only for the worker `tenants`, which makes and moves tenants, and `npm run migrate`. Secret.',
+        'JSON: the keys of DATA_CATALOG → URLs that may create schemas and databases there. Only for the workers `tenants`, which makes tenants, and `moves`, which moves them, and for `npm run migrate`. Secret.',
     }),
   ),
   REDIS_URL: Type.Optional(Url('rediss?', 'Shared counters. Without it a process counts for itself, which production refuses.')),
