@@ -2,6 +2,7 @@
 import { Type } from 'typebox'
 import type { Metric, Tx } from './context.ts'
 import { failure } from './errors.ts'
+import { oneAtATime } from './rules.ts'
 import { type Fragment, sql } from './sql.ts'
 
 const Count = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
@@ -14,7 +15,7 @@ const Count = Type.Object({ n: Type.Integer() }, { additionalProperties: false }
 export async function requireRoom(tx: Tx, metric: Metric, adding: number, counted: Fragment): Promise<void> {
   const limit = tx.limits[metric]
   if (limit === undefined || limit === null) return
-  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`${tx.tenantId} ${metric}`}, 0))`)
+  await oneAtATime(tx, `${tx.tenantId} ${metric}`)
   const { n } = await tx.one(sql.type(Count)`${counted}`)
   if (n + adding > limit) throw failure('plan_limit', { metric, limit, used: n })
 }

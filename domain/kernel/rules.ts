@@ -31,6 +31,10 @@ export async function checkReferences(
   }
 }
 
+/** Makes whoever else says this wait until the transaction ends. */
+export const oneAtATime = (tx: Tx, what: string): Promise<unknown> =>
+  tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${what}, 0))`)
+
 const Above = Type.Object({ above: Type.Boolean() }, { additionalProperties: false })
 
 /**
@@ -38,7 +42,7 @@ const Above = Type.Object({ above: Type.Boolean() }, { additionalProperties: fal
  * the other, by an advisory lock: two that are right alone could close a ring together.
  */
 export async function checkTree(tx: Tx, row: Row, column: string, id: string, parent: string): Promise<void> {
-  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`tree ${row.table} ${tx.tenantId}`}, 0))`)
+  await oneAtATime(tx, `tree ${row.table} ${tx.tenantId}`)
   const parentOf = sql.identifier([column])
   const { above } = await tx.one(sql.prepared(Above)`
     with recursive up as (

@@ -14,8 +14,9 @@ import {
   stockCard,
   stockPeriod,
 } from '../../domain/erp/inventory/index.ts'
-import { type ListQuery, readCursor, Version, writeCursor } from '../../domain/kernel/index.ts'
+import { Version } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
 import { tagged, versionOf } from '../http/version.ts'
 
@@ -27,8 +28,6 @@ const Closing = Type.Object(
 )
 
 export default async function stockLedger(app: FastifyInstance) {
-  const { cursorKey } = app.services.settings
-
   app.get<{ Querystring: Static<typeof CardQuery> }>(
     '/erp/stock/card',
     {
@@ -43,14 +42,10 @@ export default async function stockLedger(app: FastifyInstance) {
     },
     async (request) => {
       const { cursor, limit = 50, ...question } = request.query
-      const scope = `${request.tenant.id} ${request.context.organizationId} stock card ${JSON.stringify(question)}`
-      const binding: ListQuery = { limit, sort: [], filters: [], expand: [] }
-      const after = cursor === undefined ? null : (readCursor(cursorKey, scope, binding, cursor) as [string, string])
+      const list = `stock card ${request.context.organizationId} ${JSON.stringify(question)}`
+      const after = placeIn(request, list, cursor) as [string, string] | null
       const found = await request.read((tx) => stockCard(tx, { ...question, limit, after }))
-      const data = found.slice(0, limit)
-      const last = data.at(-1)
-      const next = found.length > limit && last ? writeCursor(cursorKey, scope, binding, [last.effective_at, last.id]) : null
-      return { data, pagination: { limit, next_cursor: next } }
+      return pageOf(request, list, limit, found, ({ effective_at, id }) => [effective_at, id])
     },
   )
 

@@ -37,7 +37,7 @@ export default async function moves(app: FastifyInstance) {
     permission: 'platform.tenant.move',
     body: Destination,
     details: ['invalid_transition', 'invalid_reference'],
-    answer: { ...answer, before: false },
+    answer,
     work: (tx, destination, _params, staffId) => requestMove(tx, destination, catalog, staffId),
   })
   change('POST', '/move/confirm', {

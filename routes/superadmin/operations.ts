@@ -1,5 +1,5 @@
 // What runs the platform: databases, migrations, what waits to be published, what could not be handled, jobs.
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   DeadLetter,
@@ -14,21 +14,10 @@ import {
   Waiting,
   waiting,
 } from '../../domain/events/index.ts'
-import {
-  type Database,
-  failure,
-  isUuid,
-  type ListQuery,
-  nullable,
-  oneOf,
-  readCursor,
-  sql,
-  systemScope,
-  Uuid,
-  writeCursor,
-} from '../../domain/kernel/index.ts'
+import { type Database, failure, isUuid, nullable, oneOf, sql, systemScope, Uuid } from '../../domain/kernel/index.ts'
 import { homeOf, MigrationState, migrationStates, namedDatabases, tenantOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
 
 const paging = {
@@ -57,7 +46,7 @@ const Job = Type.Object({ queue: Type.String(), state: Type.String(), count: Typ
 const Paged = Type.Object(paging, { additionalProperties: false })
 
 export default async function operations(app: FastifyInstance) {
-  const { planes, settings, publish } = app.services
+  const { planes, publish } = app.services
   const tags = ['superadmin']
   const staff = { platform: true, across: true, plane: 'control' } as const
 
@@ -68,16 +57,6 @@ export default async function operations(app: FastifyInstance) {
     if (!isUuid(name)) throw failure('not_found')
     return homeOf(planes, 'data', await planes.control.read(systemScope(name, 'operations', ''), tenantOf))
   }
-  /** A page whose place in the list is signed, as every list's is. */
-  function pageOf<T>(request: FastifyRequest, list: string, limit: number, found: readonly T[], placeOf: (last: T) => unknown[]) {
-    const data = found.slice(0, limit)
-    const next =
-      found.length > limit ? writeCursor(settings.cursorKey, `${request.tenant.id} ${list}`, binding(limit), placeOf(data.at(-1)!)) : null
-    return { data, pagination: { limit, next_cursor: next } }
-  }
-  const binding = (limit: number): ListQuery => ({ limit, sort: [], filters: [], expand: [] })
-  const placeIn = (request: FastifyRequest, list: string, cursor: string | undefined) =>
-    cursor === undefined ? null : readCursor(settings.cursorKey, `${request.tenant.id} ${list}`, binding(0), cursor)
 
   app.get(
     '/superadmin/databases',

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TProperties, type TSchema, Type } from 'typebox'
 import { type Detail, type Scope, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
+import { lockTenant } from '../../domain/tenancy/index.ts'
 import { mutation, ok } from '../http/envelope.ts'
 
 /** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
@@ -17,8 +18,6 @@ export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
 interface Answer {
   schema: TSchema
   read: (tx: Tx) => Promise<unknown>
-  /** False where there is nothing to read before the change was made. */
-  before?: false
 }
 const SHEET: Answer = { schema: TenantSheet, read: tenantSheet }
 
@@ -60,7 +59,7 @@ export const tenantChanges =
         data: await control.write(
           scopeIn(request, request.params.id!),
           async (tx) => {
-            if (answer.before !== false) await answer.read(tx) // one that is not there says so, before anything is written
+            await lockTenant(tx) // one that is not there says so, before anything is written
             await work(tx, request.body as B, request.params, request.actor.userId)
             return answer.read(tx)
           },

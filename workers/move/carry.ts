@@ -3,9 +3,8 @@ import { pipeline } from 'node:stream/promises'
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 import type { Compared } from '../../domain/tenancy/index.ts'
 import type { Side } from './side.ts'
-import type { MovedTable } from './tables.ts'
+import { type MovedTable, quote } from './tables.ts'
 
-const quote = (name: string): string => `"${name}"`
 const list = (names: readonly string[]): string => names.map(quote).join(', ')
 const on = ({ key }: MovedTable, a: string, b: string): string =>
   key.map(({ name }) => `${a}.${quote(name)} = ${b}.${quote(name)}`).join(' and ')

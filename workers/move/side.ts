@@ -1,7 +1,7 @@
 // One end of a move: a place where the tenant is at home, or will be, or was.
 import type { Client } from 'pg'
 import type { Place, Storage } from '../../domain/tenancy/index.ts'
-import { type MovedTable, tablesOf } from './tables.ts'
+import { type MovedTable, quote, tablesOf } from './tables.ts'
 
 /** How long a trigger may wait for its table; everybody else waits behind it. */
 const TABLE_PATIENCE_MS = 50
@@ -11,7 +11,6 @@ const WRITERS_PATIENCE_MS = 3_000
 
 const CLEARED_AT_ONCE = 20_000
 
-const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
 /** Waits a moment between tries, never the same for two. */

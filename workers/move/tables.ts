@@ -1,6 +1,9 @@
 // What of a tenant is carried from one place to another.
 import type { Client } from 'pg'
 
+/** A name in SQL. */
+export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
+
 /** A table of a tenant, as a move sees it. */
 export interface MovedTable {
   /** `erp_party`, or `plane.audit_events`: by this it is called in notes and reports. */

@@ -1,7 +1,7 @@
 // The ledger card of a product: every move with what was there after it.
 import { type Static, Type } from 'typebox'
 import { SignedQuantity, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
-import { StockMove } from './moves.ts'
+import { moveColumns, StockMove } from './moves.ts'
 
 export const CardLine = Type.Object(
   { ...StockMove.properties, change: SignedQuantity, balance: SignedQuantity },
@@ -9,21 +9,10 @@ export const CardLine = Type.Object(
 )
 export type CardLine = Static<typeof CardLine>
 
-export interface CardQuestion {
-  product_id: string
-  /** Of one location; of all that hold stock when nothing is said. */
-  location_id?: string | undefined
-  from?: string | undefined
-  to?: string | undefined
-  /** Effective time and id of the last line of the page before. */
-  after: [effectiveAt: string, id: string] | null
-  limit: number
-}
-
 export const CardQuery = Type.Object(
   {
     product_id: Uuid,
-    location_id: Type.Optional(Uuid),
+    location_id: Type.Optional({ ...Uuid, description: 'Of one location; of all that hold stock when nothing is said' }),
     from: Type.Optional(Timestamp),
     to: Type.Optional(Timestamp),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
@@ -31,6 +20,12 @@ export const CardQuery = Type.Object(
   },
   { additionalProperties: false },
 )
+
+interface CardQuestion extends Omit<Static<typeof CardQuery>, 'limit' | 'cursor'> {
+  limit: number
+  /** Effective time and id of the last line of the page before. */
+  after: [effectiveAt: string, id: string] | null
+}
 
 /**
  * Moves of a product in the order in which they were effective, each with what it changed and what was there after it, in
@@ -52,8 +47,7 @@ export const stockCard = (tx: Tx, { product_id, location_id, from, to, after, li
     ), card as (
       select l.*, sum(change) over (order by effective_at, id rows unbounded preceding) as balance from ledger l
     )
-    select id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason,
-      created_at, change, balance::numeric(19, 6) as balance
+    select ${moveColumns}, change, balance::numeric(19, 6) as balance
     from card
     where effective_at >= coalesce(${from ?? null}::timestamptz, '-infinity')
       and (${after?.[0] ?? null}::timestamptz is null or (effective_at, id) > (${after?.[0] ?? null}::timestamptz, ${after?.[1] ?? null}::uuid))

@@ -1,10 +1,10 @@
 // The ledger is never changed: what was wrong is set right by another move.
 import { type Static, Type } from 'typebox'
 import { failure, quantity as format, nullable, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
-import { toBase, unitsOf } from '../products/index.ts'
+import { toBase } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
-import { postMoves, StockMove } from './moves.ts'
-import { moveOut } from './stock.ts'
+import { moveColumns, postMoves, StockMove } from './moves.ts'
+import { movableUnit, moveOut } from './stock.ts'
 
 const Reason = Type.String({ minLength: 3, maxLength: 2000, examples: ['Broken in transport'] })
 
@@ -39,18 +39,16 @@ export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustm
   await requireStockLocation(tx, location_id, 'location_id')
   const losses = await virtualLocation(tx, 'loss')
   if (quantity.startsWith('-')) return moveOut(tx, { ...adjustment, quantity: quantity.slice(1) }, location_id, losses, 'stock_adjustment')
-  if (Date.parse(effective_at) > tx.now.getTime()) throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
-  const [unit] = await unitsOf(tx, [adjustment])
-  if (unit!.kind !== 'stocked') throw failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
-  if (unit!.lot_tracked !== (lot_id !== null))
-    throw failure('invalid_value', { path: 'lot_id', rule: unit!.lot_tracked ? 'lot_needed' : 'no_lot' })
+  const unit = await movableUnit(tx, adjustment)
+  if (unit.lot_tracked !== (lot_id !== null))
+    throw failure('invalid_value', { path: 'lot_id', rule: unit.lot_tracked ? 'lot_needed' : 'no_lot' })
   if (lot_id) {
     const there = await tx.exists(sql.run`
       select 1 from erp_lot where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${lot_id}
         and product_id = ${product_id} and deleted_at is null`)
     if (!there) throw failure('invalid_reference', { path: 'lot_id', ids: [lot_id] })
   }
-  const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit!)) }
+  const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit)) }
   return postMoves(tx, [move], { source_type: 'stock_adjustment', source_id: null, effective_at, reason })
 }
 
@@ -65,8 +63,7 @@ const Reversible = Type.Object({ ...StockMove.properties, reversal_of: nullable(
  */
 export async function reverseMove(tx: Tx, id: string, { reason, effective_at }: Static<typeof Reversal>): Promise<StockMove> {
   const move = await tx.maybeOne(sql.prepared(Reversible)`
-    select id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason,
-      created_at, reversal_of
+    select ${moveColumns}, reversal_of
     from erp_stock_move where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id}`)
   if (!move) throw failure('not_found')
   if (move.reversal_of || !REVERSIBLE.includes(move.source_type))

@@ -22,6 +22,12 @@ export const StockMove = Type.Object(
 )
 export type StockMove = Static<typeof StockMove>
 
+/** The columns of a move, in the order of its schema. */
+export const moveColumns = sql.join(
+  Object.keys(StockMove.properties).map((column) => sql.identifier([column])),
+  sql.fragment`, `,
+)
+
 export interface NewMove {
   product_id: string
   lot_id: string | null
@@ -66,7 +72,7 @@ export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveS
       ${source.effective_at}, ${source.source_type}, ${source.source_id}, ${source.reason ?? null}, m.reversal_of, ${tx.actor.userId}, ${tx.now.toISOString()}
     from ${sql.unnest(rows, ['uuid', 'uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'text', 'uuid'])}
       as m (id, product_id, lot_id, from_id, to_id, quantity, unit_cost, currency, reversal_of)
-    returning id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency, effective_at, source_type, source_id, reason, created_at`)
+    returning ${moveColumns}`)
   // In the order asked for, whatever order the insert returned.
   const byId = new Map(returned.map((move) => [move.id, move]))
   const posted = ids.map((id) => byId.get(id)!)

@@ -14,7 +14,7 @@ import {
   type Tx,
   Uuid,
 } from '../../kernel/index.ts'
-import { toBase, unitsOf } from '../products/index.ts'
+import { type ProductUnit, toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
 import { type NewMove, postMoves, type StockMove } from './moves.ts'
 
@@ -78,6 +78,18 @@ async function pick(tx: Tx, productId: string, from: string, to: string, amount:
   })
 }
 
+/** The unit of something that can be moved at that time. Throws `invalid_reference`, `invalid_value`. */
+export async function movableUnit(
+  tx: Tx,
+  wanted: Pick<Static<typeof StockTransfer>, 'product_id' | 'uom_id' | 'effective_at'>,
+): Promise<ProductUnit> {
+  const [unit] = await unitsOf(tx, [wanted])
+  if (unit!.kind !== 'stocked') throw failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
+  if (wanted.effective_at && Date.parse(wanted.effective_at) > tx.now.getTime())
+    throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
+  return unit!
+}
+
 /** Takes stock out of a location, converted and picked. Throws as `issueStock`. */
 export async function moveOut(
   tx: Tx,
@@ -86,11 +98,8 @@ export async function moveOut(
   to: string,
   source: string,
 ): Promise<readonly StockMove[]> {
-  const [unit] = await unitsOf(tx, [wanted])
-  if (unit!.kind !== 'stocked') throw failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
-  if (wanted.effective_at && Date.parse(wanted.effective_at) > tx.now.getTime())
-    throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
-  const moves = await pick(tx, wanted.product_id, from, to, format(toBase(wanted.quantity, unit!)), wanted.lot_id)
+  const unit = await movableUnit(tx, wanted)
+  const moves = await pick(tx, wanted.product_id, from, to, format(toBase(wanted.quantity, unit)), wanted.lot_id)
   return postMoves(tx, moves, {
     source_type: source,
     source_id: null,

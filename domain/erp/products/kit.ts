@@ -1,6 +1,6 @@
 // Kits: products that are put together from others.
 import { Type } from 'typebox'
-import { failure, PositiveQuantity, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import { failure, oneAtATime, PositiveQuantity, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 import { Product } from './product.ts'
 
 /** What a kit is put together from: so much of a component, in its base unit, for one of the kit. */
@@ -22,7 +22,7 @@ const Ring = Type.Object({ no_kit: Type.Array(Type.String()), ring: Type.Boolean
  * the other, by an advisory lock: two changes that are right alone could close a ring together. Throws `invalid_value`.
  */
 async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
-  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`kits ${tx.tenantId}`}, 0))`)
+  await oneAtATime(tx, `kits ${tx.tenantId}`)
   const { organizationId: organization } = tx.context
   const wanted = rows.map((row) => [row.kit_id, row.component_id] as string[])
   const id = (before?.id as string | undefined) ?? null
