@@ -68,7 +68,6 @@ export class ApiCalls {
   async #write(due: readonly [string, Count][]): Promise<void> {
     if (due.length === 0) return
     const taken = due.map(([tenantId, count]) => ({ tenantId, count, amount: count.pending }))
-    for (const { count, amount } of taken) count.pending -= amount
     try {
       const rows = taken.map(({ tenantId, count, amount }) => [tenantId, `${count.month}-01`, amount])
       const totals = await this.#control.platform((queries) =>
@@ -85,9 +84,13 @@ export class ApiCalls {
         left join usage_counters c on c.tenant_id = d.tenant_id and c.metric = 'api_calls' and c.period = d.period where d.amount = 0`),
       )
       const byTenant = new Map(totals.map((row) => [row.tenant_id, row.amount]))
-      for (const { tenantId, count } of taken) count.total = byTenant.get(tenantId) ?? count.total
+      // Both at once: what is on its way to the database counts here until it counts there.
+      for (const { tenantId, count, amount } of taken) {
+        count.pending -= amount
+        count.total = byTenant.get(tenantId) ?? count.total
+      }
     } catch {
-      for (const { count, amount } of taken) count.pending += amount
+      // it stays pending
     }
   }
 
