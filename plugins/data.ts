@@ -16,18 +16,21 @@ declare module 'fastify' {
   }
 }
 
-const scopeOf = (request: FastifyRequest): Scope =>
-  request.actor
-    ? {
-        tenantId: request.tenant.id,
-        actor: request.actor,
-        context: request.context,
-        correlationId: request.id,
-        limits: request.tenant.limits,
-        secrets: request.server.services.vault.of(request.tenant.id),
-        numberFormats: request.grants.organizations.find(({ id }) => id === request.context.organizationId),
-      }
-    : { ...systemScope(request.tenant.id, 'public', request.id), limits: request.tenant.limits }
+function scopeOf(request: FastifyRequest): Scope {
+  const { tenant, actor, context } = request
+  if (!actor) return { ...systemScope(tenant.id, 'public', request.id), limits: tenant.limits }
+  const organization = request.grants.organizations.find(({ id }) => id === context.organizationId)
+  return {
+    tenantId: tenant.id,
+    actor,
+    context,
+    correlationId: request.id,
+    limits: tenant.limits,
+    secrets: request.server.services.vault.of(tenant.id),
+    numberFormats: organization,
+    currency: organization?.currency,
+  }
+}
 
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
 export default fp(

@@ -14,6 +14,7 @@ const Override = Type.Object(
 const Organization = Type.Object(
   {
     id: Uuid,
+    currency: Type.String(),
     workspace_required: Type.Boolean(),
     mfa_required: Type.Boolean(),
     approval_limits: Type.Record(Type.String(), nullable(Type.String())),
@@ -64,7 +65,7 @@ const selectGrants = sql.fragment`
           'organization_id', o.organization_id, 'workspace_id', o.workspace_id, 'expires_at', ${jsonTime('o.expires_at')}) order by o.id)
         from res_user_permission_overrides o where o.tenant_id = u.tenant_id and o.user_id = u.id), '[]') as overrides,
       coalesce((
-        select jsonb_agg(jsonb_build_object('id', g.id, 'workspace_required', coalesce(s.workspace_required, false), 'mfa_required', coalesce(s.mfa_required, false),
+        select jsonb_agg(jsonb_build_object('id', g.id, 'currency', g.currency, 'workspace_required', coalesce(s.workspace_required, false), 'mfa_required', coalesce(s.mfa_required, false),
           'approval_limits', coalesce(s.approval_limits, '{}'), 'over_receipt_tolerance', coalesce(s.over_receipt_tolerance, 0)::text,
           'numbering', coalesce(s.numbering, '{}'), 'fiscal_year_start_month', coalesce(s.fiscal_year_start_month, 1),
           'workspaces', coalesce((select jsonb_agg(w.id order by w.code) from res_workspaces w where w.tenant_id = g.tenant_id and w.organization_id = g.id and w.deleted_at is null), '[]')) order by g.code)

@@ -60,6 +60,8 @@ export interface Tx extends Queries {
   readonly limits: Limits
   /** How the context's organization numbers its documents. */
   readonly numberFormats: NumberFormats | undefined
+  /** What the context's organization keeps its books in. Throws `context_required` where none was chosen. */
+  readonly currency: string
   /** The tenant's key at work, for sealed columns. */
   readonly secrets: Secrets
   /** Written to `event_outbox` in this transaction. */
@@ -78,6 +80,8 @@ export interface Scope {
   limits?: Limits
   /** Those of the context's organization; without them numbers have the usual form. */
   numberFormats?: NumberFormats | undefined
+  /** The same's currency, ISO 4217. */
+  currency?: string | undefined
   secrets?: Secrets | undefined
 }
 

@@ -23,6 +23,7 @@ const NAMED: Record<string, () => Failure> = {
   erp_product_barcode_gtin: () => notAGtin(),
   erp_product_variant_barcode_gtin: () => notAGtin(),
   erp_stock_quant_reserved: () => failure('insufficient_stock'),
+  erp_stock_serial: () => failure('invalid_value', { rule: 'serial', message: 'a serial number is one piece, in one place' }),
 }
 
 /** Walks the causes, because slonik wraps what the driver threw. */
@@ -56,6 +57,8 @@ export function databaseFailure(error: unknown): Failure | undefined {
   }
   if (error instanceof StatementTimeoutError) return failure('overloaded')
   const code = codeOf(error)
+  if (code === 'TN400') return failure('invalid_value', { rule: 'currency' }, 'The stock of this product is valued in another currency.')
+  if (code === 'TN413') return failure('too_far_back', JSON.parse(detailOf(error) ?? '{}'))
   if (code === 'TN409') return failure('period_closed')
   if (code === 'TN503') return failure('tenant_migrating')
   if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))

@@ -1,6 +1,7 @@
 // A database and its units of work: the only way to a connection.
 import { Type } from 'typebox'
 import type { Actor, Context, DomainEvent, Job, Queries, Scope, Tx } from './context.ts'
+import { failure } from './errors.ts'
 import { claim, keepAnswer, type Once } from './idempotency.ts'
 import { newId, type Uuid } from './ids.ts'
 import { PLATFORM, Pool, type PoolOptions, SHARED_SCHEMA } from './pool.ts'
@@ -130,6 +131,7 @@ class UnitOfWork implements Tx {
   readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
   readonly #secrets: Scope['secrets']
+  readonly #currency: string | undefined
 
   constructor(queries: Queries, scope: Scope, emit: Tx['emit'], enqueue: Tx['enqueue']) {
     this.#queries = queries
@@ -140,8 +142,14 @@ class UnitOfWork implements Tx {
     this.limits = scope.limits ?? {}
     this.numberFormats = scope.numberFormats
     this.#secrets = scope.secrets
+    this.#currency = scope.currency
     this.emit = emit
     this.enqueue = enqueue
+  }
+
+  get currency() {
+    if (!this.#currency) throw failure('context_required')
+    return this.#currency
   }
 
   get secrets() {

@@ -59,6 +59,7 @@ export const errorTable = {
   invalid_transition: entry(409, 'CONFLICT', 'The document is not in a state that allows this.'),
   insufficient_stock: entry(409, 'CONFLICT', 'There is not enough free stock.'),
   period_closed: entry(409, 'CONFLICT', 'This moment lies in a period that is closed: choose a later one, or have it opened.'),
+  too_far_back: entry(409, 'CONFLICT', 'Too much has happened since: choose a later moment, see details.'),
   over_receipt: entry(409, 'CONFLICT', 'More would be received than was ordered and tolerated.'),
   idempotency_key_reused: entry(409, 'CONFLICT', 'This Idempotency-Key was used with another request: choose a new one.'),
   last_administrator: entry(409, 'CONFLICT', 'Somebody must be able to manage this tenant: make another administrator first.'),

@@ -42,6 +42,7 @@ export default async function stockLedger(app: FastifyInstance) {
     },
     async (request) => {
       const { cursor, limit = 50, ...question } = request.query
+      if (question.value) request.require('erp.stock_value.read')
       const list = `stock card ${request.context.organizationId} ${JSON.stringify(question)}`
       const after = placeIn(request, list, cursor) as [string, string] | null
       const found = await request.read((tx) => stockCard(tx, { ...question, limit, after }))

@@ -2,29 +2,44 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   issueStock,
+  LevelQuery,
   StockDifference,
   StockIssue,
   StockLevel,
   StockMove,
+  StockTotal,
   StockTransfer,
-  stockAsOf,
-  stockOnHand,
+  StockValue,
+  stockLevels,
+  stockValue,
+  totalStockValue,
   transferStock,
+  ValueQuery,
   verifyStock,
 } from '../../domain/erp/inventory/index.ts'
-import { Timestamp, Uuid } from '../../domain/kernel/index.ts'
-import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Uuid } from '../../domain/kernel/index.ts'
+import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { nextPlace, pageOf, placeIn } from '../http/pages.ts'
 
-const Question = Type.Object(
-  { product_id: Type.Optional(Uuid), location_id: Type.Optional(Uuid), as_of: Type.Optional(Timestamp) },
+const Total = Type.Pick(ValueQuery, ['as_of', 'location_id'], { additionalProperties: false })
+const Proof = Type.Object(
+  { product_id: Type.Optional(Uuid), cursor: Type.Optional(Type.String({ maxLength: 2000 })) },
   { additionalProperties: false },
 )
+const Proven = Type.Object({ differences: Type.Array(StockDifference), products: Type.Integer() }, { additionalProperties: false })
+
+type Place = [string, string | null, string | null] | null
+const placeOf = (row: { product_id: string; location_id: string | null; lot_id: string | null }) => [
+  row.product_id,
+  row.location_id,
+  row.lot_id,
+]
 
 export default async function stock(app: FastifyInstance) {
   const tags = ['stock']
   const module = 'erp.inventory'
 
-  app.get<{ Querystring: Static<typeof Question> }>(
+  app.get<{ Querystring: Static<typeof LevelQuery> }>(
     '/erp/stock',
     {
       permission: 'erp.stock.read',
@@ -32,28 +47,75 @@ export default async function stock(app: FastifyInstance) {
       schema: {
         tags,
         summary: 'Stock on hand, or as of a moment',
-        querystring: Question,
-        response: { 200: ok(Type.Array(StockLevel)), ...guarded() },
+        querystring: LevelQuery,
+        response: { 200: ok(Type.Array(StockLevel), { pagination: Pagination }), ...guarded('invalid_cursor') },
       },
     },
     async (request) => {
-      const { as_of, ...question } = request.query
-      return { data: await request.read((tx) => (as_of ? stockAsOf(tx, as_of, question) : stockOnHand(tx, question))) }
+      const { cursor, limit = 1000, ...question } = request.query
+      const list = `stock ${request.context.organizationId} ${JSON.stringify(question)}`
+      const after = placeIn(request, list, cursor) as Place
+      const found = await request.read((tx) => stockLevels(tx, { ...question, limit, after }))
+      return pageOf(request, list, limit, found, placeOf)
     },
   )
 
-  app.get(
+  app.get<{ Querystring: Static<typeof ValueQuery> }>(
+    '/erp/stock/value',
+    {
+      permission: 'erp.stock_value.read',
+      module,
+      schema: {
+        tags,
+        summary: 'What stock is worth, by product, location or lot, now or as of a moment',
+        querystring: ValueQuery,
+        response: { 200: ok(Type.Array(StockValue), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    async (request) => {
+      const { cursor, limit = 1000, by = 'product', ...question } = request.query
+      const list = `stock value ${request.context.organizationId} ${by} ${JSON.stringify(question)}`
+      const after = placeIn(request, list, cursor) as Place
+      const found = await request.read((tx) => stockValue(tx, { ...question, by, limit, after }))
+      return pageOf(request, list, limit, found, placeOf)
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof Total> }>(
+    '/erp/stock/value/total',
+    {
+      permission: 'erp.stock_value.read',
+      module,
+      schema: {
+        tags,
+        summary: 'What all stock is worth, or that of a location, now or as of a moment',
+        querystring: Total,
+        response: { 200: ok(StockTotal), ...guarded() },
+      },
+    },
+    async (request) => ({ data: await request.read((tx) => totalStockValue(tx, request.query)) }),
+  )
+
+  app.get<{ Querystring: Static<typeof Proof> }>(
     '/erp/stock/verify',
     {
       permission: 'erp.stock.read',
       module,
       schema: {
         tags,
-        summary: 'Where ledger and stock differ: nowhere',
-        response: { 200: ok(Type.Object({ differences: Type.Array(StockDifference) })), ...guarded() },
+        summary: 'Everything that is kept about stock, made anew from the moves: where it differs, which is nowhere',
+        description: 'Products are proven 2,000 at a time: go on with `next_cursor` until there is none.',
+        querystring: Proof,
+        response: { 200: ok(Proven, { pagination: Pagination }), ...guarded('invalid_cursor') },
       },
     },
-    async (request) => ({ data: { differences: await request.read(verifyStock) } }),
+    async (request) => {
+      const { cursor, product_id = null } = request.query
+      const list = `stock proof ${request.context.organizationId} ${product_id}`
+      const [after = null] = (placeIn(request, list, cursor) ?? []) as [string?]
+      const { last, ...proven } = await request.read((tx) => verifyStock(tx, { product_id, after }))
+      return { data: proven, pagination: { limit: proven.products, next_cursor: last ? nextPlace(request, list, [last]) : null } }
+    },
   )
 
   app.post<{ Body: Static<typeof StockIssue> }>(

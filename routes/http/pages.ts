@@ -10,10 +10,12 @@ const scopeOf = (request: FastifyRequest, list: string): string => `${request.te
 export const placeIn = (request: FastifyRequest, list: string, cursor: string | undefined): unknown[] | null =>
   cursor === undefined ? null : readCursor(request.server.services.settings.cursorKey, scopeOf(request, list), PLAIN, cursor)
 
+/** Where the next page begins, as a cursor. */
+export const nextPlace = (request: FastifyRequest, list: string, place: unknown[]): string =>
+  writeCursor(request.server.services.settings.cursorKey, scopeOf(request, list), PLAIN, place)
+
 /** A page of what was found, one more than `limit` where there is more. `placeOf` says where an entry stands. */
 export function pageOf<T>(request: FastifyRequest, list: string, limit: number, found: readonly T[], placeOf: (last: T) => unknown[]) {
   const data = found.slice(0, limit)
-  const { cursorKey } = request.server.services.settings
-  const next = found.length > limit ? writeCursor(cursorKey, scopeOf(request, list), PLAIN, placeOf(data.at(-1)!)) : null
-  return { data, pagination: { limit, next_cursor: next } }
+  return { data, pagination: { limit, next_cursor: found.length > limit ? nextPlace(request, list, placeOf(data.at(-1)!)) : null } }
 }

@@ -51,11 +51,13 @@ export async function stockUp(
   stocked: Stocked,
   quantity: string,
   lot?: { code: string; expires_on?: string },
+  { received_at, price = '2' }: { received_at?: string; price?: string } = {},
 ): Promise<void> {
-  const order = await sentOrder(tenant, stocked, quantity)
+  const order = await sentOrder(tenant, stocked, quantity, price)
   const receipt = await tenant.operator.post('/erp/goods-receipts', {
     order_id: order.id,
     location_id: stocked.store,
+    ...(received_at ? { received_at } : {}),
     lines: [{ order_line_id: order.line, quantity, ...(lot ? { lot } : {}) }],
   })
   if (receipt.status !== 201) throw new Error(receipt.text)

@@ -1,10 +1,10 @@
 // The ledger card of a product: every move with what was there after it.
 import { type Static, Type } from 'typebox'
-import { SignedQuantity, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import { Money, nullable, SignedQuantity, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
 import { moveColumns, StockMove } from './moves.ts'
 
 export const CardLine = Type.Object(
-  { ...StockMove.properties, change: SignedQuantity, balance: SignedQuantity },
+  { ...StockMove.properties, change: SignedQuantity, balance: SignedQuantity, value: Type.Optional(nullable(Money)) },
   { additionalProperties: false },
 )
 export type CardLine = Static<typeof CardLine>
@@ -15,6 +15,7 @@ export const CardQuery = Type.Object(
     location_id: Type.Optional({ ...Uuid, description: 'Of one location; of all that hold stock when nothing is said' }),
     from: Type.Optional(Timestamp),
     to: Type.Optional(Timestamp),
+    value: Type.Optional(Type.Boolean({ description: 'With what each changed the value of all stock by; needs erp.stock_value.read' })),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
     cursor: Type.Optional(Type.String({ maxLength: 2000 })),
   },
@@ -32,7 +33,10 @@ interface CardQuestion extends Omit<Static<typeof CardQuery>, 'limit' | 'cursor'
  * the base unit. What moves between two places that are asked for changes nothing. One more than `limit` may come, which
  * says that there are more.
  */
-export const stockCard = (tx: Tx, { product_id, location_id, from, to, after, limit }: CardQuestion): Promise<readonly CardLine[]> =>
+export const stockCard = (
+  tx: Tx,
+  { product_id, location_id, from, to, after, limit, value = false }: CardQuestion,
+): Promise<readonly CardLine[]> =>
   tx.any(sql.prepared(CardLine)`
     with places as materialized (
       select id from erp_location where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId}
@@ -48,6 +52,7 @@ export const stockCard = (tx: Tx, { product_id, location_id, from, to, after, li
       select l.*, sum(change) over (order by effective_at, id rows unbounded preceding) as balance from ledger l
     )
     select ${moveColumns}, change, balance::numeric(19, 6) as balance
+      ${value ? sql.fragment`, (select v.value from erp_stock_layer v where v.tenant_id = ${tx.tenantId} and v.id = card.id) as value` : sql.fragment``}
     from card
     where effective_at >= coalesce(${from ?? null}::timestamptz, '-infinity')
       and (${after?.[0] ?? null}::timestamptz is null or (effective_at, id) > (${after?.[0] ?? null}::timestamptz, ${after?.[1] ?? null}::uuid))

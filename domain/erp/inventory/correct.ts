@@ -1,6 +1,6 @@
 // The ledger is never changed: what was wrong is set right by another move.
 import { type Static, Type } from 'typebox'
-import { failure, quantity as format, nullable, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
+import { failure, quantity as format, nullable, Price, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
 import { toBase } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
 import { moveColumns, postMoves, StockMove } from './moves.ts'
@@ -19,6 +19,7 @@ export const StockAdjustment = Type.Object(
     }),
     uom_id: Type.Optional(Uuid),
     lot_id: Type.Optional(Uuid),
+    cost: Type.Optional({ ...Price, description: 'Of what is there more: what all of it cost. Nothing said: what the product costs then' }),
     effective_at: Type.Optional(Timestamp),
     reason: Reason,
   },
@@ -35,11 +36,17 @@ export const Reversal = Type.Object(
  * `invalid_reference`, `invalid_value`, `period_closed`.
  */
 export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustment>): Promise<readonly StockMove[]> {
-  const { quantity, location_id, product_id, lot_id = null, reason, effective_at = tx.now.toISOString() } = adjustment
-  await requireStockLocation(tx, location_id, 'location_id')
+  const { quantity, location_id, product_id, lot_id = null, cost = null, reason, effective_at } = adjustment
+  const place = await requireStockLocation(tx, location_id, 'location_id')
   const losses = await virtualLocation(tx, 'loss')
-  if (quantity.startsWith('-')) return moveOut(tx, { ...adjustment, quantity: quantity.slice(1) }, location_id, losses, 'stock_adjustment')
   const unit = await movableUnit(tx, adjustment)
+  const source = { source_type: 'stock_adjustment', source_id: null, effective_at, reason }
+  if (quantity.startsWith('-')) {
+    if (cost !== null)
+      throw failure('invalid_value', { path: 'cost', rule: 'incoming', message: 'is of what comes: what is there less has its value' })
+    const less = format(toBase(quantity.slice(1), unit))
+    return moveOut(tx, { product_id, quantity: less, lot_id: lot_id ?? undefined, from: place, to: losses, ...source })
+  }
   if (unit.lot_tracked !== (lot_id !== null))
     throw failure('invalid_value', { path: 'lot_id', rule: unit.lot_tracked ? 'lot_needed' : 'no_lot' })
   if (lot_id) {
@@ -48,8 +55,8 @@ export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustm
         and product_id = ${product_id} and deleted_at is null`)
     if (!there) throw failure('invalid_reference', { path: 'lot_id', ids: [lot_id] })
   }
-  const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit)) }
-  return postMoves(tx, [move], { source_type: 'stock_adjustment', source_id: null, effective_at, reason })
+  const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit)), cost }
+  return postMoves(tx, [move], source)
 }
 
 /** What was not made by a document is reversed by itself; what was, by its document. */
@@ -57,7 +64,7 @@ const REVERSIBLE = ['stock_issue', 'stock_transfer', 'stock_adjustment']
 const Reversible = Type.Object({ ...StockMove.properties, reversal_of: nullable(Uuid) }, { additionalProperties: false })
 
 /**
- * Undoes a move by its opposite. Once: the unique index lets one of two have it (`already_exists`). Throws `not_found`,
+ * Undoes a move by its opposite. What comes back has the value with which it left. Once: the unique index lets one of two have it (`already_exists`). Throws `not_found`,
  * `invalid_transition` for a reversal and for what a document made, `insufficient_stock` where the goods have gone on,
  * `invalid_value` for a moment before the move's own, `period_closed`.
  */
@@ -68,16 +75,17 @@ export async function reverseMove(tx: Tx, id: string, { reason, effective_at }: 
   if (!move) throw failure('not_found')
   if (move.reversal_of || !REVERSIBLE.includes(move.source_type))
     throw failure('invalid_transition', { status: move.reversal_of ? 'reversal' : move.source_type, transition: 'reverse' })
-  const at = effective_at ?? tx.now.toISOString()
-  if (Date.parse(at) > tx.now.getTime() || at < move.effective_at)
+  // Now, but after the move however fast somebody is.
+  const at = effective_at ?? new Date(Math.max(tx.now.getTime(), Date.parse(move.effective_at) + 1)).toISOString()
+  if (effective_at && (Date.parse(at) > tx.now.getTime() || Date.parse(at) <= Date.parse(move.effective_at)))
     throw failure('invalid_value', {
       path: 'effective_at',
       rule: 'after_the_move',
-      message: 'is before the move itself, or has not come yet',
+      message: 'is not after the move itself, or has not come yet',
     })
   const [reversed] = await postMoves(
     tx,
-    [{ ...move, from_location_id: move.to_location_id, to_location_id: move.from_location_id, reversal_of: id }],
+    [{ ...move, cost: null, from_location_id: move.to_location_id, to_location_id: move.from_location_id, reversal_of: id }],
     { source_type: move.source_type, source_id: move.source_id, effective_at: at, reason },
   )
   return reversed!

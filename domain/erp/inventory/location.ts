@@ -1,5 +1,5 @@
-import { Type } from 'typebox'
-import { Code, failure, Name, nullable, oneOf, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import { type Static, Type } from 'typebox'
+import { Code, failure, lockAlone, Name, nullable, oneOf, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 
 export const LOCATION_KINDS = ['internal', 'supplier', 'client', 'production', 'loss', 'transit'] as const
 
@@ -25,17 +25,32 @@ export const locations = resource(Location, {
     { table: 'erp_stock_quant', column: 'location_id', while: sql.fragment`quantity <> 0` },
     { table: 'erp_reorder_rule', column: 'location_id' },
   ],
+  check: keepsItsKind,
 })
 
-const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS) }, { additionalProperties: false })
+/**
+ * What a place is to the ledger does not change once something was moved: the value of stock follows from it. The place is
+ * held alone; whoever is about to move something shares it, so one of the two sees the other. Throws `in_use`.
+ */
+async function keepsItsKind(tx: Tx, [after]: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
+  if (!before || before.kind === after!.kind) return
+  const id = String(before.id)
+  await lockAlone(tx, Location, id)
+  const moved = await tx.exists(sql.run`select 1 from erp_stock_quant where tenant_id = ${tx.tenantId} and location_id = ${id}`)
+  if (moved) throw failure('in_use', { columns: ['kind'], by: [{ entity: 'erp_stock_move' }] })
+}
+
+const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS), allow_negative: Type.Boolean() }, { additionalProperties: false })
+/** A location that holds stock. */
+export type StockPlace = Pick<Static<typeof Found>, 'id' | 'allow_negative'>
 
 /** The organization's location of a virtual kind, made at first need. The unique code makes a race harmless. */
-export async function virtualLocation(tx: Tx, kind: 'supplier' | 'client' | 'production' | 'loss'): Promise<string> {
+export async function virtualLocation(tx: Tx, kind: Exclude<(typeof LOCATION_KINDS)[number], 'internal'>): Promise<string> {
   const code = `VIRTUAL-${kind.toUpperCase()}`
   const find = () =>
     tx.maybeOne(sql.prepared(Found)`
-    select id, kind from erp_location
-    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and code = ${code} and deleted_at is null`)
+    select id, kind, allow_negative from erp_location
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and code = ${code} and deleted_at is null for key share`)
   const known = await find()
   if (known) return known.id
   await tx.query(sql.run`
@@ -45,10 +60,11 @@ export async function virtualLocation(tx: Tx, kind: 'supplier' | 'client' | 'pro
   return (await find())!.id
 }
 
-/** Refuses with `invalid_reference` a location that cannot hold stock. */
-export async function requireStockLocation(tx: Tx, id: string, path: string): Promise<void> {
+/** Refuses with `invalid_reference` a location that cannot hold stock. It is shared until the transaction ends. */
+export async function requireStockLocation(tx: Tx, id: string, path: string): Promise<StockPlace> {
   const found = await tx.maybeOne(sql.prepared(Found)`
-    select id, kind from erp_location
-    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} and deleted_at is null`)
+    select id, kind, allow_negative from erp_location
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} and deleted_at is null for key share`)
   if (!found || (found.kind !== 'internal' && found.kind !== 'transit')) throw failure('invalid_reference', { path, ids: [id] })
+  return found
 }

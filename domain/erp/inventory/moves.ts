@@ -11,6 +11,7 @@ export const StockMove = Type.Object(
     to_location_id: Uuid,
     quantity: Quantity,
     unit_cost: nullable(Price),
+    cost: nullable({ ...Price, description: 'What all of it cost, in the organization’s currency; null: it has its value from the stock' }),
     currency: nullable(Currency),
     effective_at: Timestamp,
     source_type: Type.String(),
@@ -35,8 +36,8 @@ export interface NewMove {
   to_location_id: string
   /** Base unit, above zero. */
   quantity: string
-  unit_cost?: string | null
-  currency?: string | null
+  /** What all of it cost, in the organization's currency; what comes in without has the cost that the product has then. */
+  cost?: string | null
   /** The move that this one undoes. */
   reversal_of?: string
 }
@@ -44,13 +45,16 @@ export interface NewMove {
 export interface MoveSource {
   source_type: string
   source_id: string | null
-  effective_at: string
+  /** Nothing said: now. */
+  effective_at?: string | undefined
   reason?: string | null
 }
 
 /**
- * Writes moves, all in one statement; the quants are locked and changed by `erp_apply_moves`. Throws `insufficient_stock`
- * where a location would go below zero, `period_closed` where they would be effective in a closed period. Emits one `erp.stock.moved` a product, which the low-stock alerts live on.
+ * Writes moves, all in one statement. Triggers do the rest: `erp_apply_moves` locks and changes the quants,
+ * `erp_value_moves` values what comes in and goes out. Throws `insufficient_stock` where a location would go below zero,
+ * then or at any moment since, `period_closed` where they would be effective in a closed period, `too_far_back`. Emits one
+ * `erp.stock.moved` a product, which the low-stock alerts live on.
  */
 export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveSource): Promise<readonly StockMove[]> {
   const ids = moves.map(() => newId())
@@ -61,17 +65,17 @@ export async function postMoves(tx: Tx, moves: readonly NewMove[], source: MoveS
     m.from_location_id,
     m.to_location_id,
     m.quantity,
-    m.unit_cost ?? null,
-    m.currency ?? null,
+    m.cost ?? null,
+    m.cost ? tx.currency : null,
     m.reversal_of ?? null,
   ])
   const returned = await tx.any(sql.prepared(StockMove)`
-    insert into erp_stock_move (id, tenant_id, organization_id, product_id, lot_id, from_location_id, to_location_id, quantity, unit_cost, currency,
+    insert into erp_stock_move (id, tenant_id, organization_id, product_id, lot_id, from_location_id, to_location_id, quantity, cost, unit_cost, currency,
       effective_at, source_type, source_id, reason, reversal_of, actor_id, created_at)
-    select m.id, ${tx.tenantId}, ${tx.context.organizationId}, m.product_id, m.lot_id, m.from_id, m.to_id, m.quantity, m.unit_cost, m.currency,
-      ${source.effective_at}, ${source.source_type}, ${source.source_id}, ${source.reason ?? null}, m.reversal_of, ${tx.actor.userId}, ${tx.now.toISOString()}
+    select m.id, ${tx.tenantId}, ${tx.context.organizationId}, m.product_id, m.lot_id, m.from_id, m.to_id, m.quantity, m.cost, round(m.cost / m.quantity, 4), m.currency,
+      ${source.effective_at ?? tx.now.toISOString()}, ${source.source_type}, ${source.source_id}, ${source.reason ?? null}, m.reversal_of, ${tx.actor.userId}, ${tx.now.toISOString()}
     from ${sql.unnest(rows, ['uuid', 'uuid', 'uuid', 'uuid', 'uuid', 'numeric', 'numeric', 'text', 'uuid'])}
-      as m (id, product_id, lot_id, from_id, to_id, quantity, unit_cost, currency, reversal_of)
+      as m (id, product_id, lot_id, from_id, to_id, quantity, cost, currency, reversal_of)
     returning ${moveColumns}`)
   // In the order asked for, whatever order the insert returned.
   const byId = new Map(returned.map((move) => [move.id, move]))

@@ -36,6 +36,7 @@ export const GoodsReceipt = row('erp_goods_receipt', {
   location_id: Uuid,
   received_at: Timestamp,
   received_by: nullable(Uuid),
+  exchange_rate: Type.String({ 'x-pg': 'numeric' }),
   notes: nullable(Text),
 })
 export type GoodsReceipt = RowOf<typeof GoodsReceipt>
@@ -69,12 +70,19 @@ export const goodsReceiptList: ListSpec = {
   },
 }
 
+const ExchangeRate = Type.String({
+  pattern: '^(?=.*[1-9])\\d{1,9}(\\.\\d{1,9})?$',
+  description: 'What one of the order’s currency is in the organization’s; needed where they differ',
+  examples: ['0.92'],
+})
+
 export const NewGoodsReceipt = Type.Object(
   {
     order_id: Uuid,
     location_id: Uuid,
     received_at: Type.Optional(Timestamp),
     notes: Type.Optional(nullable(Text)),
+    exchange_rate: Type.Optional(ExchangeRate),
     order_version: Type.Optional(Version),
     lines: Type.Array(
       Type.Object(
@@ -86,6 +94,14 @@ export const NewGoodsReceipt = Type.Object(
               { code: Type.String({ minLength: 1, maxLength: 64 }), expires_on: Type.Optional(nullable(DateOnly)) },
               { additionalProperties: false },
             ),
+          ),
+          serials: Type.Optional(
+            Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+              minItems: 1,
+              maxItems: 500,
+              uniqueItems: true,
+              description: 'Of a product that is tracked by serial number: one for each piece',
+            }),
           ),
         },
         { additionalProperties: false },
@@ -105,6 +121,7 @@ const OpenLine = Type.Object(
     received_quantity: Quantity,
     unit_price: Type.String(),
     lot_tracked: Type.Boolean(),
+    serial_tracked: Type.Boolean(),
     stocked: Type.Boolean(),
     shelf_life_days: nullable(Type.Integer()),
   },
@@ -138,9 +155,10 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
   if (input.order_version && input.order_version !== order.version) throw failure('version_conflict', { current: order })
   if (input.received_at && Date.parse(input.received_at) > tx.now.getTime())
     throw failure('invalid_value', { path: 'received_at', rule: 'not_in_future' })
+  const rate = rateOf(tx.currency, order.currency, input.exchange_rate)
   await requireStockLocation(tx, input.location_id, 'location_id')
   const open = await tx.any(sql.prepared(OpenLine)`
-    select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.kind = 'stocked' as stocked, p.shelf_life_days
+    select l.id, l.product_id, l.quantity, l.base_quantity, l.received_quantity, l.unit_price, p.lot_tracked, p.serial_tracked, p.kind = 'stocked' as stocked, p.shelf_life_days
     from erp_purchase_order_line l join erp_product p on p.tenant_id = l.tenant_id and p.id = l.product_id
     where l.tenant_id = ${tx.tenantId} and l.order_id = ${order.id} order by l.position`)
   const lines = checkLines(input.lines, open, tolerance)
@@ -172,15 +190,14 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
             from_location_id: from,
             to_location_id: input.location_id,
             quantity: l.base,
-            unit_cost: l.unitCost,
-            currency: order.currency,
+            cost: money(l.cost.mul(rate)),
           })),
           { source_type: 'goods_receipt', source_id: id, effective_at: receivedAt },
         )
 
   const receipt = await tx.one(sql.prepared(GoodsReceipt.schema)`
-    insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, notes, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${input.notes ?? null}, ${now}, ${now})
+    insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, exchange_rate, notes, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${rate}, ${input.notes ?? null}, ${now}, ${now})
     returning ${columns(GoodsReceipt)}`)
   const moveOf = new Map(stocked.map((line, at) => [line, moves[at]!.id]))
   const written = await tx.any(sql.prepared(ReceiptLine)`
@@ -204,17 +221,31 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
   return document
 }
 
+/** Stock is valued in the organization's currency, at the rate of the day when it came. Throws `invalid_value`. */
+function rateOf(own: string, currency: string, rate: string | undefined): string {
+  if (currency === own && rate === undefined) return '1'
+  if (currency !== own && rate !== undefined) return rate
+  throw failure('invalid_value', {
+    path: 'exchange_rate',
+    rule: currency === own ? 'same_currency' : 'required',
+    message: `the order is in ${currency}, the organization’s books are in ${own}`,
+  })
+}
+
 type Wanted = Static<typeof NewGoodsReceipt>['lines'][number]
 
 /** Holds what came against what is open. A line may come in several parts, as it must with several lots. */
 function checkLines(wanted: readonly Wanted[], open: readonly Static<typeof OpenLine>[], tolerance: string) {
   const byId = new Map(open.map((line) => [line.id, line]))
   const arrived = new Map(open.map((line) => [line.id, decimal(line.received_quantity)]))
-  return wanted.map((line, index) => {
+  return wanted.flatMap((line, index) => {
     const path = `lines/${index}`
     const ordered = byId.get(line.order_line_id)
     if (!ordered) throw failure('invalid_reference', { path: `${path}/order_line_id`, ids: [line.order_line_id] })
-    if (ordered.lot_tracked && !line.lot)
+    if (!ordered.serial_tracked && line.serials)
+      throw failure('invalid_value', { path: `${path}/serials`, rule: 'not_tracked' }, 'This product is not tracked by serial number.')
+    if (ordered.serial_tracked && line.lot) throw failure('invalid_value', { path: `${path}/lot`, rule: 'serials' }, 'Send serials.')
+    if (ordered.lot_tracked && !ordered.serial_tracked && !line.lot)
       throw failure('invalid_value', { path: `${path}/lot`, rule: 'required' }, 'This product is tracked by lot: say which lot came.')
     if (!ordered.lot_tracked && line.lot)
       throw failure('invalid_value', { path: `${path}/lot`, rule: 'not_tracked' }, 'This product is not tracked by lot.')
@@ -229,7 +260,22 @@ function checkLines(wanted: readonly Wanted[], open: readonly Static<typeof Open
         at_most: format(most),
       })
     const perUnit = decimal(ordered.base_quantity).div(ordered.quantity)
-    return { ...line, ordered, base: format(perUnit.mul(line.quantity)), unitCost: money(decimal(ordered.unit_price).div(perUnit)) }
+    const part = (quantity: string, lot: Wanted['lot']) => ({
+      quantity,
+      lot,
+      ordered,
+      base: format(perUnit.mul(quantity)),
+      cost: decimal(ordered.unit_price).mul(quantity),
+    })
+    if (!ordered.serial_tracked) return [part(line.quantity, line.lot)]
+    const { serials = [] } = line
+    if (!perUnit.eq(1) || !decimal(line.quantity).eq(serials.length))
+      throw failure(
+        'invalid_value',
+        { path: `${path}/serials`, rule: 'one_each', serials: serials.length, quantity: line.quantity },
+        'Of this product every piece has a serial number: order it in its base unit, and give as many serials as came.',
+      )
+    return serials.map((code) => part('1', { code, expires_on: null }))
   })
 }
 

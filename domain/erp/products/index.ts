@@ -1,4 +1,4 @@
-export { ProductComponent, productComponents } from './kit.ts'
+export { explodeKit, ProductComponent, productComponents } from './kit.ts'
 export { ClientProduct, clientProducts, SupplierProduct, supplierProducts } from './others.ts'
 export { Product, ProductCategory, ProductVariant, productCategories, products, productVariants } from './product.ts'
 export { Tax, taxes } from './tax.ts'

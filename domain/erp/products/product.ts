@@ -45,6 +45,11 @@ export const Product = row('erp_product', {
   uom_id: Uuid,
   category_id: nullable(Uuid),
   lot_tracked: Type.Boolean({ default: false }),
+  serial_tracked: Type.Boolean({ default: false, description: 'Every lot of it is one piece; such a product is tracked by lot' }),
+  cost_method: oneOf(['average', 'fifo'], {
+    default: 'average',
+    description: 'What leaves is valued at the moving average, or first in, first out',
+  }),
   shelf_life_days: nullable(Type.Integer({ minimum: 1, maximum: 36_500 })),
   barcode: Barcode,
   list_price: nullable(Price),
@@ -78,8 +83,17 @@ export const products = resource(Product, {
  * What stock is counted by cannot change once there is a move: its quantities would mean something else. The product is
  * held alone; whoever is about to move it shares it (`unitsOf`), so one of the two sees the other. Throws `in_use`.
  */
-async function keepsWhatCounts(tx: Tx, [after]: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
-  const columns = before ? ['uom_id', 'kind', 'lot_tracked'].filter((column) => before[column] !== after![column]) : []
+async function keepsWhatCounts(tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
+  if (rows.some((row) => row.serial_tracked && !row.lot_tracked))
+    throw failure('invalid_value', {
+      path: '/serial_tracked',
+      rule: 'lot_tracked',
+      message: 'needs lot_tracked: a serial number is a lot of one',
+    })
+  const [after] = rows
+  const columns = before
+    ? ['uom_id', 'kind', 'lot_tracked', 'serial_tracked', 'cost_method'].filter((column) => before[column] !== after![column])
+    : []
   if (columns.length === 0) return
   const id = String(before!.id)
   await lockAlone(tx, Product, id)

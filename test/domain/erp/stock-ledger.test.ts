@@ -123,7 +123,7 @@ t.test('the card has every move in its order, with what was there after it, page
 t.test('what is closed stays as it is: nothing is effective there any more', async (t) => {
   const acme = await tenant()
   const c = await catalogue(acme)
-  await stockUp(acme, c, '50')
+  await stockUp(acme, c, '50', undefined, { received_at: '2025-12-01T00:00:00Z' })
   const period = async () => (await acme.viewer.get('/erp/stock/period')).data
   const close = (closed_through: string | null, version: number, client = acme.admin) =>
     client.put('/erp/stock/period', { closed_through, version })
@@ -147,7 +147,7 @@ t.test('what is closed stays as it is: nothing is effective there any more', asy
 t.test('closing races moves: each is there before, or is refused', async (t) => {
   const acme = await tenant()
   const c = await catalogue(acme)
-  await stockUp(acme, c, '1000')
+  await stockUp(acme, c, '1000', undefined, { received_at: '2025-12-01T00:00:00Z' })
   for (let version = 1; version <= 4; version++) {
     const at = new Date(Date.now() - 1_000).toISOString()
     const moves = times(20, () => issue(acme, c, '1', { effective_at: at }))
