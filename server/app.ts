@@ -39,6 +39,7 @@ import prices from '../routes/erp/prices.ts'
 import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import stockLedger from '../routes/erp/stock-ledger.ts'
+import store from '../routes/erp/store.ts'
 import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
 import internal from '../routes/internal.ts'
@@ -146,6 +147,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
       await api.register(stock)
       await api.register(stockLedger)
+      await api.register(store)
       await api.register(resourceRoutes(reorderRules))
       await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
       await api.register(purchaseOrders)

@@ -3,8 +3,8 @@ import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
 
-/** What is numbered: purchase orders, goods receipts. */
-export const SERIES = ['PO', 'GR'] as const
+/** What is numbered: purchase orders, goods receipts, stock transfers, stock counts, landed costs. */
+export const SERIES = ['PO', 'GR', 'ST', 'SC', 'LC'] as const
 export type Series = (typeof SERIES)[number]
 
 const Format = Type.Object(

@@ -45,7 +45,7 @@ export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustm
     if (cost !== null)
       throw failure('invalid_value', { path: 'cost', rule: 'incoming', message: 'is of what comes: what is there less has its value' })
     const less = format(toBase(quantity.slice(1), unit))
-    return moveOut(tx, { product_id, quantity: less, lot_id: lot_id ?? undefined, from: place, to: losses, ...source })
+    return moveOut(tx, [{ product_id, quantity: less, lot_id }], { from: place, to: losses }, source)
   }
   if (unit.lot_tracked !== (lot_id !== null))
     throw failure('invalid_value', { path: 'lot_id', rule: unit.lot_tracked ? 'lot_needed' : 'no_lot' })

@@ -1,0 +1,6 @@
+insert into platform_menu_items (code, parent, labels, path, icon, sort, module, permission) values
+  ('erp.inventory.value', 'erp.inventory', '{"en":"Stock value","es":"Valor de existencias","pt":"Valor do estoque","tr":"Stok değeri","az":"Anbarın dəyəri"}', '/erp/stock/value', 'dollar-sign', 6, 'erp.inventory', 'erp.stock_value.read'),
+  ('erp.inventory.reservations', 'erp.inventory', '{"en":"Reservations","es":"Reservas","pt":"Reservas","tr":"Rezervasyonlar","az":"Rezervlər"}', '/erp/stock-reservations', 'bookmark', 7, 'erp.inventory', 'erp.stock_reservation.read'),
+  ('erp.inventory.transfers', 'erp.inventory', '{"en":"Transfers","es":"Traslados","pt":"Transferências","tr":"Transferler","az":"Köçürmələr"}', '/erp/stock-transfers', 'truck', 8, 'erp.inventory', 'erp.stock_transfer.read'),
+  ('erp.inventory.counts', 'erp.inventory', '{"en":"Counts","es":"Recuentos","pt":"Contagens","tr":"Sayımlar","az":"Sayımlar"}', '/erp/stock-counts', 'clipboard', 9, 'erp.inventory', 'erp.stock_count.read'),
+  ('erp.inventory.landed_costs', 'erp.inventory', '{"en":"Landed costs","es":"Costes de importación","pt":"Custos de importação","tr":"İthalat maliyetleri","az":"Əlavə xərclər"}', '/erp/landed-costs', 'anchor', 10, 'erp.inventory', 'erp.landed_cost.read');
