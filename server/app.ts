@@ -1,5 +1,6 @@
 // The table of contents: every plugin and every route family, in the order in which a request meets them.
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify'
+import { customFields } from '../domain/erp/fields/index.ts'
 import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
 import { parties, partyAddresses, partyContacts } from '../domain/erp/parties/index.ts'
 import { priceListItems, priceLists } from '../domain/erp/pricing/index.ts'
@@ -33,6 +34,7 @@ import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
 import domains from '../routes/domains.ts'
+import customFieldSchemas from '../routes/erp/custom-fields.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import partyRoutes from '../routes/erp/parties.ts'
 import prices from '../routes/erp/prices.ts'
@@ -143,6 +145,8 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(priceLists))
       await api.register(resourceRoutes(priceListItems))
       await api.register(prices)
+      await api.register(resourceRoutes(customFields))
+      await api.register(customFieldSchemas)
       await api.register(resourceRoutes(locations))
       await api.register(resourceRoutes(lots, { only: ['list', 'get', 'history'] }))
       await api.register(stock)

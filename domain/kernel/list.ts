@@ -3,6 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
+import { type CustomField, type CustomFilter, customCondition, customFieldsOf, customSort } from './custom.ts'
 import { failure } from './errors.ts'
 import { type Expansion, expanded } from './expand.ts'
 import { columns, type Row, scopeOf, tableOf } from './row.ts'
@@ -34,6 +35,8 @@ export interface ListQuery {
   limit: number
   sort: { column: string; descending: boolean }[]
   filters: Filter[]
+  /** By fields that the company added. */
+  custom?: CustomFilter[]
   q?: string
   count?: 'exact' | 'estimated'
   expand: string[]
@@ -108,7 +111,9 @@ export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): 
     } else if (key === 'sort') {
       for (const name of names) {
         const column = name.replace(/^-/, '')
-        if (!spec.sort.includes(column)) throw refuse(key, `${column} is not one of ${spec.sort.join(', ')}`)
+        if (spec.row.custom && column.startsWith('custom.') && names.length > 1) throw refuse(key, `${column} stands alone`)
+        if (!(spec.row.custom && column.startsWith('custom.')) && !spec.sort.includes(column))
+          throw refuse(key, `${column} is not one of ${spec.sort.join(', ')}`)
         list.sort.push({ column, descending: name.startsWith('-') })
       }
     } else if (key === 'q') {
@@ -123,6 +128,13 @@ export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): 
       for (const name of names) if (!allowed.includes(name)) throw refuse(key, `${name} is not one of ${allowed.join(', ') || '(none)'}`)
       list[key] = names
     } else if (!RESERVED.has(key)) {
+      if (spec.row.custom && key.startsWith('custom.')) {
+        const [, code = '', operator = 'in'] = key.split('.')
+        if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
+        if (names.length > 100) throw refuse(key, 'has at most 100 values')
+        list.custom = [...(list.custom ?? []), { code, operator, values: operator === 'in' ? names : [given] }]
+        continue
+      }
       const [column = '', operator = 'in'] = key.split('.')
       if (!spec.filter.includes(column)) throw refuse(key, `is not a filter of this list: ${spec.filter.join(', ')}`)
       if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
@@ -200,9 +212,31 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
   return sql.fragment`(${sql.join(matches, sql.fragment` or `)})`
 }
 
+/** A list that is sorted by a field of the company: the records that have it, in the order of its index. */
+async function listByCustom<T>(tx: Tx, row: Row, where: Fragment[], query: ListQuery, fields: readonly CustomField[]): Promise<Page<T>> {
+  const [{ column, descending }] = query.sort as [ListQuery['sort'][number]]
+  const code = column.slice('custom.'.length)
+  const { field, column: value, type } = customSort(fields, code)
+  const by = sql.identifier([value])
+  const after = query.after
+    ? sql.fragment`(${by}, row_id) ${descending ? sql.fragment`<` : sql.fragment`>`} ((${sql.array([String(query.after[0])], type)})[1], ${String(query.after[1])}::uuid)`
+    : sql.fragment`true`
+  const direction = descending ? sql.fragment`desc` : sql.fragment``
+  const rows = (await tx.any(sql.type(row.schema)`
+    select ${columns(row, 't')} from erp_custom_value v join ${tableOf(row)} t on t.tenant_id = v.tenant_id and t.id = v.row_id
+    where v.tenant_id = ${tx.tenantId} and v.field_id = ${field.id} and ${by} is not null and ${after}
+      and t.id in (select id from ${tableOf(row)} where ${sql.and(where)})
+    order by ${by} ${direction}, row_id ${direction} limit ${query.limit + 1}`)) as unknown as Record<string, unknown>[]
+  const page = rows.slice(0, query.limit)
+  const last = page.at(-1)
+  return { rows: page as T[], next: rows.length > query.limit && last ? [(last.custom as Record<string, unknown>)[code], last.id] : null }
+}
+
 /** One page of a list. */
 export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery): Promise<Page<T>> {
   const { row } = spec
+  const byCustom = query.sort[0]!.column.startsWith('custom.')
+  const fields = byCustom || query.custom ? await customFieldsOf(tx, row.table) : []
   const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
   const where = [
     ...scopeOf(tx, row),
@@ -212,9 +246,15 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
       ),
     )),
   ]
+  where.push(...(query.custom ?? []).map((filter) => customCondition(tx, fields, filter)))
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined
+  if (byCustom) {
+    const page = await listByCustom<Record<string, unknown>>(tx, row, where, query, fields)
+    const whole = query.expand.length > 0 ? await expanded(tx, spec, query.expand, page.rows) : page.rows
+    return { ...page, rows: whole as T[], ...(total === undefined ? {} : { total }) }
+  }
   const from = query.after ? [...where, keyset(row, order, query.after)] : where
   const orderBy = order.map((o) =>
     o.descending ? sql.fragment`${sql.identifier([o.column])} desc` : sql.fragment`${sql.identifier([o.column])}`,

@@ -3,6 +3,7 @@
 import type { Static, TProperties } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
+import { checkCustom } from './custom.ts'
 import { failure } from './errors.ts'
 import type { Expansion } from './expand.ts'
 import { type Change, historyOf } from './history.ts'
@@ -96,6 +97,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     }))
     scopeOf(tx, anyRow) // an organization's table needs a chosen one
     await check(tx, rows)
+    const checked = await checkCustom(tx, anyRow, rows)
     const names = [
       'id',
       'tenant_id',
@@ -112,7 +114,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     )
     const made = await tx.any(sql.prepared(row.schema)`
       insert into ${tableOf(anyRow)} (${list})
-      select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(await sealRows(tx, anyRow, rows))}::jsonb)
+      select ${list} from jsonb_populate_recordset(null::${tableOf(anyRow)}, ${JSON.stringify(await sealRows(tx, anyRow, checked))}::jsonb)
       returning ${columns(anyRow)}`)
     for (const r of made) emit(tx, 'created', r as R)
     // `returning` follows the insert's order, which is the input's; a map by id keeps that true whatever the planner does.
@@ -126,8 +128,10 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
   }
 
   async function update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R> {
-    const { version: _, ...changes } = patch as Record<string, unknown>
-    await check(tx, [changes], id)
+    const { version: _, ...asked } = patch as Record<string, unknown>
+    await check(tx, [asked], id)
+    const before = asked.custom === undefined ? {} : ((await get(tx, id)) as Record<string, unknown>)
+    const [changes = asked] = await checkCustom(tx, anyRow, [asked], before)
     const [written] = await sealRows(tx, anyRow, [changes])
     const names = Object.keys(written!).filter((n) => row.writable.includes(n) || indexes.includes(n))
     const sets = names.map((n) => sql.fragment`, ${sql.identifier([n])} = r.${sql.identifier([n])}`)

@@ -3,7 +3,7 @@ import { type Static, type TObject, type TProperties, Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
-import { isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
+import { Custom, isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
 /** Whose a row is: an organization's, the whole tenant's, or the platform's, whose staff alone reads it, across tenants. */
 export type RowScope = 'organization' | 'tenant' | 'platform'
@@ -18,6 +18,8 @@ export interface RowOptions {
   softDelete?: boolean
   /** Columns that are kept encrypted, and how those that are searched are brought to one form. */
   sealed?: Readonly<Record<string, Canonical>>
+  /** Whether companies add fields of their own to it. */
+  custom?: boolean
 }
 
 const base = { id: Uuid, version: Version, created_at: Timestamp, updated_at: Timestamp }
@@ -38,6 +40,7 @@ export interface Row<P extends TProperties = TProperties> {
   readonly columns: readonly string[]
   readonly writable: readonly string[]
   readonly sealed: Readonly<Record<string, Canonical>>
+  readonly custom: boolean
 }
 
 /** The TypeScript type of a row. */
@@ -47,8 +50,9 @@ export type RowOf<R> = R extends Row<infer P> ? Static<TObject<P & Base & Scoped
  * Declares a table. `id`, `version`, times and the organization are implied. A property with a `default` or one that may
  * be null is optional in a body.
  */
-export function row<P extends TProperties>(table: string, properties: P, options: RowOptions = {}): Row<P> {
-  const { scope = 'organization', derived = [], softDelete = true, sealed = {} } = options
+export function row<P extends TProperties>(table: string, declared: P, options: RowOptions = {}): Row<P> {
+  const { scope = 'organization', derived = [], softDelete = true, sealed = {}, custom = false } = options
+  const properties = (custom ? { ...declared, custom: Custom } : declared) as P
   const implied = {
     ...base,
     ...(scope === 'organization' ? { organization_id: Uuid } : {}),
@@ -77,6 +81,7 @@ export function row<P extends TProperties>(table: string, properties: P, options
     columns: [...Object.keys(properties), ...Object.keys(implied)],
     writable,
     sealed,
+    custom,
   }
 }
 

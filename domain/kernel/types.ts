@@ -62,3 +62,11 @@ export function nullable<T extends TSchema>(schema: T) {
 export const isNullable = (schema: object): boolean => 'type' in schema && Array.isArray(schema.type) && schema.type.includes('null')
 export const oneOf = <const T extends string>(values: readonly T[], options?: TSchemaOptions) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })
+
+/** What stands in `custom`: an open object, because each company has its own fields; `GET /custom-fields` describes them. */
+export const Custom = Type.Record(Type.String({ maxLength: 40 }), Type.Unknown(), {
+  default: {},
+  maxProperties: 200,
+  description: 'The company’s own fields, see GET /custom-fields',
+  examples: [{}],
+})

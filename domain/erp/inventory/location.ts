@@ -4,14 +4,18 @@ import { Code, failure, lockAlone, Name, nullable, oneOf, resource, row, sql, ty
 export const LOCATION_KINDS = ['internal', 'supplier', 'client', 'production', 'loss', 'transit'] as const
 
 /** Where things are. internal and transit hold stock; the other kinds are the far side of a double entry. */
-export const Location = row('erp_location', {
-  code: Code,
-  name: Name,
-  kind: oneOf(LOCATION_KINDS, { default: 'internal' }),
-  level: oneOf(['site', 'area', 'bin'], { default: 'area' }),
-  parent_id: nullable(Uuid),
-  allow_negative: Type.Boolean({ default: false }),
-})
+export const Location = row(
+  'erp_location',
+  {
+    code: Code,
+    name: Name,
+    kind: oneOf(LOCATION_KINDS, { default: 'internal' }),
+    level: oneOf(['site', 'area', 'bin'], { default: 'area' }),
+    parent_id: nullable(Uuid),
+    allow_negative: Type.Boolean({ default: false }),
+  },
+  { custom: true },
+)
 
 export const locations = resource(Location, {
   module: 'erp.inventory',

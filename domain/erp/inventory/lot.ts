@@ -3,12 +3,16 @@ import { DateOnly, newId, nullable, resource, row, sql, type Tx, Uuid } from '..
 import { Product } from '../products/index.ts'
 
 /** A lot of a product: what came or was made together. */
-export const Lot = row('erp_lot', {
-  product_id: Uuid,
-  code: Type.String({ minLength: 1, maxLength: 64 }),
-  supplier_lot: nullable(Type.String({ maxLength: 64 })),
-  expires_on: nullable(DateOnly),
-})
+export const Lot = row(
+  'erp_lot',
+  {
+    product_id: Uuid,
+    code: Type.String({ minLength: 1, maxLength: 64 }),
+    supplier_lot: nullable(Type.String({ maxLength: 64 })),
+    expires_on: nullable(DateOnly),
+  },
+  { custom: true },
+)
 
 export const lots = resource(Lot, {
   module: 'erp.inventory',

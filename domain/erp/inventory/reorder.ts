@@ -18,7 +18,11 @@ import { Product } from '../products/index.ts'
 import { Location } from './location.ts'
 
 /** Below the minimum an alert is raised; the target is what to fill up to. */
-export const ReorderRule = row('erp_reorder_rule', { product_id: Uuid, location_id: Uuid, minimum: Quantity, target: Quantity })
+export const ReorderRule = row(
+  'erp_reorder_rule',
+  { product_id: Uuid, location_id: Uuid, minimum: Quantity, target: Quantity },
+  { custom: true },
+)
 
 export const reorderRules = resource(ReorderRule, {
   module: 'erp.inventory',

@@ -94,6 +94,7 @@ export const PARTY_REFERENCES = [
   ['erp_price_list', 'client_id'],
   ['erp_purchase_order', 'supplier_id'],
   ['erp_supplier_return', 'supplier_id'],
+  ['erp_landed_cost', 'supplier_id'],
 ] as const
 
 /** Where a party has at most one row for a product: what the one that stays has already is not moved to it. */

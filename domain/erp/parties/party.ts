@@ -15,7 +15,7 @@ export const Party = row(
     parent_id: nullable(Uuid),
     merged_into: nullable(Uuid),
   },
-  { derived: ['merged_into'] },
+  { custom: true, derived: ['merged_into'] },
 )
 
 export const parties = resource(Party, {

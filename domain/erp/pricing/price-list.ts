@@ -5,17 +5,21 @@ import { Party } from '../parties/index.ts'
 import { Product } from '../products/index.ts'
 
 /** Prices in one currency for everybody, for one client, or as agreed with him in a contract. */
-export const PriceList = row('erp_price_list', {
-  code: Code,
-  name: Name,
-  kind: oneOf(['contract', 'client', 'list'], { default: 'list' }),
-  client_id: nullable(Uuid),
-  currency: Currency,
-  tax_included: Type.Boolean({ default: false }),
-  valid_from: nullable(DateOnly),
-  valid_to: nullable(DateOnly),
-  active: Type.Boolean({ default: true }),
-})
+export const PriceList = row(
+  'erp_price_list',
+  {
+    code: Code,
+    name: Name,
+    kind: oneOf(['contract', 'client', 'list'], { default: 'list' }),
+    client_id: nullable(Uuid),
+    currency: Currency,
+    tax_included: Type.Boolean({ default: false }),
+    valid_from: nullable(DateOnly),
+    valid_to: nullable(DateOnly),
+    active: Type.Boolean({ default: true }),
+  },
+  { custom: true },
+)
 
 export const priceLists = resource(PriceList, {
   module: 'erp.products',

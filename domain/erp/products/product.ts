@@ -22,7 +22,7 @@ import { Uom } from './uom.ts'
 const Barcode = nullable(Type.String({ pattern: '^([0-9]{8}|[0-9]{12,14})$', description: 'GTIN', examples: ['4006381333931'] }))
 
 /** A heading that products are filed under. */
-export const ProductCategory = row('erp_product_category', { code: Code, name: Name, parent_id: nullable(Uuid) })
+export const ProductCategory = row('erp_product_category', { code: Code, name: Name, parent_id: nullable(Uuid) }, { custom: true })
 
 export const productCategories = resource(ProductCategory, {
   module: 'erp.products',
@@ -38,25 +38,29 @@ export const productCategories = resource(ProductCategory, {
 })
 
 /** Something that is bought, made, kept or sold; `uom_id` is the base unit that its stock is counted in. */
-export const Product = row('erp_product', {
-  code: Code,
-  name: Name,
-  kind: oneOf(['stocked', 'service', 'kit'], { default: 'stocked' }),
-  uom_id: Uuid,
-  category_id: nullable(Uuid),
-  lot_tracked: Type.Boolean({ default: false }),
-  serial_tracked: Type.Boolean({ default: false, description: 'Every lot of it is one piece; such a product is tracked by lot' }),
-  cost_method: oneOf(['average', 'fifo'], {
-    default: 'average',
-    description: 'What leaves is valued at the moving average, or first in, first out',
-  }),
-  shelf_life_days: nullable(Type.Integer({ minimum: 1, maximum: 36_500 })),
-  barcode: Barcode,
-  list_price: nullable(Price),
-  currency: nullable(Currency),
-  tax_id: nullable(Uuid),
-  active: Type.Boolean({ default: true }),
-})
+export const Product = row(
+  'erp_product',
+  {
+    code: Code,
+    name: Name,
+    kind: oneOf(['stocked', 'service', 'kit'], { default: 'stocked' }),
+    uom_id: Uuid,
+    category_id: nullable(Uuid),
+    lot_tracked: Type.Boolean({ default: false }),
+    serial_tracked: Type.Boolean({ default: false, description: 'Every lot of it is one piece; such a product is tracked by lot' }),
+    cost_method: oneOf(['average', 'fifo'], {
+      default: 'average',
+      description: 'What leaves is valued at the moving average, or first in, first out',
+    }),
+    shelf_life_days: nullable(Type.Integer({ minimum: 1, maximum: 36_500 })),
+    barcode: Barcode,
+    list_price: nullable(Price),
+    currency: nullable(Currency),
+    tax_id: nullable(Uuid),
+    active: Type.Boolean({ default: true }),
+  },
+  { custom: true },
+)
 
 export const products = resource(Product, {
   module: 'erp.products',
@@ -103,17 +107,21 @@ async function keepsWhatCounts(tx: Tx, rows: readonly Record<string, unknown>[],
 }
 
 /** One of the forms that a product is sold in: a size, a colour. */
-export const ProductVariant = row('erp_product_variant', {
-  product_id: Uuid,
-  code: Code,
-  name: Name,
-  attributes: Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 200 }), {
-    maxProperties: 20,
-    default: {},
-    examples: [{ pot: '12 cm', colour: 'red' }],
-  }),
-  barcode: Barcode,
-})
+export const ProductVariant = row(
+  'erp_product_variant',
+  {
+    product_id: Uuid,
+    code: Code,
+    name: Name,
+    attributes: Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 200 }), {
+      maxProperties: 20,
+      default: {},
+      examples: [{ pot: '12 cm', colour: 'red' }],
+    }),
+    barcode: Barcode,
+  },
+  { custom: true },
+)
 
 export const productVariants = resource(ProductVariant, {
   module: 'erp.products',

@@ -1,0 +1,1 @@
+export { CUSTOMIZABLE, customFields, describeCustom } from './custom-field.ts'

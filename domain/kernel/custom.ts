@@ -1,0 +1,137 @@
+// Fields that a company adds to its records: what they are, what may stand in them, and how records are found by them.
+import { type Static, type TSchema, Type } from 'typebox'
+import { Value } from 'typebox/value'
+import type { Tx } from './context.ts'
+import { failure } from './errors.ts'
+import { columns, type Row, type RowOf, row, scopeOf } from './row.ts'
+import { type Fragment, sql } from './sql.ts'
+import { Name, nullable, oneOf, Text } from './types.ts'
+
+export const CustomField = row('erp_custom_field', {
+  entity: Type.String({ pattern: '^[a-z_]{1,63}$', description: 'The table of the records that have it', examples: ['erp_product'] }),
+  code: Type.String({ pattern: '^[a-z][a-z0-9_]{0,39}$', description: 'Its name in `custom`', examples: ['pot_size'] }),
+  label: Name,
+  description: nullable(Text),
+  kind: oneOf(['text', 'number', 'integer', 'boolean', 'date', 'choice']),
+  required: Type.Boolean({ default: false, description: 'Of records that are made, or whose fields are changed, from now on' }),
+  choices: Type.Array(Type.String({ minLength: 1, maxLength: 100 }), { maxItems: 200, uniqueItems: true, default: [] }),
+  minimum: nullable(Type.Number()),
+  maximum: nullable(Type.Number()),
+  max_length: nullable(Type.Integer({ minimum: 1, maximum: 2000 })),
+  filterable: Type.Boolean({ default: false, description: 'Records are filtered by `custom.<code>` and sorted by it' }),
+})
+export type CustomField = RowOf<typeof CustomField>
+
+/** The fields of a table in the context's organization. */
+export const customFieldsOf = async (tx: Tx, table: string): Promise<readonly CustomField[]> =>
+  (await tx.any(sql.prepared(CustomField.schema)`
+    select ${columns(CustomField)} from erp_custom_field where ${sql.and(scopeOf(tx, CustomField))} and entity = ${table} and deleted_at is null
+    order by code`)) as unknown as readonly CustomField[]
+
+/** A field's values as JSON Schema. */
+function valueSchema({ kind, label, description, choices, minimum, maximum, max_length }: CustomField): TSchema {
+  const words = { title: label, ...(description ? { description } : {}) }
+  const range = { ...(minimum === null ? {} : { minimum }), ...(maximum === null ? {} : { maximum }) }
+  if (kind === 'number') return Type.Number({ ...words, ...range })
+  if (kind === 'integer') return Type.Integer({ ...words, ...range })
+  if (kind === 'boolean') return Type.Boolean(words)
+  if (kind === 'date') return Type.String({ ...words, format: 'date' })
+  if (kind === 'choice') return oneOf(choices, words)
+  return Type.String({ ...words, maxLength: max_length ?? 500 })
+}
+
+/** What `custom` of a record with these fields is, as JSON Schema. */
+export const customSchema = (fields: readonly CustomField[]): TSchema =>
+  Type.Object(
+    Object.fromEntries(fields.map((field) => [field.code, field.required ? valueSchema(field) : Type.Optional(valueSchema(field))])),
+    { additionalProperties: false },
+  )
+
+type Values = Record<string, unknown>
+
+/**
+ * Holds the fields of records against what they may be, and returns the records with them. A change is a merge patch: what
+ * is not named stays, null takes it away. Throws `invalid_value` with what is wrong in each.
+ */
+export async function checkCustom<R extends Values>(tx: Tx, row: Row, records: readonly R[], before?: Values): Promise<readonly R[]> {
+  if (!row.custom || records.every((record) => before && record.custom === undefined)) return records
+  const schema = customSchema(await customFieldsOf(tx, row.table))
+  return records.map((record, at) => {
+    const merged = { ...(before?.custom as Values | undefined), ...(record.custom as Values | undefined) }
+    const custom = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== null))
+    if (!Value.Check(schema, custom)) {
+      // A field that is not declared is told of twice, once as `false`.
+      const told = [...Value.Errors(schema, custom)].filter(({ keyword }) => keyword !== 'boolean')
+      const errors = told.slice(0, 20).map((error) => ({
+        path: `${records.length > 1 ? `/rows/${at}` : ''}/custom${error.instancePath}`,
+        rule: error.keyword,
+        message: `${error.message}${'additionalProperties' in error.params ? `: ${error.params.additionalProperties}` : ''}`,
+      }))
+      throw failure('invalid_value', { errors }, 'A field of your company is not as it is declared: GET /api/v1/custom-fields.')
+    }
+    return { ...record, custom }
+  })
+}
+
+/** A filter or sort by a field: its code, and what is asked of it. */
+export interface CustomFilter {
+  code: string
+  operator: string
+  values: readonly string[]
+}
+export interface CustomSort {
+  field: CustomField
+  /** The column of `erp_custom_value` that orders. */
+  column: 'text_value' | 'number_value'
+  type: 'text' | 'numeric'
+}
+
+const isNumber = ({ kind }: CustomField) => kind === 'number' || kind === 'integer'
+const refuse = (path: string, message: string) => failure('invalid_query', { errors: [{ path, rule: 'list', message }] })
+
+function fieldFor(fields: readonly CustomField[], code: string): CustomField {
+  const field = fields.find((one) => one.code === code)
+  if (!field) throw refuse(`custom.${code}`, `is no field of these: ${fields.map((one) => one.code).join(', ') || '(none)'}`)
+  if (!field.filterable) throw refuse(`custom.${code}`, 'is not filterable: an administrator switches that on for the field')
+  return field
+}
+
+/** What records are sorted by. Throws `invalid_query`. */
+export function customSort(fields: readonly CustomField[], code: string): CustomSort {
+  const field = fieldFor(fields, code)
+  return isNumber(field) ? { field, column: 'number_value', type: 'numeric' } : { field, column: 'text_value', type: 'text' }
+}
+
+/** Records whose field has such values, by its index. Throws `invalid_query`. */
+export function customCondition(tx: Tx, fields: readonly CustomField[], { code, operator, values }: CustomFilter): Fragment {
+  const field = fieldFor(fields, code)
+  const number = isNumber(field)
+  const bad = number ? values.find((value) => operator !== 'null' && !/^-?\d{1,15}(\.\d{1,10})?$/.test(value)) : undefined
+  if (bad !== undefined) throw refuse(`custom.${code}`, `'${bad.slice(0, 60)}' is no number`)
+  const those = (condition: Fragment) => sql.fragment`
+    id in (select row_id from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${condition})`
+  if (operator === 'null') return values[0] === 'true' ? sql.fragment`not ${those(sql.fragment`true`)}` : those(sql.fragment`true`)
+  const column = number ? sql.fragment`number_value` : sql.fragment`text_value`
+  const list = sql.array([...values], number ? 'numeric' : 'text')
+  if (operator === 'in') return those(sql.fragment`${column} = any(${list})`)
+  if (operator === 'like') {
+    if (number) throw refuse(`custom.${code}.like`, 'is asked of text')
+    return those(sql.fragment`${column} ilike ${`%${values[0]!.replace(/[\\%_]/g, '\\$&')}%`}`)
+  }
+  const compare = { gt: sql.fragment`>`, gte: sql.fragment`>=`, lt: sql.fragment`<`, lte: sql.fragment`<=`, ne: sql.fragment`<>` }[
+    operator
+  ]!
+  return those(sql.fragment`${column} ${compare} (${list})[1]`)
+}
+
+export type CustomSchemas = Static<typeof CustomSchemas>
+export const CustomSchemas = Type.Record(Type.String(), Type.Object({}, { additionalProperties: true }), {
+  description: 'Entity → what `custom` of its records is, as JSON Schema',
+})
+
+/** Every entity's fields as JSON Schema. */
+export async function customSchemas(tx: Tx, tables: readonly string[]): Promise<CustomSchemas> {
+  const fields = (await tx.any(sql.prepared(CustomField.schema)`
+    select ${columns(CustomField)} from erp_custom_field where ${sql.and(scopeOf(tx, CustomField))} and deleted_at is null order by entity, code`)) as unknown as readonly CustomField[]
+  return Object.fromEntries(tables.map((table) => [table, customSchema(fields.filter(({ entity }) => entity === table))]))
+}
