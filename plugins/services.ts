@@ -2,6 +2,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { AccessCache } from '../domain/access/index.ts'
+import type { FileKeeper } from '../domain/files/index.ts'
 import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
 import type { ApiCalls, Catalogue } from '../domain/platform/index.ts'
@@ -22,6 +23,7 @@ export interface Services {
   keys: SigningKeys
   vault: Vault
   openId: OpenIdClient
+  files: FileKeeper
   resolveTxt: ResolveTxt
   redis: Redis | null
   publish: Publish

@@ -42,6 +42,7 @@ import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import stockLedger from '../routes/erp/stock-ledger.ts'
 import store from '../routes/erp/store.ts'
+import files from '../routes/files.ts'
 import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
 import internal from '../routes/internal.ts'
@@ -154,6 +155,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(store)
       await api.register(resourceRoutes(reorderRules))
       await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
+      await api.register(files)
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(telemetry)

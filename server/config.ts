@@ -87,6 +87,26 @@ export const ConfigSchema = Type.Object({
     pattern: '^https?://',
     description: 'Where a tenant’s pages are, for links in mails; {host} is its host name.',
   }),
+  FILES_DIRECTORY: Type.Optional(
+    Type.String({ description: 'Folder for files, shared by all processes of the API. This or FILES_S3_BUCKET.' }),
+  ),
+  FILES_S3_BUCKET: Type.Optional(Type.String({ description: 'Bucket for files, in a store that speaks S3.' })),
+  FILES_S3_ENDPOINT: Type.Optional(Url('https?', 'The store’s address; Amazon’s when nothing is said.')),
+  FILES_S3_REGION: Type.String({ default: 'us-east-1', description: 'Region of the bucket.' }),
+  FILES_S3_ACCESS_KEY: Type.Optional(Type.String({ description: 'Key id at the store.' })),
+  FILES_S3_SECRET_KEY: Type.Optional(Type.String({ description: 'Secret key at the store. Secret.' })),
+  FILES_INCOMING: Type.Optional(
+    Type.String({
+      description: 'Folder for files that are just coming in; beside FILES_DIRECTORY, or the system’s, when nothing is said.',
+    }),
+  ),
+  FILES_MAX_BYTES: Type.Integer({ minimum: 1, default: 25 * 1024 * 1024, description: 'Bytes of one file at most.' }),
+  CLAMD_ADDRESS: Type.Optional(
+    Type.String({
+      pattern: ':\\d{1,5}$',
+      description: 'host:port of clamd, which sees every file before it is served; without it files are served unscanned.',
+    }),
+  ),
   OVERLOAD_DELAY_MS: Type.Integer({
     minimum: 0,
     default: 2_000,
@@ -153,6 +173,8 @@ function production(config: Static<typeof ConfigSchema>): string[] {
   const refusals: string[] = []
   if (!config.REDIS_URL) refusals.push('REDIS_URL: needed in production, where limits must hold across processes')
   if (!config.SMTP_URL) refusals.push('SMTP_URL: needed in production, where people get their invitations by mail')
+  if (!config.FILES_DIRECTORY && !config.FILES_S3_BUCKET)
+    refusals.push('FILES_DIRECTORY: this or FILES_S3_BUCKET is needed in production, where files must outlive the process')
   if (config.PUBLIC_URL.startsWith('http:')) refusals.push('PUBLIC_URL: links in mails carry secrets and must be https')
   if (config.BASE_DOMAIN === 'localhost') refusals.push('BASE_DOMAIN: localhost is for development')
   if (new Set(Buffer.from(config.MASTER_KEY, 'base64')).size < 8)

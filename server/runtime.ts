@@ -13,6 +13,7 @@ import { JobQueue } from '../workers/jobs.ts'
 import { type KafkaOptions, Producer } from '../workers/kafka.ts'
 import { announceOwn } from '../workers/relay.ts'
 import type { Config } from './config.ts'
+import { keeperOf } from './files.ts'
 import type { Log } from './log.ts'
 import { dataVersion } from './migrations.ts'
 import { outboundFetch } from './outbound.ts'
@@ -118,6 +119,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     apiCalls,
     keys,
     vault,
+    files: keeperOf(config),
     openId: new OpenIdClient(outboundFetch(config.NODE_ENV !== 'production') as never, config.NODE_ENV !== 'production'),
     publish: (messages) => producer.send(messages),
     pingBroker: () => producer.ping(),

@@ -62,6 +62,7 @@ const environment = {
   LOG_LEVEL: 'warn',
   METRICS_PORT: '0',
   MAIL_DIRECTORY: path.join(home, 'mail'),
+  FILES_DIRECTORY: path.join(home, 'files'),
   PUBLIC_URL: `http://{host}:${process.env.PORT ?? 3000}`,
   ...localKeys(),
   ...process.env,

@@ -71,7 +71,8 @@ export class Database {
           set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
           set_config('tenantry.actor_name', ${scope.actor.name}, true),
           set_config('tenantry.correlation_id', ${scope.correlationId}, true),
-          set_config('tenantry.records_allowed', ${String(scope.limits?.records ?? '')}, true)`
+          set_config('tenantry.records_allowed', ${String(scope.limits?.records ?? '')}, true),
+          set_config('tenantry.storage_allowed', ${String(scope.limits?.storage ?? '')}, true)`
         if (once) {
           const earlier = await claim(tx, once, settings)
           if (earlier) return earlier.answer as T

@@ -4,4 +4,5 @@ insert into platform_menu_items (code, parent, labels, path, icon, sort, module,
   ('erp.inventory.transfers', 'erp.inventory', '{"en":"Transfers","es":"Traslados","pt":"Transferências","tr":"Transferler","az":"Köçürmələr"}', '/erp/stock-transfers', 'truck', 8, 'erp.inventory', 'erp.stock_transfer.read'),
   ('erp.inventory.counts', 'erp.inventory', '{"en":"Counts","es":"Recuentos","pt":"Contagens","tr":"Sayımlar","az":"Sayımlar"}', '/erp/stock-counts', 'clipboard', 9, 'erp.inventory', 'erp.stock_count.read'),
   ('erp.inventory.landed_costs', 'erp.inventory', '{"en":"Landed costs","es":"Costes de importación","pt":"Custos de importação","tr":"İthalat maliyetleri","az":"Əlavə xərclər"}', '/erp/landed-costs', 'anchor', 10, 'erp.inventory', 'erp.landed_cost.read'),
-  ('company.custom_fields', 'company', '{"en":"Own fields","es":"Campos propios","pt":"Campos próprios","tr":"Özel alanlar","az":"Öz sahələr"}', '/erp/custom-fields', 'edit-3', 12, null, 'erp.custom_field.read');
+  ('company.custom_fields', 'company', '{"en":"Own fields","es":"Campos propios","pt":"Campos próprios","tr":"Özel alanlar","az":"Öz sahələr"}', '/erp/custom-fields', 'edit-3', 12, null, 'erp.custom_field.read'),
+  ('company.files', 'company', '{"en":"Files","es":"Archivos","pt":"Arquivos","tr":"Dosyalar","az":"Fayllar"}', '/files', 'paperclip', 13, null, 'file.object.read');

@@ -1,0 +1,88 @@
+// Bytes that come in: counted, hashed, and looked at for what they are, on their way to the disk.
+import { createHash } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { fileTypeFromFile } from 'file-type'
+import sharp from 'sharp'
+import { failure, newId } from '../kernel/index.ts'
+
+export interface Received {
+  /** Where they lie for now. */
+  file: string
+  size: number
+  sha256: string
+  mediaType: string
+  /** Of an image. */
+  width: number | null
+  height: number | null
+}
+
+/** More pixels are no picture for a screen: 30,000 × 30,000 would take 3.6 GB to open. */
+export const MOST_PIXELS = 100_000_000
+/** What is shown as a picture. SVG is not: it is a program. */
+export const PICTURES: readonly string[] = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif', 'image/tiff']
+
+/** Opens a picture with care: no more than so many pixels, and only what is whole. */
+export const openPicture = (file: string | Buffer) => sharp(file, { limitInputPixels: MOST_PIXELS, failOn: 'error' })
+
+/**
+ * Writes bytes into a folder, and says what they are. Throws `body_too_large`, `invalid_value` for nothing at all and for a
+ * picture that cannot be opened or is too large; then nothing stays.
+ */
+export async function receive(bytes: NodeJS.ReadableStream, folder: string, most: number): Promise<Received> {
+  await mkdir(folder, { recursive: true })
+  const file = path.join(folder, newId())
+  const hash = createHash('sha256')
+  let size = 0
+  const text = new TextDecoder('utf-8', { fatal: true })
+  let isText = true
+  try {
+    await pipeline(
+      bytes,
+      new Transform({
+        transform(chunk: Buffer, _encoding, next) {
+          size += chunk.length
+          if (size > most) return next(failure('body_too_large', { at_most: most }))
+          hash.update(chunk)
+          isText &&= readable(text, chunk)
+          next(null, chunk)
+        },
+      }),
+      createWriteStream(file, { flags: 'wx' }),
+    )
+    if (size === 0) throw failure('invalid_value', { path: 'file', rule: 'not_empty', message: 'has no bytes' })
+    const found = (await fileTypeFromFile(file))?.mime
+    const mediaType = found ?? (isText ? 'text/plain' : 'application/octet-stream')
+    const { width = null, height = null } = PICTURES.includes(mediaType) ? await measured(file) : {}
+    return { file, size, sha256: hash.digest('hex'), mediaType, width, height }
+  } catch (error) {
+    await rm(file, { force: true })
+    throw error
+  }
+}
+
+/** UTF-8 without control characters. */
+function readable(decoder: { decode(bytes: Buffer, options: { stream: boolean }): string }, chunk: Buffer): boolean {
+  try {
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what tells text from other bytes
+    return !/[\x00-\x08\x0e-\x1f]/.test(decoder.decode(chunk, { stream: true }))
+  } catch {
+    return false
+  }
+}
+
+async function measured(file: string): Promise<{ width: number; height: number }> {
+  const refuse = (rule: string, message: string) => failure('invalid_value', { path: 'file', rule, message })
+  const { width, height } = await openPicture(file)
+    .metadata()
+    .catch((error: Error) => {
+      throw /pixel limit/i.test(error.message)
+        ? refuse('pixels', `has more than ${MOST_PIXELS} pixels`)
+        : refuse('picture', 'is no whole picture')
+    })
+  if (width * height > MOST_PIXELS) throw refuse('pixels', `has more than ${MOST_PIXELS} pixels`)
+  return { width, height }
+}
