@@ -3,9 +3,9 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
+import { csvLine } from '../domain/files/index.ts'
 import { type ListQuery, oneOf, readCursor, Timestamp, Uuid, writeCursor } from '../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './http/envelope.ts'
-import { csvLine } from './http/list-reply.ts'
 import { withNames } from './http/names.ts'
 
 const Plane = oneOf(['control', 'data', 'telemetry'], {

@@ -35,6 +35,7 @@ import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
 import domains from '../routes/domains.ts'
 import customFieldSchemas from '../routes/erp/custom-fields.ts'
+import exchange from '../routes/erp/exchange.ts'
 import goodsReceipts from '../routes/erp/goods-receipts.ts'
 import partyRoutes from '../routes/erp/parties.ts'
 import prices from '../routes/erp/prices.ts'
@@ -156,6 +157,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(reorderRules))
       await api.register(resourceRoutes(stockAlerts, { only: ['list', 'get', 'history'] }))
       await api.register(files)
+      await api.register(exchange)
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(telemetry)

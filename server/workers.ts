@@ -4,6 +4,7 @@ import { newId } from '../domain/kernel/index.ts'
 import { remindOfTrials } from '../domain/platform/index.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
+import { carryExport, carryImport } from '../workers/exchanger.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
@@ -16,7 +17,7 @@ import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
 import { ownedStorage } from './storage.ts'
 
-export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail', 'tenants', 'moves'] as const
+export const WORKERS = ['relay', 'events', 'telemetry', 'jobs', 'mail', 'tenants', 'moves', 'exchange'] as const
 export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
@@ -34,7 +35,7 @@ export async function startWorkers(
   handlers: readonly EventHandler[] = eventHandlers,
 ): Promise<RunningWorkers> {
   const {
-    services: { planes, tenants, settings },
+    services: { planes, tenants, settings, vault, files },
     kafka,
     producer,
     config,
@@ -88,6 +89,16 @@ export async function startWorkers(
     })
     await moves.start()
     running.push(moves)
+  }
+  if (only.includes('exchange')) {
+    const exchange = { planes, tenants, vault, files, log: workerLog }
+    for (const consumer of [
+      jobConsumer(kafka, producer, workerLog, { job: 'data-import', handle: (job, signal) => carryImport(exchange, job, signal) }),
+      jobConsumer(kafka, producer, workerLog, { job: 'data-export', handle: (job) => carryExport(exchange, job) }),
+    ]) {
+      await consumer.start()
+      running.push(consumer)
+    }
   }
   if (only.includes('mail')) {
     const send = mailer(

@@ -15,3 +15,4 @@ export {
 export { FileKeeper, PREVIEW_SIZES, type PreviewSize } from './keeper.ts'
 export { clamd } from './scanner.ts'
 export { type FileStore, FolderStore, S3Store } from './store.ts'
+export { csvLine } from './tables.ts'

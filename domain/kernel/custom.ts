@@ -1,5 +1,5 @@
 // Fields that a company adds to its records: what they are, what may stand in them, and how records are found by them.
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
@@ -41,7 +41,7 @@ function valueSchema({ kind, label, description, choices, minimum, maximum, max_
 }
 
 /** What `custom` of a record with these fields is, as JSON Schema. */
-export const customSchema = (fields: readonly CustomField[]): TSchema =>
+export const customSchema = (fields: readonly CustomField[]): TObject =>
   Type.Object(
     Object.fromEntries(fields.map((field) => [field.code, field.required ? valueSchema(field) : Type.Optional(valueSchema(field))])),
     { additionalProperties: false },

@@ -1,7 +1,7 @@
 export { decrypt, encrypt } from './cipher.ts'
 export * from './context.ts'
 export { readCursor, writeCursor } from './cursor.ts'
-export { CustomField, CustomSchemas, checkCustom, customSchema, customSchemas } from './custom.ts'
+export { CustomField, CustomSchemas, checkCustom, customFieldsOf, customSchema, customSchemas } from './custom.ts'
 export { Database, type DatabaseOptions } from './database.ts'
 export * from './decimal.ts'
 export * from './errors.ts'

@@ -39,6 +39,8 @@ export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>
   readonly module: string | null
   readonly permission: string
   readonly spec: ListSpec
+  /** Columns that name a row of another table. */
+  readonly references: Readonly<Record<string, () => Row>>
   list(tx: Tx, query: ListQuery): Promise<Page<R>>
   get(tx: Tx, id: Uuid): Promise<R>
   create(tx: Tx, input: object): Promise<R>
@@ -162,6 +164,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     module: options.module,
     permission: options.permission,
     spec,
+    references: options.references ?? {},
     list: (tx, query) => listRows<R>(tx, spec, query),
     get,
     createMany,

@@ -13,7 +13,8 @@ interface Made {
 }
 
 interface DocumentRoutes<B extends TSchema> {
-  module: string
+  /** The platform module that a tenant needs for it; null for what every tenant has. */
+  module: string | null
   /** The stem of its permissions: `erp.purchase_order`. */
   permission: string
   list: ListSpec
@@ -47,7 +48,7 @@ export const documentRoutes =
       path,
       {
         permission: `${permission}.create`,
-        module,
+        ...(module ? { module } : {}),
         schema: {
           tags: [wordsOf(list.row.table).tag],
           summary: create.summary,

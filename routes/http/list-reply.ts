@@ -1,20 +1,10 @@
 // Lists over HTTP: query in, page or CSV out.
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { csvLine } from '../../domain/files/index.ts'
 import { type ListQuery, type ListSpec, type Page, parseListQuery, readCursor, type Tx, writeCursor } from '../../domain/kernel/index.ts'
 
 const CSV_PAGE = 200
-
-/** A field as RFC 4180 wants it; one that a spreadsheet would run as a formula is defused with a quote. */
-function csvField(value: unknown): string {
-  if (value === null || value === undefined) return ''
-  const text = typeof value === 'object' ? JSON.stringify(value) : String(value)
-  const safe = typeof value === 'string' && /^[=+@\t\r]|^-(?![\d.]+$)/.test(text) ? `'${text}` : text
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
-}
-
-/** One line of a table, as RFC 4180 wants it. */
-export const csvLine = (values: readonly unknown[]): string => `${values.map(csvField).join(',')}\r\n`
 
 /** Answers a list as the contract says; with `Accept: text/csv` as CSV, page after page, so memory stays flat. */
 export async function replyList(

@@ -2,9 +2,9 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { Effect, Finding, findings, MatrixRow, matrix, Proposal, simulate } from '../../domain/access/index.ts'
+import { csvLine } from '../../domain/files/index.ts'
 import { Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
-import { csvLine } from '../http/list-reply.ts'
 
 const Where = Type.Object({ organization_id: Type.Optional(Uuid), workspace_id: Type.Optional(Uuid) }, { additionalProperties: false })
 

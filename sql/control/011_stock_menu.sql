@@ -5,4 +5,6 @@ insert into platform_menu_items (code, parent, labels, path, icon, sort, module,
   ('erp.inventory.counts', 'erp.inventory', '{"en":"Counts","es":"Recuentos","pt":"Contagens","tr":"Sayımlar","az":"Sayımlar"}', '/erp/stock-counts', 'clipboard', 9, 'erp.inventory', 'erp.stock_count.read'),
   ('erp.inventory.landed_costs', 'erp.inventory', '{"en":"Landed costs","es":"Costes de importación","pt":"Custos de importação","tr":"İthalat maliyetleri","az":"Əlavə xərclər"}', '/erp/landed-costs', 'anchor', 10, 'erp.inventory', 'erp.landed_cost.read'),
   ('company.custom_fields', 'company', '{"en":"Own fields","es":"Campos propios","pt":"Campos próprios","tr":"Özel alanlar","az":"Öz sahələr"}', '/erp/custom-fields', 'edit-3', 12, null, 'erp.custom_field.read'),
-  ('company.files', 'company', '{"en":"Files","es":"Archivos","pt":"Arquivos","tr":"Dosyalar","az":"Fayllar"}', '/files', 'paperclip', 13, null, 'file.object.read');
+  ('company.files', 'company', '{"en":"Files","es":"Archivos","pt":"Arquivos","tr":"Dosyalar","az":"Fayllar"}', '/files', 'paperclip', 13, null, 'file.object.read'),
+  ('company.imports', 'company', '{"en":"Imports","es":"Importaciones","pt":"Importações","tr":"İçe aktarma","az":"İdxal"}', '/erp/imports', 'upload', 14, null, 'erp.import.read'),
+  ('company.exports', 'company', '{"en":"Exports","es":"Exportaciones","pt":"Exportações","tr":"Dışa aktarma","az":"İxrac"}', '/erp/exports', 'download', 15, null, 'erp.export.read');

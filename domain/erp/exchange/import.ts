@@ -1,0 +1,294 @@
+// Records from a file: read and looked at first, then all of them or none.
+import { type Static, Type } from 'typebox'
+import { FileObject } from '../../files/index.ts'
+import { ENCODINGS } from '../../files/tables.ts'
+import {
+  columns,
+  failure,
+  type ListSpec,
+  lifecycle,
+  newId,
+  nullable,
+  oneOf,
+  type RowOf,
+  row,
+  scopeOf,
+  sql,
+  type Tx,
+  Uuid,
+} from '../../kernel/index.ts'
+import { EXCHANGED, exchanged } from './entities.ts'
+import { LineReader, type Mapping, type ReadLine } from './lines.ts'
+
+const MappingSchema = Type.Record(Type.String({ maxLength: 200 }), Type.String({ maxLength: 60 }), {
+  maxProperties: 200,
+  description: 'Column of the file → property of the record, `custom.<code>` for a company’s own field',
+  examples: [{ 'Item no.': 'code', Description: 'name', Unit: 'uom_id' }],
+})
+
+export const Import = row(
+  'erp_import',
+  {
+    entity: oneOf(EXCHANGED),
+    status: oneOf(['reading', 'ready', 'applying', 'done', 'failed', 'cancelled']),
+    file_id: Uuid,
+    encoding: oneOf(ENCODINGS, { default: 'utf-8' }),
+    columns: Type.Array(Type.String(), { default: [] }),
+    mapping: MappingSchema,
+    lines: Type.Integer({ description: 'Read so far' }),
+    wrong: Type.Integer({ description: 'Of these, with errors: GET /erp/imports/{id}/errors' }),
+    taken: Type.Integer({ description: 'Records made so far; they are there when the import is done' }),
+    failure: nullable(Type.Object({}, { additionalProperties: true })),
+    requested_by: nullable(Uuid),
+  },
+  { derived: ['status', 'columns', 'lines', 'wrong', 'taken', 'failure', 'requested_by'] },
+)
+export type Import = RowOf<typeof Import>
+
+export const importList: ListSpec = { row: Import, filter: ['status', 'entity', 'created_at'], sort: ['created_at'] }
+export const NewImport = Type.Object(
+  {
+    entity: oneOf(EXCHANGED),
+    file_id: Uuid,
+    encoding: Type.Optional(oneOf(ENCODINGS, { default: 'utf-8', description: 'Of a CSV file' })),
+    mapping: Type.Optional(MappingSchema),
+  },
+  { additionalProperties: false },
+)
+export const ImportError = Type.Object(
+  {
+    line: Type.Integer({ description: 'The heading is line 1' }),
+    errors: Type.Array(Type.Object({ column: Type.String(), rule: Type.String(), message: Type.String() })),
+  },
+  { additionalProperties: false },
+)
+export const ImportPreview = Type.Object(
+  {
+    line: Type.Integer(),
+    record: Type.Object({}, { additionalProperties: true }),
+    errors: nullable(Type.Array(ImportError.properties.errors.items)),
+  },
+  { additionalProperties: false },
+)
+
+/** Lines that a file may have. */
+export const MOST_LINES = 200_000
+/** Read, checked and written so many at a time. */
+export const CHUNK = 1_000
+
+/** Asks for a file to be read; a worker does. Throws `invalid_reference`, `invalid_value`. */
+export async function startImport(tx: Tx, input: Static<typeof NewImport>): Promise<Import> {
+  const { entity, file_id, encoding = 'utf-8', mapping = {} } = input
+  checkMapping(entity, mapping)
+  const file = await tx.exists(sql.run`
+    select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${file_id} and deleted_at is null and scan in ('clean', 'unscanned')`)
+  if (!file) throw failure('invalid_reference', { path: 'file_id', ids: [file_id] })
+  const id = newId()
+  const now = tx.now.toISOString()
+  const made = (await tx.one(sql.prepared(Import.schema)`
+    insert into erp_import (id, tenant_id, organization_id, workspace_id, entity, file_id, encoding, mapping, requested_by, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${entity}, ${file_id}, ${encoding}, ${sql.jsonb(mapping)}, ${tx.actor.userId}, ${now}, ${now})
+    returning ${columns(Import)}`)) as unknown as Import
+  askWorker(tx, made)
+  return made
+}
+
+const askWorker = (tx: Tx, { id, version }: Import) =>
+  tx.emit({
+    type: 'job.data-import',
+    entity_id: id,
+    version,
+    data: {
+      organization_id: tx.context.organizationId,
+      workspace_id: tx.context.workspaceId,
+      user_id: tx.actor.userId,
+      kind: tx.actor.kind,
+    },
+  })
+
+/** Every property of an entity that a column can be mapped to. */
+export const mappable = (entity: string): string[] => [...exchanged(entity).row.writable].filter((property) => property !== 'custom')
+
+function checkMapping(entity: string, mapping: Mapping): void {
+  const known = mappable(entity)
+  const wrong = Object.values(mapping).find(
+    (property) => !known.includes(property) && !(exchanged(entity).row.custom && property.startsWith('custom.')),
+  )
+  if (wrong !== undefined)
+    throw failure('invalid_value', { path: '/mapping', rule: 'property', message: `'${wrong}' is none of ${known.join(', ')}` })
+}
+
+/** What was read of a file, the first lines of it. */
+export const previewImport = (tx: Tx, id: string) =>
+  tx.any(sql.prepared(ImportPreview)`
+    select line, record, errors from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} order by line limit 20`)
+
+/** Lines with errors, from the one after `after` on, one more than `limit` where there are more. */
+export const importErrors = (tx: Tx, id: string, limit: number, after: number) =>
+  tx.any(sql.prepared(ImportError)`
+    select line, errors from erp_import_line
+    where tenant_id = ${tx.tenantId} and import_id = ${id} and errors is not null and line > ${after} order by line limit ${limit + 1}`)
+
+export interface Asked {
+  /** Whether the caller holds a permission here. */
+  may?: (permission: string) => boolean
+}
+
+/** Whoever takes records in needs the right to make them one by one. */
+function mayCreate(_tx: Tx, { entity }: Import, { may = () => true }: Asked): void {
+  const permission = `${exchanged(entity).permission}.create`
+  if (!may(permission)) throw failure('permission_denied', { permission })
+}
+
+function nothingWrong(_tx: Tx, { lines, wrong }: Import): void {
+  if (wrong > 0)
+    throw failure(
+      'invalid_value',
+      { rule: 'errors', wrong },
+      'Some lines have errors, and all are taken or none: mend the file and import it anew.',
+    )
+  if (lines === 0) throw failure('invalid_value', { rule: 'empty' }, 'The file has no lines.')
+}
+
+export const importLifecycle = lifecycle(Import, {
+  initial: 'reading',
+  permission: 'erp.import',
+  transitions: {
+    apply: {
+      from: 'ready',
+      to: 'applying',
+      guard: [mayCreate, nothingWrong],
+      summary: 'Take all lines in, or none',
+      effect: async (tx, found) => askWorker(tx, { ...found, version: found.version + 1 }),
+    },
+    cancel: {
+      from: ['reading', 'ready', 'failed'],
+      to: 'cancelled',
+      summary: 'Call it off',
+      effect: async (tx, { id }) => {
+        await tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
+      },
+    },
+  },
+})
+
+/** The mapping of the latest import of this entity from a file with the same columns that somebody finished. */
+export async function rememberedMapping(tx: Tx, entity: string, heading: readonly string[]): Promise<Mapping | null> {
+  const found = await tx.maybeOne(sql.prepared(Type.Object({ mapping: MappingSchema }, { additionalProperties: false }))`
+    select mapping from erp_import
+    where ${sql.and(scopeOf(tx, Import))} and entity = ${entity} and columns = ${sql.array([...heading], 'text')} and status = 'done' and deleted_at is null
+    order by id desc limit 1`)
+  return found?.mapping ?? null
+}
+
+/** Notes the heading of a file and how it is read. */
+export async function noteHeading(tx: Tx, id: string, heading: readonly string[], mapping: Mapping): Promise<void> {
+  await tx.query(sql.run`
+    update erp_import set columns = ${sql.array([...heading], 'text')}, mapping = ${sql.jsonb(mapping)}, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} and status = 'reading'`)
+}
+
+const purpose = 'erp_import_line.record'
+
+/**
+ * Keeps lines that were read, from line number `first` on, and how far reading is. False once nobody wants them any more.
+ * Of entities with sealed columns the line is kept under the tenant's key, as they are.
+ */
+export async function keepLines(tx: Tx, found: Import, first: number, read: readonly ReadLine[]): Promise<boolean> {
+  const { row } = exchanged(found.entity)
+  const sealed = Object.keys(row.sealed).length > 0
+  const wrong = read.filter(({ errors }) => errors.length > 0).length
+  const { rowCount } = await tx.query(sql.run`
+    update erp_import set lines = ${first - 2 + read.length}, wrong = wrong + ${wrong}, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${found.id} and status = 'reading'`)
+  if (rowCount === 0) return false
+  const rows = await Promise.all(
+    read.map(async ({ record, errors }, at) => {
+      const text = JSON.stringify(record)
+      const kept = sealed ? JSON.stringify({ sealed: (await tx.secrets.seal(purpose, text)).toString('hex') }) : text
+      return [first + at, kept, errors.length > 0 ? JSON.stringify(errors) : null]
+    }),
+  )
+  await tx.query(sql.run`
+    insert into erp_import_line (tenant_id, import_id, line, record, errors)
+    select ${tx.tenantId}, ${found.id}, l.line, l.record, l.errors from ${sql.unnest(rows, ['int4', 'jsonb', 'jsonb'])} as l (line, record, errors)
+    on conflict do nothing`)
+  return true
+}
+
+/** Codes of the lines that were read before. */
+export const codesRead = async (tx: Tx, id: string): Promise<string[]> =>
+  (
+    await tx.any(sql.prepared(Type.Object({ code: Type.String() }, { additionalProperties: false }))`
+      select record ->> 'code' as code from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and record ? 'code'`)
+  ).map(({ code }) => code)
+
+/** Notes that a file was read to its end. */
+export async function noteRead(tx: Tx, id: string): Promise<void> {
+  const done = await tx.maybeOne(sql.prepared(Import.schema)`
+    update erp_import set status = 'ready', version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} and status = 'reading' returning ${columns(Import)}`)
+  if (done)
+    tx.emit({
+      type: 'erp.import.ready',
+      entity_id: id,
+      version: (done as unknown as Import).version,
+      data: done as object as Record<string, unknown>,
+    })
+}
+
+/** Notes why an import failed; nothing of it was taken. */
+export async function noteFailed(tx: Tx, id: string, reason: Record<string, unknown>): Promise<void> {
+  const done = await tx.maybeOne(sql.prepared(Import.schema)`
+    update erp_import set status = 'failed', failure = ${sql.jsonb(reason as never)}, taken = 0, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} and status in ('reading', 'applying') returning ${columns(Import)}`)
+  if (done)
+    tx.emit({
+      type: 'erp.import.failed',
+      entity_id: id,
+      version: (done as unknown as Import).version,
+      data: done as object as Record<string, unknown>,
+    })
+}
+
+/** Says how many records were made so far, while they are not there yet. */
+export async function noteTaken(tx: Tx, id: string, taken: number): Promise<void> {
+  await tx.query(sql.run`update erp_import set taken = ${taken} where tenant_id = ${tx.tenantId} and id = ${id} and status = 'applying'`)
+}
+
+const Line = Type.Object({ line: Type.Integer(), record: Type.Object({}, { additionalProperties: true }) }, { additionalProperties: false })
+
+/**
+ * Takes all lines in, in the transaction that it is given: whatever fails, nothing was. One at a time: an advisory lock of
+ * the import is held until the end, and who comes second finds it done. Throws what making the records throws.
+ * @param progress is told how many were made, and which lines are next
+ */
+export async function takeLines(tx: Tx, id: string, progress: (taken: number, next: { from: number; to: number }) => void): Promise<void> {
+  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`import ${id}`}, 0))`)
+  const found = await importLifecycle.get(tx, id)
+  if (found.status !== 'applying') return
+  const resource = exchanged(found.entity)
+  let taken = 0
+  for (let after = 0; ; ) {
+    const lines = await tx.any(sql.prepared(Line)`
+      select line, record from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and line > ${after} order by line limit ${CHUNK}`)
+    if (lines.length === 0) break
+    const records = await Promise.all(
+      lines.map(async ({ record }) => {
+        const { sealed } = record as { sealed?: string }
+        return sealed ? (JSON.parse((await tx.secrets.open(purpose, Buffer.from(sealed, 'hex'))).toString()) as object) : record
+      }),
+    )
+    after = lines.at(-1)!.line
+    progress(taken, { from: lines[0]!.line, to: after })
+    await resource.createMany(tx, records)
+    taken += lines.length
+  }
+  await tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
+  const done = (await tx.one(sql.prepared(Import.schema)`
+    update erp_import set status = 'done', taken = ${taken}, failure = null, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} returning ${columns(Import)}`)) as unknown as Import
+  tx.emit({ type: 'erp.import.done', entity_id: id, version: done.version, data: done })
+}
+
+export { LineReader }

@@ -1,0 +1,249 @@
+// Reads files into records and writes records into files: the heavy part of imports and exports.
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createWriteStream } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import {
+  CHUNK,
+  codesRead,
+  exchanged,
+  getExport,
+  importLifecycle,
+  keepLines,
+  LineReader,
+  MOST_IN_WORKBOOK,
+  MOST_LINES,
+  mappable,
+  noteExported,
+  noteFailed,
+  noteHeading,
+  noteRead,
+  noteTaken,
+  rememberedMapping,
+  suggest,
+  takeLines,
+} from '../domain/erp/exchange/index.ts'
+import { type FileKeeper, getFile, noteFile, noteVerdict } from '../domain/files/index.ts'
+import { type Cell, csvLine, type Encoding, readTable, writeWorkbook } from '../domain/files/tables.ts'
+import { type ActorKind, Failure, failure, type Id, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
+import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
+import type { Event } from './event-consumer.ts'
+import type { WorkerLog } from './log.ts'
+
+export interface ExchangeDependencies {
+  planes: Planes
+  tenants: TenantDirectory
+  vault: Vault
+  files: FileKeeper
+  log: WorkerLog
+}
+
+interface Place {
+  tenant: Tenant
+  scope: Scope
+  read<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  write<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+}
+
+/** Where a job is done, and in whose name: what it makes is made by who asked. Null for a tenant that is gone. */
+async function placeOf({ planes, tenants, vault }: ExchangeDependencies, job: Event): Promise<Place | null> {
+  const tenant = await tenants.byId(job.tenant_id)
+  if (!tenant) return null
+  const { organization_id, workspace_id, user_id, kind } = job.data as {
+    organization_id: Id
+    workspace_id: Id | null
+    user_id: Id | null
+    kind: ActorKind
+  }
+  const scope: Scope = {
+    tenantId: tenant.id,
+    actor: { tenantId: tenant.id, userId: user_id, kind, sessionId: null, name: '' },
+    context: { organizationId: organization_id, workspaceId: workspace_id },
+    correlationId: job.correlation_id ?? newId(),
+    limits: tenant.limits,
+    secrets: vault.of(tenant.id),
+  }
+  return {
+    tenant,
+    scope,
+    read: (work) => databaseOf(planes, 'data', tenant).read(scope, work),
+    write: (work) => writeAtHome(planes, tenants, 'data', tenant, (database) => database.write(scope, work)),
+  }
+}
+
+/** Why something cannot be done however often it is tried; null for what passes by itself. */
+function lasting(error: unknown): Record<string, unknown> | null {
+  if (!(error instanceof Failure)) return { detail: 'internal', message: 'Something went wrong here.' }
+  if (error.status >= 500 && error.detail !== 'scanner_unavailable') return null
+  const { lines } = error as Failure & { lines?: object }
+  return { detail: error.detail, message: error.message, details: error.details, ...(lines ? { lines } : {}) }
+}
+
+/** Runs with a folder that is gone afterwards. */
+async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'tenantry-exchange-'))
+  try {
+    return await work(folder)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Reads a file, or takes in what was read: whatever the import's state asks for. */
+export async function carryImport(deps: ExchangeDependencies, job: Event, signal: AbortSignal): Promise<void> {
+  const place = await placeOf(deps, job)
+  const found = await place?.read((tx) => importLifecycle.get(tx, job.entity_id)).catch(notThere)
+  if (!place || !found) return
+  try {
+    if (found.status === 'reading') await withFolder((folder) => readFile(deps, place, found.id, folder, signal))
+    else if (found.status === 'applying') await apply(place, found.id)
+  } catch (error) {
+    const reason = lasting(error)
+    if (!reason) throw error
+    deps.log.warn({ err: error, import_id: found.id }, 'import failed')
+    await place.write((tx) => noteFailed(tx, found.id, reason))
+  }
+}
+
+const notThere = (error: unknown): null => {
+  if (error instanceof Failure && error.detail === 'not_found') return null
+  throw error
+}
+
+async function apply(place: Place, id: string): Promise<void> {
+  // How far it is, is told outside of the transaction that makes the records.
+  const outside = AsyncLocalStorage.snapshot()
+  let telling: Promise<unknown> = Promise.resolve()
+  let lines = { from: 0, to: 0 }
+  try {
+    await place.write((tx) =>
+      takeLines(tx, id, (taken, next) => {
+        lines = next
+        if (taken > 0 && taken % (5 * CHUNK) === 0)
+          telling = telling.then(() => outside(() => place.write((other) => noteTaken(other, id, taken))).catch(() => {}))
+      }),
+    )
+  } catch (error) {
+    await telling
+    throw Object.assign(error as Error, { lines })
+  }
+  await telling
+}
+
+async function readFile(deps: ExchangeDependencies, place: Place, id: string, folder: string, signal: AbortSignal): Promise<void> {
+  const found = await place.read((tx) => importLifecycle.get(tx, id))
+  const file = await place.read((tx) => getFile(tx, found.file_id))
+  const local = path.join(folder, 'table')
+  await pipeline(await deps.files.open(place.tenant.id, file), createWriteStream(local))
+  const resource = exchanged(found.entity)
+  let reader: LineReader | undefined
+  let line = 0
+  let chunk: Cell[][] = []
+  const keep = async () => {
+    const first = line - chunk.length + 1
+    const wanted = await place.write(async (tx) => keepLines(tx, found, first, await reader!.read(tx, chunk)))
+    chunk = []
+    return wanted
+  }
+  for await (const cells of readTable(local, file.media_type, found.encoding as Encoding)) {
+    line++
+    if (!reader) {
+      reader = await begin(place, found, cells, resource)
+      continue
+    }
+    if (line <= found.lines + 1) continue // read before a worker died
+    if (line > MOST_LINES + 1) throw failure('invalid_value', { path: 'file', rule: 'lines' }, `A file has at most ${MOST_LINES} lines.`)
+    chunk.push(cells)
+    if (chunk.length < CHUNK) continue
+    if (!(await keep())) return
+    if (signal.aborted) throw failure('overloaded')
+  }
+  if (!reader)
+    throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
+  if (chunk.length > 0 && !(await keep())) return
+  await place.write((tx) => noteRead(tx, id))
+}
+
+/** Settles how a file is read, by its heading: as was asked, as the last one like it, or as its columns are called. */
+async function begin(
+  place: Place,
+  found: { id: string; entity: string; mapping: Record<string, string>; lines: number },
+  cells: readonly Cell[],
+  resource: ReturnType<typeof exchanged>,
+): Promise<LineReader> {
+  const heading = cells.map((cell) => String(cell ?? '').trim())
+  const twice = heading.find((column, at) => column !== '' && heading.indexOf(column) !== at)
+  if (twice) throw failure('invalid_value', { path: 'file', rule: 'heading' }, `The column '${twice}' stands in the heading twice.`)
+  return place.write(async (tx) => {
+    const asked = Object.keys(found.mapping).length > 0 ? found.mapping : null
+    const mapping =
+      asked ??
+      (await rememberedMapping(tx, found.entity, heading)) ??
+      suggest(heading, [...mappable(found.entity), ...heading.filter((column) => resource.row.custom && column.startsWith('custom.'))])
+    const missing = Object.keys(mapping).find((column) => !heading.includes(column))
+    if (missing !== undefined) throw failure('invalid_value', { path: 'mapping', rule: 'column' }, `The file has no column '${missing}'.`)
+    if (Object.keys(mapping).length === 0)
+      throw failure('invalid_value', { path: 'mapping', rule: 'none' }, 'No column is called as a property is: send a mapping.')
+    await noteHeading(tx, found.id, heading, mapping)
+    return LineReader.of(tx, resource, heading, mapping, found.lines > 0 ? await codesRead(tx, found.id) : [])
+  })
+}
+
+/** Writes a list into a file of the one who asked. */
+export async function carryExport(deps: ExchangeDependencies, job: Event): Promise<void> {
+  const place = await placeOf(deps, job)
+  const found = await place?.read((tx) => getExport(tx, job.entity_id)).catch(notThere)
+  if (!place || !found || found.status !== 'queued') return
+  const { row, spec, list } = exchanged(found.entity)
+  const names = row.columns.filter((name: string) => name !== 'deleted_at')
+  const query = { ...parseListQuery(spec, found.query), limit: CHUNK }
+  let records = 0
+  const secrets = deps.vault.of(place.tenant.id)
+  async function* lines() {
+    yield names as readonly unknown[]
+    for (let after: unknown[] | null | undefined; after !== null; ) {
+      const page = await place!.read((tx) => list(tx, after ? { ...query, after } : query))
+      for (const record of await openRows(secrets, row, page.rows))
+        yield names.map((name: string) => (record as Record<string, unknown>)[name])
+      records += page.rows.length
+      after = page.next
+    }
+  }
+  async function* csv() {
+    for await (const line of lines()) yield csvLine(line)
+  }
+  const id = newId()
+  try {
+    const bytes = found.format === 'csv' ? Readable.from(csv()) : Readable.from([await workbook(lines())])
+    const { file: _, ...received } = await deps.files.take(place.tenant.id, id, bytes)
+    const verdict = deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, id) : null
+    await place.write(async (tx) => {
+      await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received })
+      if (verdict) await noteVerdict(tx, id, verdict)
+      await noteExported(tx, found.id, { file_id: id, records })
+    })
+  } catch (error) {
+    await deps.files.remove(place.tenant.id, id).catch(() => {})
+    const reason = lasting(error)
+    if (!reason) throw error
+    deps.log.warn({ err: error, export_id: found.id }, 'export failed')
+    await place.write((tx) => noteExported(tx, found.id, { failure: reason }))
+  }
+}
+
+async function workbook(lines: AsyncGenerator<readonly unknown[]>): Promise<Buffer> {
+  const all: (readonly unknown[])[] = []
+  for await (const line of lines) {
+    all.push(line)
+    if (all.length > MOST_IN_WORKBOOK + 1)
+      throw failure(
+        'invalid_value',
+        { path: 'format', rule: 'records' },
+        `A workbook has at most ${MOST_IN_WORKBOOK} records: ask for CSV, or filter.`,
+      )
+  }
+  return writeWorkbook(all)
+}
