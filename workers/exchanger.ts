@@ -26,8 +26,17 @@ import {
   suggest,
   takeLines,
 } from '../domain/erp/exchange/index.ts'
-import { type FileKeeper, getFile, noteFile, noteVerdict } from '../domain/files/index.ts'
-import { type Cell, csvLine, type Encoding, readTable, writeWorkbook } from '../domain/files/tables.ts'
+import {
+  type Cell,
+  csvLine,
+  type Encoding,
+  type FileKeeper,
+  getFile,
+  noteFile,
+  noteVerdict,
+  readTable,
+  writeWorkbook,
+} from '../domain/files/index.ts'
 import { type ActorKind, Failure, failure, type Id, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
 import type { Event } from './event-consumer.ts'

@@ -15,4 +15,4 @@ export {
 export { FileKeeper, PREVIEW_SIZES, type PreviewSize } from './keeper.ts'
 export { clamd } from './scanner.ts'
 export { type FileStore, FolderStore, S3Store } from './store.ts'
-export { csvLine } from './tables.ts'
+export { type Cell, csvLine, ENCODINGS, type Encoding, readTable, writeWorkbook } from './tables.ts'

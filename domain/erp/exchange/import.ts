@@ -1,7 +1,6 @@
 // Records from a file: read and looked at first, then all of them or none.
 import { type Static, Type } from 'typebox'
-import { FileObject } from '../../files/index.ts'
-import { ENCODINGS } from '../../files/tables.ts'
+import { ENCODINGS, FileObject } from '../../files/index.ts'
 import {
   columns,
   failure,

@@ -3,7 +3,7 @@ import type { TObject, TSchema } from 'typebox'
 import { Type } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import { Value } from 'typebox/value'
-import type { Cell } from '../../files/tables.ts'
+import type { Cell } from '../../files/index.ts'
 import { type CustomField, customFieldsOf, customSchema, isUuid, type Row, scopeOf, sql, type Tx, tableOf } from '../../kernel/index.ts'
 import type { exchanged } from './entities.ts'
 
