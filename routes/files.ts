@@ -97,18 +97,18 @@ export default async function files(app: FastifyInstance) {
     (request, reply) => replyList(request, reply, fileList, (tx, query) => listRows(tx, fileList, query)),
   )
 
-  app.get<{ Params: { entity_id: string } }>(
-    '/files/of/:entity_id',
+  app.get<{ Querystring: { entity_id: string } }>(
+    '/files/attached',
     {
       permission: 'file.object.read',
       schema: {
         tags,
         summary: 'The files of a record',
-        params: OfEntity,
+        querystring: OfEntity,
         response: { 200: ok(Type.Array(FileObject.schema)), ...guarded() },
       },
     },
-    async (request) => ({ data: await request.read((tx) => filesOf(tx, request.params.entity_id)) }),
+    async (request) => ({ data: await request.read((tx) => filesOf(tx, request.query.entity_id)) }),
   )
 
   app.post<{ Querystring: Static<typeof Attach> }>(

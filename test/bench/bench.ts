@@ -11,6 +11,7 @@
 //   audit      rows of the trail verified a second, against 50,000
 //   telemetry  Kafka → table                       against COPY of the same rows
 //   move       how long writers wait while a tenant of ten tables × 200,000 rows is moved, against 2 s
+//   stock      lists, postings, values, back-dating and imports of a tenant with 200,000 products and 2,000,000 moves
 //   tenancy    making tenants in each mode, finding them, serving many from databases of their own, migrating their schemas
 import { create, list, trail } from './erp.ts'
 import { menu, noop, rbac } from './gate.ts'
@@ -18,10 +19,11 @@ import { close, detail, json, note, results } from './harness.ts'
 import { move } from './move.ts'
 import { login } from './people.ts'
 import { audit, rights } from './rights.ts'
+import { stock } from './stock.ts'
 import { telemetry } from './telemetry.ts'
 import { tenancy } from './tenancy.ts'
 
-const measurements = { list, create, noop, menu, login, rights, audit, rbac, trail, telemetry, tenancy, move }
+const measurements = { list, create, noop, menu, login, rights, audit, rbac, trail, telemetry, tenancy, move, stock }
 const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7)
 for (const [name, measure] of Object.entries(measurements)) if (!only || only === name) await measure()
 await close()

@@ -88,12 +88,13 @@ export async function measured(
   name: string,
   server: Server,
   where: string,
-  plan: Omit<Plan, 'url' | 'connections' | 'seconds'>,
+  plan: Omit<Plan, 'url' | 'connections' | 'seconds'> & { connections?: number },
 ): Promise<Load> {
   const url = `${server.url}${where}`
-  await load(url, { ...plan, connections: CONNECTIONS, seconds: 2 })
+  const all = { connections: CONNECTIONS, ...plan }
+  await load(url, { ...all, seconds: 2 })
   const before = await server.usage()
-  const done = await load(url, { ...plan, connections: CONNECTIONS, seconds: SECONDS })
+  const done = await load(url, { ...all, seconds: SECONDS })
   const after = await server.usage()
   if (done.errors > 0) throw new Error(`${name}: ${done.errors} answers were errors: ${done.firstError}`)
   line(name, done, (after.cpu - before.cpu) / (done.requests / 1000), after.rss)

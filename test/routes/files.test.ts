@@ -152,7 +152,7 @@ t.test('files belong to records, as often as one likes', async (t) => {
   t.equal((await link(c.supplier)).status, 201, 'twice is once')
   t.equal((await acme.viewer.get(`/files/${data.id}`)).data.links.length, 2)
   t.same(
-    (await acme.viewer.get(`/files/of/${c.supplier}`)).data.map((file: { id: string }) => file.id),
+    (await acme.viewer.get(`/files/attached?entity_id=${c.supplier}`)).data.map((file: { id: string }) => file.id),
     [data.id],
   )
   t.match(await link(newId()), { status: 400, body: { detail: 'invalid_reference' } })
@@ -163,14 +163,14 @@ t.test('files belong to records, as often as one likes', async (t) => {
   const [first] = (await acme.viewer.get(`/files/${data.id}`)).data.links
   t.equal((await acme.admin.delete(`/files/${data.id}/links/${first.id}`)).status, 204)
   t.equal((await acme.admin.delete(`/files/${data.id}/links/${first.id}`)).status, 404)
-  t.same((await acme.viewer.get(`/files/of/${c.product}`)).data, [])
+  t.same((await acme.viewer.get(`/files/attached?entity_id=${c.product}`)).data, [])
   t.equal((await upload(acme.viewer, 'x')).status, 403)
   t.equal((await acme.viewer.delete(`/files/${data.id}`, { 'if-match': '"1"' })).status, 403)
   t.match(await acme.admin.delete(`/files/${data.id}`), { status: 400, body: { detail: 'version_required' } })
   t.match(await acme.admin.delete(`/files/${data.id}`, { 'if-match': '"7"' }), { status: 409, body: { detail: 'version_conflict' } })
   t.equal((await acme.viewer.get('/files?media_type=image/png')).data.length, 1)
   const stranger = await tenant()
-  t.same((await stranger.viewer.get(`/files/of/${c.supplier}`)).data, [])
+  t.same((await stranger.viewer.get(`/files/attached?entity_id=${c.supplier}`)).data, [])
   t.equal((await stranger.admin.post(`/files/${data.id}/links`, { entity: 'erp_party', entity_id: c.supplier })).status, 404)
 })
 

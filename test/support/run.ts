@@ -16,6 +16,7 @@ import { check } from './check.ts'
 import type { TestServices } from './services.ts'
 import { openSmtpServer } from './smtp.ts'
 import { checkStatements } from './statements.ts'
+import { proveStock } from './stock-proof.ts'
 
 const root = path.join(import.meta.dirname, '..', '..')
 const files = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
@@ -149,10 +150,13 @@ try {
   say(
     `${checked} statements that the tests ran: ${wrong.length === 0 ? 'each names the tenant' : `${wrong.length} do not name the tenant`}`,
   )
+  const stock = await proveStock([started.admin.data, started.admin.second])
+  say(`stock of ${stock.proven} products: ${stock.wrong.length === 0 ? 'each is what its moves say' : `${stock.wrong.length} differ`}`)
+  wrong.push(...stock.wrong)
   for (const sentence of wrong) say(`not ok - ${sentence}`)
   const unfinished = code !== 0 && failed === 0 ? 1 : 0
   say(
-    `${passed + (wrong.length === 0 ? 1 : 0)} passed, ${failed + unfinished + wrong.length} failed${skipped ? `, ${skipped} skipped` : ''}`,
+    `${passed + (wrong.length === 0 ? 2 : 0)} passed, ${failed + unfinished + wrong.length} failed${skipped ? `, ${skipped} skipped` : ''}`,
   )
   exitCode = code === 0 && failed === 0 && wrong.length === 0 && passed > 0 ? 0 : 1
 } finally {

@@ -1,0 +1,294 @@
+// Stock at its size: lists, postings, values as of a moment, what is written late, and records from files.
+import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { importLifecycle, startImport } from '../../domain/erp/exchange/index.ts'
+import { noteFile } from '../../domain/files/index.ts'
+import { newId } from '../../domain/kernel/index.ts'
+import { createLog } from '../../server/log.ts'
+import { carryImport } from '../../workers/exchanger.ts'
+import { auth, data, first, measured, note, ours, percentile, quick, results, runtime, timed } from './harness.ts'
+
+const PRODUCTS = quick ? 5_000 : 200_000
+const PARTIES = PRODUCTS
+const MOVES_EACH = 10
+const LATER = 10_000
+const LINES = quick ? 10_000 : 100_000
+
+const headers = () => ({ ...auth(first), 'content-type': 'application/json' })
+async function ask(method: string, path: string, body?: object): Promise<{ status: number; data: never }> {
+  // The tenant is known by its host name, which a header of fetch cannot say.
+  const { host, ...rest } = headers()
+  const url = new URL(`/api/v1${path}`, ours.url)
+  const { request } = await import('node:http')
+  return new Promise((resolve, reject) => {
+    const call = request(url, { method, headers: { ...rest, host } }, (response) => {
+      let text = ''
+      response.on('data', (chunk) => {
+        text += chunk
+      })
+      response.on('end', () => resolve({ status: response.statusCode!, data: text ? (JSON.parse(text).data as never) : (null as never) }))
+    })
+    call.on('error', reject)
+    call.end(body ? JSON.stringify(body) : undefined)
+  })
+}
+const must = async (method: string, path: string, body?: object): Promise<never> => {
+  const { status, data } = await ask(method, path, body)
+  if (status >= 300) throw new Error(`${path}: ${status}`)
+  return data
+}
+const goal = (name: string, ours: number, limit: number, unit = 'ms p99') => results.push({ name, ratio: limit / ours, ours, limit, unit })
+const took = async (rounds: number, work: (round: number) => Promise<unknown>) => {
+  const times: number[] = []
+  for (let round = 0; round < rounds; round++) times.push(await timed(() => work(round)))
+  return times
+}
+
+/** Ten places, so many parties, and ten moves of each product, valued by the function that values everything. */
+async function seed(): Promise<string[]> {
+  const { id, organization } = first
+  const places: string[] = []
+  for (let n = 0; n < 10; n++)
+    places.push(((await must('POST', '/erp/locations', { code: `B${n}`, name: `Bench ${n}` })) as { id: string }).id)
+  await must('POST', '/erp/stock/adjustments', {
+    product_id: first.product,
+    location_id: places[0],
+    quantity: '1',
+    cost: '1',
+    reason: 'So that virtual places are there',
+  })
+  await must('POST', '/erp/stock/issues', { product_id: first.product, location_id: places[0], quantity: '1' })
+  const virtual = async (code: string) =>
+    (await data.query('select id from erp_location where tenant_id = $1 and code = $2', [id, code])).rows[0].id
+  const [loss, client] = [await virtual('VIRTUAL-LOSS'), await virtual('VIRTUAL-CLIENT')]
+  await data.query('set session_replication_role = replica')
+  await data.query(
+    `insert into erp_party (id, tenant_id, organization_id, code, name, roles, created_at)
+     select gen_random_uuid(), $1, $2, 'C-' || n, 'Client number ' || n, '{client}', now() - n * interval '1 second' from generate_series(1, $3::int) n`,
+    [id, organization, PARTIES],
+  )
+  await data.query(
+    `insert into erp_stock_move (id, tenant_id, organization_id, product_id, from_location_id, to_location_id, quantity, cost, currency, effective_at, source_type)
+     select gen_random_uuid(), $1, $2, p.id, case when n = 1 then $3::uuid else p.place end, case when n = 1 then p.place else $4::uuid end,
+       case when n = 1 then 1000 else 1 end, case when n = 1 then 2500 end, 'EUR', timestamptz '2026-01-01' + n * interval '1 day', 'bench'
+     from (select id, ($5::uuid[])[1 + row_number() over (order by id) % 10] as place from erp_product where tenant_id = $1 and id <> $6) p, generate_series(1, $7::int) n`,
+    [id, organization, loss, client, places, first.product, MOVES_EACH],
+  )
+  await data.query(
+    `insert into erp_stock_quant (tenant_id, organization_id, location_id, product_id, quantity, negative_allowed, last_at)
+     select $1, $2, l.id, d.product_id, d.quantity, l.kind <> 'internal', d.last_at from (
+       select product_id, location_id, sum(quantity) as quantity, max(effective_at) as last_at from (
+         select product_id, to_location_id as location_id, quantity, effective_at from erp_stock_move where tenant_id = $1 and source_type = 'bench'
+         union all select product_id, from_location_id, -quantity, effective_at from erp_stock_move where tenant_id = $1 and source_type = 'bench') e group by 1, 2) d
+     join erp_location l on l.id = d.location_id`,
+    [id, organization],
+  )
+  await data.query(
+    `insert into erp_stock_value (tenant_id, organization_id, product_id, currency)
+     select $1, $2, id, 'EUR' from erp_product where tenant_id = $1 and id <> $3`,
+    [id, organization, first.product],
+  )
+  await data.query(
+    `insert into erp_stock_layer (id, tenant_id, organization_id, product_id, effective_at, quantity)
+     select id, tenant_id, organization_id, product_id, effective_at, case when from_location_id = $2 then quantity else -quantity end
+     from erp_stock_move where tenant_id = $1 and source_type = 'bench'`,
+    [id, loss],
+  )
+  await data.query('analyze erp_stock_layer, erp_stock_move')
+  await data.query(
+    `update erp_stock_layer l set cost = n.cost, value = n.value, quantity_after = n.quantity_after, value_after = n.value_after, in_after = n.in_after, unit_cost = n.unit_cost
+     from erp_stock_value h cross join lateral erp_valuation(h.tenant_id, h.product_id, '-infinity') n
+     where h.tenant_id = $1 and h.product_id <> $2 and l.id = n.id`,
+    [id, first.product],
+  )
+  await data.query(
+    `update erp_stock_value h set quantity = l.quantity_after, value = l.value_after, unit_cost = l.unit_cost from (
+       select distinct on (product_id) product_id, quantity_after, value_after, unit_cost from erp_stock_layer where tenant_id = $1
+       order by product_id, effective_at desc, (quantity < 0) desc, id desc) l where h.tenant_id = $1 and h.product_id = l.product_id`,
+    [id],
+  )
+  await data.query('set session_replication_role = origin')
+  await data.query('vacuum analyze erp_party, erp_stock_move, erp_stock_layer, erp_stock_quant, erp_stock_value')
+  return places
+}
+
+export async function stock() {
+  note(`stock: ${PRODUCTS} products, ${PARTIES} parties, ${PRODUCTS * MOVES_EACH} moves …`)
+  const places = await seed()
+  const store = places[0]!
+
+  note('  lists …')
+  const some = (
+    await data.query('select id, code from erp_product where tenant_id = $1 and id <> $2 order by code limit 1000', [
+      first.id,
+      first.product,
+    ])
+  ).rows as { id: string; code: string }[]
+  let worst = { p99: 0, name: '' }
+  for (const [name, path] of [
+    ['products by code', (n: number) => `/erp/products?code=${some[n % 1000]!.code}`],
+    ['products sorted', () => '/erp/products?sort=name&limit=50'],
+    ['products by kind, sorted', () => '/erp/products?kind=stocked&sort=-created_at'],
+    ['products searched, few', (n: number) => `/erp/products?q=number ${10_000 + n}`],
+    ['products searched, many', () => '/erp/products?q=number'],
+    ['products active, by code', () => '/erp/products?active=true&sort=code'],
+    ['parties by name', (n: number) => `/erp/parties?q=Client number ${1_000 + n}`],
+    ['parties sorted', () => '/erp/parties?sort=code'],
+    ['stock of a product', (n: number) => `/erp/stock?product_id=${some[n % 1000]!.id}`],
+    ['stock of a place, a page', () => `/erp/stock?location_id=${store}&limit=50`],
+    ['card of a product', (n: number) => `/erp/stock/card?product_id=${some[n % 1000]!.id}`],
+  ] as [string, (n: number) => string][]) {
+    await took(20, (n) => must('GET', path(n).replaceAll(' ', '%20')))
+    const p99 = percentile(await took(200, (n) => must('GET', path(n).replaceAll(' ', '%20'))), 0.99)
+    note(`    ${name}: ${p99.toFixed(1)} ms p99`)
+    if (p99 > worst.p99) worst = { p99, name }
+  }
+  goal(`lists, the slowest: ${worst.name}`, worst.p99, 20)
+
+  note('  postings …')
+  const order = async () => {
+    const { id, lines } = (await must('POST', '/erp/purchase-orders', {
+      supplier_id: first.supplier,
+      currency: 'EUR',
+      lines: some.slice(0, 100).map((product) => ({ product_id: product.id, quantity: '5', unit_price: '2' })),
+    })) as { id: string; lines: { id: string }[] }
+    await data.query(`update erp_purchase_order set status = 'sent' where id = $1`, [id])
+    return { id, lines }
+  }
+  const orders = await Promise.all(Array.from({ length: 20 }, order))
+  const receipts = await took(20, (n) =>
+    must('POST', '/erp/goods-receipts', {
+      order_id: orders[n]!.id,
+      location_id: store,
+      lines: orders[n]!.lines.map((line) => ({ order_line_id: line.id, quantity: '5' })),
+    }),
+  )
+  goal('receipt of 100 lines', percentile(receipts, 0.5), 100, 'ms p50')
+
+  const products = await Promise.all(
+    ['average', 'fifo'].map(async (cost_method) => {
+      const { id } = (await must('POST', '/erp/products', {
+        code: `HOT-${cost_method}`,
+        name: cost_method,
+        uom_id: first.uom,
+        cost_method,
+      })) as { id: string }
+      await must('POST', '/erp/stock/adjustments', {
+        product_id: id,
+        location_id: store,
+        quantity: '1000000',
+        cost: '2500000',
+        effective_at: '2026-01-02T00:00:00Z',
+        reason: 'Opening',
+      })
+      return [cost_method, id] as const
+    }),
+  )
+  for (const [method, product_id] of products) {
+    const one = await measured(`issue of one line, ${method}: 10 clients, one product`, ours, '/api/v1/erp/stock/issues', {
+      headers: { ...headers(), 'idempotency-key': '@unique' },
+      body: JSON.stringify({ product_id, location_id: store, quantity: '1' }),
+      connections: 10,
+    })
+    goal(`issue of one line, ${method}`, one.p50, 8, 'ms p50')
+  }
+
+  note('  what is written late …')
+  for (const [method, product_id] of products) {
+    const { rows } = await data.query('select count(*)::int as n from erp_stock_layer where tenant_id = $1 and product_id = $2', [
+      first.id,
+      product_id,
+    ])
+    for (let n = rows[0].n; n < LATER; n += 20)
+      await Promise.all(
+        Array.from({ length: 20 }, () => must('POST', '/erp/stock/issues', { product_id, location_id: store, quantity: '1' })),
+      )
+    const late = await timed(() =>
+      must('POST', '/erp/stock/adjustments', {
+        product_id,
+        location_id: store,
+        quantity: '7',
+        cost: '99',
+        effective_at: '2026-01-01T00:00:00Z',
+        reason: 'Late',
+      }),
+    )
+    goal(`before ${LATER} later moves, ${method}`, late, 1_000, 'ms')
+  }
+
+  note('  as of a moment …')
+  const at = '2026-01-05T12:00:00Z'
+  const [, hot] = products[0]!
+  goal('as of, one product', percentile(await took(100, (n) => must('GET', `/erp/stock?product_id=${some[n]!.id}&as_of=${at}`)), 0.99), 20)
+  goal(
+    'as of, one product with 10,000 moves',
+    percentile(await took(50, () => must('GET', `/erp/stock?product_id=${hot}&as_of=${new Date().toISOString()}`)), 0.99),
+    20,
+  )
+  goal(
+    'value as of, one product with 10,000 moves',
+    percentile(await took(50, () => must('GET', `/erp/stock/value?product_id=${hot}&as_of=${new Date().toISOString()}`)), 0.99),
+    20,
+  )
+  goal('as of, a whole location', percentile(await took(5, () => must('GET', `/erp/stock?location_id=${store}&as_of=${at}`)), 0.99), 1_000)
+  goal(
+    'value as of, a whole location',
+    percentile(await took(5, () => must('GET', `/erp/stock/value/total?location_id=${store}&as_of=${at}`)), 0.99),
+    1_000,
+  )
+  goal('value of everything', percentile(await took(3, () => must('GET', '/erp/stock/value/total')), 0.99), 1_000)
+  goal('card, a product with 10,000 moves', percentile(await took(20, () => must('GET', `/erp/stock/card?product_id=${hot}`)), 0.99), 20)
+  goal('proof of 2,000 products', percentile(await took(3, () => must('GET', '/erp/stock/verify')), 0.99), 5_000)
+
+  note('  ten operators …')
+  const mixed = await measured('ten operators: issues of their own products', ours, '/api/v1/erp/stock/issues', {
+    headers: some.slice(0, 50).map(() => ({ ...headers(), 'idempotency-key': '@unique' })),
+    body: (
+      await data.query(
+        'select product_id, location_id from erp_stock_quant where tenant_id = $1 and quantity > 500 and not negative_allowed limit 50',
+        [first.id],
+      )
+    ).rows.map((row) => JSON.stringify({ ...row, quantity: '0.01' })),
+    connections: 10,
+  })
+  goal('ten operators at once', mixed.p99, 100)
+
+  note('  records from a file …')
+  const rows = Array.from({ length: LINES }, (_, n) => `I-${n},Imported number ${n},U,2.50,EUR`).join('\n')
+  const unit = (await data.query('select code from erp_uom where id = $1', [first.uom])).rows[0].code
+  const csv = `code,name,uom,list_price,currency\n${rows.replaceAll(',U,', `,${unit},`)}`
+  const { services } = runtime
+  const file = newId()
+  const { file: _, ...received } = await services.files.take(first.id, file, Readable.from([Buffer.from(csv)]))
+  const scope = { ...first.scope, actor: { ...first.scope.actor, userId: first.admin.userId } }
+  const home = services.planes.data.get('main')!
+  const made = await home.write(scope, async (tx) => {
+    await noteFile(tx, { id: file, name: 'i.csv', scan: 'unscanned', ...received })
+    return startImport(tx, { entity: 'erp_product', file_id: file })
+  })
+  const job = {
+    event_id: randomUUID(),
+    type: 'job.data-import',
+    tenant_id: first.id,
+    entity_id: made.id,
+    version: 1,
+    occurred_at: '',
+    correlation_id: '',
+    data: { organization_id: scope.context.organizationId, workspace_id: null, user_id: first.admin.userId, kind: 'worker' },
+  }
+  const deps = { ...services, log: createLog('bench', 'silent').root }
+  const memory = process.memoryUsage.rss()
+  const carry = () => carryImport(deps as never, job as never, new AbortController().signal)
+  const reading = await timed(carry)
+  const ready = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
+  if (ready.status !== 'ready' || ready.wrong > 0) throw new Error(JSON.stringify(ready))
+  await home.write(scope, (tx) => importLifecycle.move(tx, 'apply', made.id, ready.version))
+  const taking = await timed(carry)
+  const done = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
+  if (done.status !== 'done') throw new Error(JSON.stringify(done))
+  note(
+    `    ${LINES} lines: read in ${(reading / 1000).toFixed(1)} s, taken in ${(taking / 1000).toFixed(1)} s; this process grew by ${((process.memoryUsage.rss() - memory) / 1e6).toFixed(0)} MB`,
+  )
+  const rate = LINES / ((reading + taking) / 1000)
+  results.push({ name: 'import', ratio: rate / 5_000, ours: rate, limit: 5_000, unit: 'lines/s' })
+}
