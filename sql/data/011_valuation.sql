@@ -220,6 +220,7 @@ $$;
 create function erp_value_moves() returns trigger language plpgsql security definer as $$
 declare
   p record;
+  kept_in char(3);
 begin
   for p in
     select m.tenant_id, m.organization_id, m.product_id, min(m.effective_at) as since, min(m.currency) filter (where m.cost is not null) as currency,
@@ -230,10 +231,14 @@ begin
     where erp_holds_stock(f.kind) <> erp_holds_stock(t.kind)
     group by 1, 2, 3 order by 3
   loop
-    -- Made or found, it is locked.
-    insert into erp_stock_value as h (tenant_id, organization_id, product_id, currency) values (p.tenant_id, p.organization_id, p.product_id, p.currency)
-    on conflict (tenant_id, product_id) do update set currency = coalesce(h.currency, excluded.currency);
-    if p.currency is distinct from (select h.currency from erp_stock_value h where h.tenant_id = p.tenant_id and h.product_id = p.product_id) and p.currency is not null then
+    loop
+      select h.currency into kept_in from erp_stock_value h where h.tenant_id = p.tenant_id and h.product_id = p.product_id for update;
+      exit when found;
+      insert into erp_stock_value (tenant_id, organization_id, product_id) values (p.tenant_id, p.organization_id, p.product_id) on conflict do nothing;
+    end loop;
+    if kept_in is null and p.currency is not null then
+      update erp_stock_value h set currency = p.currency where h.tenant_id = p.tenant_id and h.product_id = p.product_id;
+    elsif kept_in <> p.currency then
       raise exception 'valued in another currency' using errcode = 'TN400';
     end if;
     insert into erp_stock_layer (id, tenant_id, organization_id, product_id, effective_at, quantity)
@@ -343,6 +348,9 @@ begin
   ) as d
   where q.tenant_id = d.tenant_id and q.product_id = d.product_id and q.location_id = d.location_id and q.lot_id is not distinct from d.lot_id;
 
+  if not exists (select from moves where lot_id is not null) then
+    return null;
+  end if;
   -- A serial number is one piece in one place. Its lot is locked, so that two who bring it in at once see each other.
   perform from erp_lot l
   where (l.tenant_id, l.id) in (
