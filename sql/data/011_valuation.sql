@@ -70,7 +70,8 @@ call plane.protect('erp_stock_layer', rights => 'select');
    Brought in without a cost: at what one costs then. Brought back: at what it had when it left. */
 create function erp_valuation(tenant uuid, product uuid, since timestamptz)
 returns table (id uuid, cost numeric, value numeric, quantity_after numeric, value_after numeric, in_after numeric, unit_cost numeric)
-language plpgsql stable as $$
+-- Few, to the planner: each row is looked up by its key, and no table is read whole because there might be a thousand.
+language plpgsql stable rows 5 as $$
 #variable_conflict use_column
 declare
   first_in boolean;

@@ -45,7 +45,7 @@ const took = async (rounds: number, work: (round: number) => Promise<unknown>) =
 }
 
 /** Ten places, so many parties, and ten moves of each product, valued by the function that values everything. */
-async function seed(): Promise<string[]> {
+async function seed(): Promise<{ places: string[]; client: string }> {
   const { id, organization } = first
   const places: string[] = []
   for (let n = 0; n < 10; n++)
@@ -109,12 +109,13 @@ async function seed(): Promise<string[]> {
   )
   await data.query('set session_replication_role = origin')
   await data.query('vacuum analyze erp_party, erp_stock_move, erp_stock_layer, erp_stock_quant, erp_stock_value')
-  return places
+  await data.query('checkpoint') // what the load left to write is none of the lists' doing
+  return { places, client }
 }
 
 export async function stock() {
   note(`stock: ${PRODUCTS} products, ${PARTIES} parties, ${PRODUCTS * MOVES_EACH} moves …`)
-  const places = await seed()
+  const { places, client } = await seed()
   const store = places[0]!
 
   note('  lists …')
@@ -139,8 +140,9 @@ export async function stock() {
     ['card of a product', (n: number) => `/erp/stock/card?product_id=${some[n % 1000]!.id}`],
   ] as [string, (n: number) => string][]) {
     await took(20, (n) => must('GET', path(n).replaceAll(' ', '%20')))
-    const p99 = percentile(await took(200, (n) => must('GET', path(n).replaceAll(' ', '%20'))), 0.99)
-    note(`    ${name}: ${p99.toFixed(1)} ms p99`)
+    const times = await took(200, (n) => must('GET', path(n).replaceAll(' ', '%20')))
+    const [p50, p99] = [percentile(times, 0.5), percentile(times, 0.99)]
+    note(`    ${name}: ${p50.toFixed(1)} ms p50, ${p99.toFixed(1)} ms p99`)
     if (p99 > worst.p99) worst = { p99, name }
   }
   goal(`lists, the slowest: ${worst.name}`, worst.p99, 20)
@@ -199,10 +201,12 @@ export async function stock() {
       first.id,
       product_id,
     ])
-    for (let n = rows[0].n; n < LATER; n += 20)
-      await Promise.all(
-        Array.from({ length: 20 }, () => must('POST', '/erp/stock/issues', { product_id, location_id: store, quantity: '1' })),
-      )
+    await data.query(
+      `insert into erp_stock_move (id, tenant_id, organization_id, product_id, from_location_id, to_location_id, quantity, effective_at, source_type)
+       select gen_random_uuid(), $1, $2, $3, $4, $5, 1, now(), 'bench' from generate_series($6::int, $7::int)`,
+      [first.id, first.organization, product_id, store, client, rows[0].n + 1, LATER],
+    )
+    await data.query('analyze erp_stock_layer, erp_stock_move')
     const late = await timed(() =>
       must('POST', '/erp/stock/adjustments', {
         product_id,
