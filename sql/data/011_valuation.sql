@@ -205,7 +205,8 @@ begin
   update erp_stock_layer l
   set cost = n.cost, value = n.value, quantity_after = n.quantity_after, value_after = n.value_after, in_after = n.in_after, unit_cost = n.unit_cost
   from erp_valuation(tenant, product, since) as n
-  where l.tenant_id = tenant and l.id = n.id
+  -- The product and the moment are said again, so that these rows alone are looked at, whatever the planner thinks of the table.
+  where l.tenant_id = tenant and l.product_id = product and l.effective_at >= since and l.id = n.id
     and (l.cost, l.value, l.quantity_after, l.value_after, l.in_after, l.unit_cost) is distinct from (n.cost, n.value, n.quantity_after, n.value_after, n.in_after, n.unit_cost);
   update erp_stock_value h set quantity = l.quantity_after, value = l.value_after, unit_cost = l.unit_cost, updated_at = now()
   from (
