@@ -148,8 +148,8 @@ export default async function files(app: FastifyInstance) {
         reply.status(201).header('location', `/api/v1/files/${made.id}`)
         return tagged(reply, made)
       } catch (error) {
-        const kept = await request.read((tx) => getFile(tx, id)).catch(() => null)
-        if (!kept) await keeper.remove(tenant.id, id)
+        // Refused: nothing knows of these bytes. After a failure of another kind the row may be there, and they stay.
+        if (error instanceof Failure && error.status < 500 && error.detail !== 'file_infected') await keeper.remove(tenant.id, id)
         throw error
       }
     },

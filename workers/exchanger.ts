@@ -227,7 +227,7 @@ export async function carryExport(deps: ExchangeDependencies, job: Event): Promi
   const id = newId()
   try {
     const bytes = found.format === 'csv' ? Readable.from(csv()) : Readable.from([await workbook(lines())])
-    const { file: _, ...received } = await deps.files.take(place.tenant.id, id, bytes)
+    const { file: _, ...received } = await deps.files.take(place.tenant.id, id, bytes, Number.POSITIVE_INFINITY)
     const verdict = deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, id) : null
     await place.write(async (tx) => {
       await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received })

@@ -37,9 +37,9 @@ export class FileKeeper {
   }
 
   /** Takes bytes in and puts them into the store. Throws as `receive`. */
-  async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream): Promise<Received> {
-    const { store, incoming, mostBytes } = this.#options
-    const received = await receive(bytes, incoming, mostBytes)
+  async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream, most: number = this.mostBytes): Promise<Received> {
+    const { store, incoming } = this.#options
+    const received = await receive(bytes, incoming, most)
     await store.put(keyOf(tenantId, id), received.file, received)
     return received
   }

@@ -1,10 +1,11 @@
 // Documents move through states; the states and moves are data, the rules are functions beside them.
-import type { TProperties, TSchema } from 'typebox'
+import { type Static, type TProperties, type TSchema, Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
 import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
+import { Version } from './types.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: a transition's input is typed by its own schema, which a shared list cannot carry
 type Input = any
@@ -36,6 +37,13 @@ export interface Lifecycle<D> {
   get(tx: Tx, id: Uuid): Promise<D>
   diagram(): string
 }
+
+/** What a move takes that must be explained. */
+export const Reasoned = Type.Object(
+  { reason: Type.String({ minLength: 3, maxLength: 2000 }), version: Type.Optional(Version) },
+  { additionalProperties: false },
+)
+export type Reasoned = Static<typeof Reasoned>
 
 const PAST: Record<string, string> = {
   submit: 'submitted',

@@ -7,7 +7,7 @@ import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import sharp from 'sharp'
 import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
-import { type Client, testApp, times } from '../support/app.ts'
+import { testApp, times, upload } from '../support/app.ts'
 import { EICAR, testScanner } from '../support/clamd.ts'
 import { catalogue } from '../support/erp.ts'
 
@@ -15,15 +15,6 @@ import { catalogue } from '../support/erp.ts'
 const s3 = process.env.FILES_S3_ENDPOINT
 const incoming = () => mkdtempSync(path.join(tmpdir(), 'tenantry-test-files-'))
 
-async function upload(who: Client, bytes: Buffer | string, name = 'a.txt', query = '', headers: Record<string, string> = {}) {
-  const form = new FormData()
-  form.append('file', new Blob([bytes as never]), name)
-  const sent = new Response(form)
-  return who.post(`/files${query}`, Buffer.from(await sent.arrayBuffer()), {
-    'content-type': sent.headers.get('content-type')!,
-    ...headers,
-  })
-}
 const picture = (width: number, height: number) =>
   sharp({ create: { width, height, channels: 3, background: 'red' } })
     .png()

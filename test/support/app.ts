@@ -159,6 +159,23 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
   return { app, runtime, tenant, request }
 }
 
+/** Sends bytes as a form with a file. */
+export async function upload(
+  who: Client,
+  bytes: Buffer | string,
+  name = 'a.txt',
+  query = '',
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const form = new FormData()
+  form.append('file', new Blob([bytes as never]), name)
+  const sent = new Response(form)
+  return who.post(`/files${query}`, Buffer.from(await sent.arrayBuffer()), {
+    'content-type': sent.headers.get('content-type')!,
+    ...headers,
+  })
+}
+
 export const times = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, index) => make(index))
 
 /** How many answers of each status: `{201: 10, 409: 10}`. */

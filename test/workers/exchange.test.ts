@@ -10,7 +10,7 @@ import { writeWorkbook } from '../../domain/files/index.ts'
 import { newId } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { carryImport } from '../../workers/exchanger.ts'
-import { type Client, eventually, type TestTenant, testApp, times } from '../support/app.ts'
+import { eventually, type TestTenant, testApp, times, upload } from '../support/app.ts'
 import { quietLog, testServices } from '../support/services.ts'
 
 const FILES_DIRECTORY = mkdtempSync(path.join(tmpdir(), 'tenantry-test-exchange-'))
@@ -19,11 +19,8 @@ const workers = await startWorkers(runtime, quietLog, ['relay', 'exchange'])
 t.teardown(() => workers.stop())
 await workers.assigned(20_000)
 
-async function upload(who: Client, bytes: Buffer | string, name = 'table.csv'): Promise<string> {
-  const form = new FormData()
-  form.append('file', new Blob([bytes as never]), name)
-  const sent = new Response(form)
-  const made = await who.post('/files', Buffer.from(await sent.arrayBuffer()), { 'content-type': sent.headers.get('content-type')! })
+async function table(acme: TestTenant, bytes: Buffer | string): Promise<string> {
+  const made = await upload(acme.admin, bytes, 'table.csv')
   if (made.status !== 201) throw new Error(made.text)
   return made.data.id
 }
@@ -34,7 +31,7 @@ const ended = (acme: TestTenant, id: string, path = 'imports') =>
     60,
   )
 async function read(acme: TestTenant, entity: string, bytes: Buffer | string, also: object = {}) {
-  const answer = await acme.admin.post('/erp/imports', { entity, file_id: await upload(acme.admin, bytes), ...also })
+  const answer = await acme.admin.post('/erp/imports', { entity, file_id: await table(acme, bytes), ...also })
   if (answer.status !== 201) throw new Error(answer.text)
   return ended(acme, answer.data.id)
 }
@@ -138,7 +135,7 @@ t.test('all or nothing: what comes in between undoes the whole, and says where',
 
 t.test('reading goes on where a worker died, and two that take in do so once', async (t) => {
   const acme = await shop()
-  const file_id = await upload(acme.admin, `code,name,uom\n${times(3500, (n) => `R${n},Product ${n},PCS`).join('\n')}`)
+  const file_id = await table(acme, `code,name,uom\n${times(3500, (n) => `R${n},Product ${n},PCS`).join('\n')}`)
   // Nobody is told of it: the job is carried by hand.
   const home = runtime.services.planes.data.get('main')!
   const id = newId()

@@ -13,6 +13,7 @@ import {
   nullable,
   oneOf,
   Quantity,
+  Reasoned,
   type RowOf,
   row,
   SignedQuantity,
@@ -21,7 +22,6 @@ import {
   Timestamp,
   type Tx,
   Uuid,
-  Version,
 } from '../../kernel/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
@@ -97,10 +97,6 @@ export const CountedLines = Type.Object(
       { minItems: 1, maxItems: 500 },
     ),
   },
-  { additionalProperties: false },
-)
-const Reasoned = Type.Object(
-  { reason: Type.String({ minLength: 3, maxLength: 2000 }), version: Type.Optional(Version) },
   { additionalProperties: false },
 )
 
@@ -243,7 +239,7 @@ export const countLifecycle = lifecycle(StockCount, {
       to: 'cancelled',
       input: Reasoned,
       summary: 'Call it off: stock stays as it is',
-      effect: async (_tx, _count, { reason }: Static<typeof Reasoned>) => ({ reason }),
+      effect: async (_tx, _count, { reason }: Reasoned) => ({ reason }),
     },
   },
 })

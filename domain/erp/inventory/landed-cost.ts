@@ -15,13 +15,13 @@ import {
   nullable,
   oneOf,
   Price,
+  Reasoned,
   type RowOf,
   row,
   sql,
   Text,
   type Tx,
   Uuid,
-  Version,
 } from '../../kernel/index.ts'
 import { Party } from '../parties/index.ts'
 
@@ -68,10 +68,6 @@ export const NewLandedCost = Type.Object(
     supplier_id: Type.Optional(nullable(Uuid)),
     receipt_ids: Type.Array(Uuid, { minItems: 1, maxItems: 100, uniqueItems: true, description: 'The goods receipts that it was for' }),
   },
-  { additionalProperties: false },
-)
-const Reasoned = Type.Object(
-  { reason: Type.String({ minLength: 3, maxLength: 2000 }), version: Type.Optional(Version) },
   { additionalProperties: false },
 )
 const Goods = Type.Object(
@@ -144,7 +140,7 @@ export const landedCostLifecycle = lifecycle(LandedCost, {
       to: 'reversed',
       input: Reasoned,
       summary: 'It was no cost of these goods: they are valued without it',
-      effect: async (tx, cost, { reason }: Static<typeof Reasoned>) => {
+      effect: async (tx, cost, { reason }: Reasoned) => {
         const shares = await lines.of(tx, cost.id)
         await addToGoods(
           tx,

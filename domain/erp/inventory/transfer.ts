@@ -14,6 +14,7 @@ import {
   oneOf,
   PositiveQuantity,
   Quantity,
+  Reasoned,
   type RowOf,
   row,
   sql,
@@ -70,10 +71,6 @@ export const NewTransfer = Type.Object(
     notes: Type.Optional(nullable(Text)),
     lines: Type.Array(Type.Object(wantedStock, { additionalProperties: false }), { minItems: 1, maxItems: 500 }),
   },
-  { additionalProperties: false },
-)
-const Reasoned = Type.Object(
-  { reason: Type.String({ minLength: 3, maxLength: 2000 }), version: Type.Optional(Version) },
   { additionalProperties: false },
 )
 const Arrived = Type.Object(
@@ -223,7 +220,7 @@ export const transferLifecycle = lifecycle(Transfer, {
       to: 'closed',
       input: Reasoned,
       summary: 'What did not arrive is lost',
-      effect: async (tx, transfer, { reason }: Static<typeof Reasoned>) => {
+      effect: async (tx, transfer, { reason }: Reasoned) => {
         const missing = (await lines.of(tx, transfer.id)).map(openOf)
         await arrive(tx, transfer, named(missing), await virtualLocation(tx, 'loss'), reason)
         return { reason }
@@ -234,7 +231,7 @@ export const transferLifecycle = lifecycle(Transfer, {
       to: 'cancelled',
       input: Reasoned,
       summary: 'Call it off; what was shipped comes back',
-      effect: async (tx, transfer, { reason }: Static<typeof Reasoned>) => {
+      effect: async (tx, transfer, { reason }: Reasoned) => {
         if (transfer.status === 'shipped')
           await arrive(tx, transfer, named(await lines.of(tx, transfer.id)), transfer.from_location_id, reason)
         return { reason }
