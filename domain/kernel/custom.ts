@@ -83,7 +83,7 @@ export interface CustomSort {
   field: CustomField
   /** The column of `erp_custom_value` that orders. */
   column: 'text_value' | 'number_value'
-  type: 'text' | 'numeric'
+  type: 'text' | 'float8'
 }
 
 const isNumber = ({ kind }: CustomField) => kind === 'number' || kind === 'integer'
@@ -99,7 +99,7 @@ function fieldFor(fields: readonly CustomField[], code: string): CustomField {
 /** What records are sorted by. Throws `invalid_query`. */
 export function customSort(fields: readonly CustomField[], code: string): CustomSort {
   const field = fieldFor(fields, code)
-  return isNumber(field) ? { field, column: 'number_value', type: 'numeric' } : { field, column: 'text_value', type: 'text' }
+  return isNumber(field) ? { field, column: 'number_value', type: 'float8' } : { field, column: 'text_value', type: 'text' }
 }
 
 /** Records whose field has such values, by its index. Throws `invalid_query`. */
@@ -112,7 +112,7 @@ export function customCondition(tx: Tx, fields: readonly CustomField[], { code, 
     id in (select row_id from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${condition})`
   if (operator === 'null') return values[0] === 'true' ? sql.fragment`not ${those(sql.fragment`true`)}` : those(sql.fragment`true`)
   const column = number ? sql.fragment`number_value` : sql.fragment`text_value`
-  const list = sql.array([...values], number ? 'numeric' : 'text')
+  const list = sql.array([...values], number ? 'float8' : 'text')
   if (operator === 'in') return those(sql.fragment`${column} = any(${list})`)
   if (operator === 'like') {
     if (number) throw refuse(`custom.${code}.like`, 'is asked of text')

@@ -20,10 +20,11 @@ create table erp_custom_value (
   field_id uuid not null,
   row_id uuid not null,
   text_value text,
-  number_value numeric,
+  number_value double precision,
   primary key (tenant_id, field_id, row_id),
   foreign key (tenant_id, field_id) references erp_custom_field (tenant_id, id)
 );
+comment on column erp_custom_value.number_value is 'A double, as JSON has it; and PostgreSQL lets row security be followed by comparisons of doubles, not of numeric.';
 comment on table erp_custom_value is 'Values of the fields that records are filtered and sorted by: an index that a company switches on, and no table is locked. Written by triggers alone.';
 create index erp_custom_value_row on erp_custom_value (tenant_id, row_id);
 create index erp_custom_value_text on erp_custom_value (tenant_id, field_id, text_value, row_id) where text_value is not null;
@@ -46,7 +47,7 @@ begin
   execute format('delete from erp_custom_value v using %I n where n.id = any ($1) and v.tenant_id = n.tenant_id and v.row_id = n.id', entity) using ids;
   execute format('insert into erp_custom_value (tenant_id, organization_id, field_id, row_id, text_value, number_value)
     select n.tenant_id, n.organization_id, f.id, n.id,
-      case when f.kind not in (''number'', ''integer'') then n.custom ->> f.code end, case when f.kind in (''number'', ''integer'') then (n.custom ->> f.code)::numeric end
+      case when f.kind not in (''number'', ''integer'') then n.custom ->> f.code end, case when f.kind in (''number'', ''integer'') then (n.custom ->> f.code)::double precision end
     from %I n
     join erp_custom_field f on f.tenant_id = n.tenant_id and f.organization_id = n.organization_id and f.entity = $1 and f.filterable and f.deleted_at is null
     where n.id = any ($2) and n.custom ? f.code', entity) using entity, ids;
@@ -70,7 +71,7 @@ begin
   if new.filterable and new.deleted_at is null and (tg_op = 'INSERT' or not old.filterable or old.deleted_at is not null) then
     perform pg_advisory_xact_lock(erp_custom_lock(new.tenant_id, new.organization_id, new.entity));
     execute format('insert into erp_custom_value (tenant_id, organization_id, field_id, row_id, text_value, number_value)
-      select tenant_id, organization_id, $1, id, case when $2 then null else custom ->> $3 end, case when $2 then (custom ->> $3)::numeric end
+      select tenant_id, organization_id, $1, id, case when $2 then null else custom ->> $3 end, case when $2 then (custom ->> $3)::double precision end
       from %I where tenant_id = $4 and organization_id = $5 and custom ? $3', new.entity)
       using new.id, new.kind in ('number', 'integer'), new.code, new.tenant_id, new.organization_id;
   elsif tg_op = 'UPDATE' and old.filterable and (not new.filterable or new.deleted_at is not null) then

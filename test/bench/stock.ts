@@ -6,6 +6,7 @@ import { noteFile } from '../../domain/files/index.ts'
 import { newId } from '../../domain/kernel/index.ts'
 import { createLog } from '../../server/log.ts'
 import { carryImport } from '../../workers/exchanger.ts'
+import { seedStock } from '../support/stock-seed.ts'
 import { auth, data, first, measured, note, ours, percentile, quick, results, runtime, timed } from './harness.ts'
 
 const PRODUCTS = quick ? 5_000 : 200_000
@@ -61,54 +62,14 @@ async function seed(): Promise<{ places: string[]; client: string }> {
   const virtual = async (code: string) =>
     (await data.query('select id from erp_location where tenant_id = $1 and code = $2', [id, code])).rows[0].id
   const [loss, client] = [await virtual('VIRTUAL-LOSS'), await virtual('VIRTUAL-CLIENT')]
-  await data.query('set session_replication_role = replica')
+  await data.query('set session_replication_role = replica') // the load itself needs no trail
   await data.query(
     `insert into erp_party (id, tenant_id, organization_id, code, name, roles, created_at)
      select gen_random_uuid(), $1, $2, 'C-' || n, 'Client number ' || n, '{client}', now() - n * interval '1 second' from generate_series(1, $3::int) n`,
     [id, organization, PARTIES],
   )
-  await data.query(
-    `insert into erp_stock_move (id, tenant_id, organization_id, product_id, from_location_id, to_location_id, quantity, cost, currency, effective_at, source_type)
-     select gen_random_uuid(), $1, $2, p.id, case when n = 1 then $3::uuid else p.place end, case when n = 1 then p.place else $4::uuid end,
-       case when n = 1 then 1000 else 1 end, case when n = 1 then 2500 end, 'EUR', timestamptz '2026-01-01' + n * interval '1 day', 'bench'
-     from (select id, ($5::uuid[])[1 + row_number() over (order by id) % 10] as place from erp_product where tenant_id = $1 and id <> $6) p, generate_series(1, $7::int) n`,
-    [id, organization, loss, client, places, first.product, MOVES_EACH],
-  )
-  await data.query(
-    `insert into erp_stock_quant (tenant_id, organization_id, location_id, product_id, quantity, negative_allowed, last_at)
-     select $1, $2, l.id, d.product_id, d.quantity, l.kind <> 'internal', d.last_at from (
-       select product_id, location_id, sum(quantity) as quantity, max(effective_at) as last_at from (
-         select product_id, to_location_id as location_id, quantity, effective_at from erp_stock_move where tenant_id = $1 and source_type = 'bench'
-         union all select product_id, from_location_id, -quantity, effective_at from erp_stock_move where tenant_id = $1 and source_type = 'bench') e group by 1, 2) d
-     join erp_location l on l.id = d.location_id`,
-    [id, organization],
-  )
-  await data.query(
-    `insert into erp_stock_value (tenant_id, organization_id, product_id, currency)
-     select $1, $2, id, 'EUR' from erp_product where tenant_id = $1 and id <> $3`,
-    [id, organization, first.product],
-  )
-  await data.query(
-    `insert into erp_stock_layer (id, tenant_id, organization_id, product_id, effective_at, quantity)
-     select id, tenant_id, organization_id, product_id, effective_at, case when from_location_id = $2 then quantity else -quantity end
-     from erp_stock_move where tenant_id = $1 and source_type = 'bench'`,
-    [id, loss],
-  )
-  await data.query('analyze erp_stock_layer, erp_stock_move')
-  await data.query(
-    `update erp_stock_layer l set cost = n.cost, value = n.value, quantity_after = n.quantity_after, value_after = n.value_after, in_after = n.in_after, unit_cost = n.unit_cost
-     from erp_stock_value h cross join lateral erp_valuation(h.tenant_id, h.product_id, '-infinity') n
-     where h.tenant_id = $1 and h.product_id <> $2 and l.id = n.id`,
-    [id, first.product],
-  )
-  await data.query(
-    `update erp_stock_value h set quantity = l.quantity_after, value = l.value_after, unit_cost = l.unit_cost from (
-       select distinct on (product_id) product_id, quantity_after, value_after, unit_cost from erp_stock_layer where tenant_id = $1
-       order by product_id, effective_at desc, (quantity < 0) desc, id desc) l where h.tenant_id = $1 and h.product_id = l.product_id`,
-    [id],
-  )
-  await data.query('set session_replication_role = origin')
-  await data.query('vacuum analyze erp_party, erp_stock_move, erp_stock_layer, erp_stock_quant, erp_stock_value')
+  await seedStock(data, { tenant: id, organization, places, losses: loss, clients: client, movesEach: MOVES_EACH })
+  await data.query('vacuum analyze erp_party')
   await data.query('checkpoint') // what the load left to write is none of the lists' doing
   return { places, client }
 }

@@ -3,11 +3,14 @@ import { parse } from 'libpg-query'
 import { Client } from 'pg'
 import t from 'tap'
 import { Type } from 'typebox'
+import * as exchange from '../../domain/erp/exchange/index.ts'
+import * as fields from '../../domain/erp/fields/index.ts'
 import * as inventory from '../../domain/erp/inventory/index.ts'
 import * as parties from '../../domain/erp/parties/index.ts'
 import * as pricing from '../../domain/erp/pricing/index.ts'
 import * as procurement from '../../domain/erp/procurement/index.ts'
 import * as products from '../../domain/erp/products/index.ts'
+import * as files from '../../domain/files/index.ts'
 import * as identity from '../../domain/identity/index.ts'
 import { Database, isNullable, type ListSpec, newId, type Row, sql, systemScope } from '../../domain/kernel/index.ts'
 import * as telemetry from '../../domain/telemetry/index.ts'
@@ -27,7 +30,7 @@ async function connect(url: string, t: { teardown(work: () => unknown): void }):
   return client
 }
 
-const exported = [parties, products, pricing, inventory, procurement, telemetry, identity].flatMap(
+const exported = [parties, products, pricing, inventory, procurement, exchange, fields, files, telemetry, identity].flatMap(
   (module) => Object.values(module) as unknown[],
 )
 const isRow = (value: unknown): value is Row => typeof value === 'object' && value !== null && 'table' in value && 'writable' in value
@@ -106,7 +109,7 @@ t.test('a reference cannot cross tenants, whatever the code does', async (t) => 
 t.test('rows have the columns that their schema says', async (t) => {
   for (const [url, rows] of [
     [services.admin.control, exported.filter(isRow).filter((row) => row.table.startsWith('res_'))],
-    [services.admin.data, exported.filter(isRow).filter((row) => row.table.startsWith('erp_'))],
+    [services.admin.data, exported.filter(isRow).filter((row) => /^(erp|file)_/.test(row.table))],
     [services.admin.telemetry, exported.filter(isRow).filter((row) => row.table.startsWith('tel_'))],
   ] as const) {
     const client = await connect(url, t)

@@ -90,11 +90,13 @@ const Quant = Type.Object({ last_at: Timestamp }, { additionalProperties: false 
 /** Gives up what is held for a document, locked as whoever picks locks, and says from when it can leave. Throws `not_found`. */
 async function giveUp(tx: Tx, source_id: string): Promise<{ held: readonly StockReservation[]; at: string }> {
   const quants = await tx.any(sql.prepared(Quant)`
-    select q.last_at from erp_stock_quant q
-    where q.tenant_id = ${tx.tenantId} and exists (
-      select from erp_stock_reservation r where r.tenant_id = ${tx.tenantId} and r.organization_id = ${tx.context.organizationId} and r.source_id = ${source_id}
-        and r.product_id = q.product_id and r.location_id = q.location_id and r.lot_id is not distinct from q.lot_id)
-    order by q.product_id, q.location_id, q.lot_id for update`)
+    select q.last_at
+    from (
+      select distinct product_id, location_id, lot_id from erp_stock_reservation
+      where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and source_id = ${source_id}
+    ) as r
+    join erp_stock_quant q on q.tenant_id = ${tx.tenantId} and q.product_id = r.product_id and q.location_id = r.location_id and q.lot_id is not distinct from r.lot_id
+    order by q.product_id, q.location_id, q.lot_id for update of q`)
   const held = (await tx.any(sql.prepared(StockReservation.schema)`
     delete from erp_stock_reservation where ${sql.and(scopeOf(tx, StockReservation))} and source_id = ${source_id} returning ${columns(StockReservation)}`)) as readonly StockReservation[]
   if (held.length === 0) throw failure('not_found')
