@@ -1,6 +1,8 @@
 // The reference pages, made from the code and the migrated databases themselves.
 import type { FastifyInstance } from 'fastify'
 import { Client } from 'pg'
+import { importLifecycle } from '../../domain/erp/exchange/index.ts'
+import { countLifecycle, landedCostLifecycle, transferLifecycle } from '../../domain/erp/inventory/index.ts'
 import { purchaseOrderLifecycle } from '../../domain/erp/procurement/index.ts'
 import { errorTable } from '../../domain/kernel/index.ts'
 import { eventHandlers } from '../../workers/handlers.ts'
@@ -57,6 +59,14 @@ export const permissionsPage = (app: FastifyInstance) =>
     ),
   )
 
+const LIFECYCLES = {
+  'Purchase order': purchaseOrderLifecycle,
+  'Stock transfer': transferLifecycle,
+  'Stock count': countLifecycle,
+  'Landed cost': landedCostLifecycle,
+  Import: importLifecycle,
+}
+
 /** docs/events.md */
 export const eventsPage = () =>
   page(
@@ -71,8 +81,11 @@ export const eventsPage = () =>
       ['consumer', 'group', 'types'],
       eventHandlers.map((h) => [h.consumer, `tenantry.${h.consumer}`, h.types.map((type) => `\`${type}\``).join(', ')]),
     ),
-    '## Purchase order',
-    `\`\`\`mermaid\n${purchaseOrderLifecycle.diagram()}\n\`\`\``,
+    ...Object.entries(LIFECYCLES).flatMap(([title, { permission, diagram }]) => [
+      `## ${title}`,
+      `Each move is an event, \`${permission}.…\`.`,
+      `\`\`\`mermaid\n${diagram()}\n\`\`\``,
+    ]),
   )
 
 interface Column {

@@ -17,6 +17,9 @@ export const Location = row(
   { custom: true },
 )
 
+/** A transfer that still needs both of its places: what is called off goes back. */
+const ON_THE_WAY = sql.fragment`status in ('draft', 'shipped', 'partially_received')`
+
 export const locations = resource(Location, {
   module: 'erp.inventory',
   permission: 'erp.location',
@@ -28,6 +31,9 @@ export const locations = resource(Location, {
     { table: 'erp_location', column: 'parent_id' },
     { table: 'erp_stock_quant', column: 'location_id', while: sql.fragment`quantity <> 0` },
     { table: 'erp_reorder_rule', column: 'location_id' },
+    { table: 'erp_stock_transfer', column: 'from_location_id', while: ON_THE_WAY },
+    { table: 'erp_stock_transfer', column: 'to_location_id', while: ON_THE_WAY },
+    { table: 'erp_stock_count', column: 'location_id', while: sql.fragment`status in ('counting', 'submitted', 'approved')` },
   ],
   check: keepsItsKind,
 })

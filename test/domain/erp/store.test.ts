@@ -122,6 +122,16 @@ t.test('goods on their way are in neither place, and arrive in parts', async (t)
   })
   t.match(await move('cancel', 3, { reason: 'Too late' }), refused('invalid_transition'))
   t.same(await available(acme, c, c.other), [5, 5])
+  const empty = (await acme.admin.post('/erp/locations', { code: 'EMPTY', name: 'Empty' })).data.id
+  await acme.operator.post('/erp/stock-transfers', {
+    from_location_id: c.store,
+    to_location_id: empty,
+    lines: [{ product_id: c.product, quantity: '1' }],
+  })
+  t.match(await acme.admin.delete(`/erp/locations/${empty}`, { 'if-match': '"1"' }), {
+    status: 409,
+    body: { detail: 'in_use', error: { details: { by: [{ entity: 'erp_stock_transfer' }] } } },
+  })
   t.match(await move('receive', 3), { status: 200, data: { status: 'received', version: 5 } })
   const there = (await acme.viewer.get(`/erp/stock?location_id=${c.other}`)).data
   t.same(there.map((row: { quantity: string }) => Number(row.quantity)).sort(), [3, 4], 'the lots that were shipped')
