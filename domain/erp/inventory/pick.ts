@@ -43,7 +43,8 @@ export async function pick(
   const { parts, missing, taken } = picked
   const at = effective_at ?? taken.reduce((latest, { last_at }) => (last_at > latest ? last_at : latest), tx.now.toISOString())
   if (!missing) return { parts, at }
-  if (!from.allow_negative || to === null) {
+  const anyLot = missing.map(({ line }) => wanted[line]!).filter(({ lot_id }) => !lot_id)
+  if (!from.allow_negative || to === null || (await areLotTracked(tx, anyLot))) {
     const { product_id, quantity } = wanted[missing[0]!.line]!
     const available = format(decimal(quantity).minus(missing[0]!.quantity))
     throw failure('insufficient_stock', { product_id, location_id: from.id, requested: quantity, available })
@@ -80,6 +81,14 @@ async function giveUpExpired(tx: Tx, products: readonly string[]): Promise<boole
     where tenant_id = ${tx.tenantId} and product_id = any(${sql.array([...products], 'uuid')}) and expires_at <= ${tx.now.toISOString()}`)
   return rowCount > 0
 }
+
+/** Whether some of these products come in lots: none of them can be owed without saying which. */
+const areLotTracked = (tx: Tx, wanted: readonly WantedStock[]) =>
+  tx.exists(sql.run`
+    select 1 from erp_product where tenant_id = ${tx.tenantId} and lot_tracked and id = any(${sql.array(
+      wanted.map(({ product_id }) => product_id),
+      'uuid',
+    )})`)
 
 /** Takes what is wanted from what is free, lines that name their lot before those that take any. */
 function allocate(

@@ -144,6 +144,12 @@ t.test('below zero things leave at the last cost, and what comes makes up for it
     await sell(acme, there, '5', on('03-04'))
     t.same(await worth(acme, c), [0, 0])
     await proven(t, acme)
+    const inLots = (await acme.admin.post('/erp/products', { code: 'LOTS', name: 'In lots', uom_id: c.uom, lot_tracked: true })).data.id
+    t.match(
+      await acme.operator.post('/erp/stock/issues', { product_id: inLots, location_id: place, quantity: '1' }),
+      { status: 409, body: { detail: 'insufficient_stock' } },
+      'nobody owes a lot without saying which',
+    )
     const { version } = (await acme.admin.get(`/erp/locations/${place}`)).data
     await sell(acme, there, '1', on('03-05'))
     const owed = await acme.admin.patch(`/erp/locations/${place}`, { allow_negative: false, version })
