@@ -102,26 +102,36 @@ export function customSort(fields: readonly CustomField[], code: string): Custom
   return isNumber(field) ? { field, column: 'number_value', type: 'float8' } : { field, column: 'text_value', type: 'text' }
 }
 
-/** Records whose field has such values, by its index. Throws `invalid_query`. */
-export function customCondition(tx: Tx, fields: readonly CustomField[], { code, operator, values }: CustomFilter): Fragment {
-  const field = fieldFor(fields, code)
+/** Records whose fields have such values, by their index: one look at it a field, however much is asked of it. Throws `invalid_query`. */
+export function customConditions(tx: Tx, fields: readonly CustomField[], filters: readonly CustomFilter[]): Fragment[] {
+  return [...new Set(filters.map(({ code }) => code))].flatMap((code) => {
+    const field = fieldFor(fields, code)
+    const asked = filters.filter((filter) => filter.code === code)
+    const those = (conditions: Fragment[]) => sql.fragment`
+      id in (select row_id from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${sql.and(conditions)})`
+    const without = asked.some(({ operator, values }) => operator === 'null' && values[0] === 'true')
+    const conditions = asked.filter(({ operator }) => operator !== 'null').map((filter) => valueCondition(field, filter))
+    const some = conditions.length > 0 || asked.some(({ operator, values }) => operator === 'null' && values[0] !== 'true')
+    return [...(some ? [those(conditions)] : []), ...(without ? [sql.fragment`not ${those([])}`] : [])]
+  })
+}
+
+/** What is asked of the value of one field. */
+function valueCondition(field: CustomField, { code, operator, values }: CustomFilter): Fragment {
   const number = isNumber(field)
-  const bad = number ? values.find((value) => operator !== 'null' && !/^-?\d{1,15}(\.\d{1,10})?$/.test(value)) : undefined
+  const bad = number ? values.find((value) => !/^-?\d{1,15}(\.\d{1,10})?$/.test(value)) : undefined
   if (bad !== undefined) throw refuse(`custom.${code}`, `'${bad.slice(0, 60)}' is no number`)
-  const those = (condition: Fragment) => sql.fragment`
-    id in (select row_id from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${condition})`
-  if (operator === 'null') return values[0] === 'true' ? sql.fragment`not ${those(sql.fragment`true`)}` : those(sql.fragment`true`)
   const column = number ? sql.fragment`number_value` : sql.fragment`text_value`
   const list = sql.array([...values], number ? 'float8' : 'text')
-  if (operator === 'in') return those(sql.fragment`${column} = any(${list})`)
+  if (operator === 'in') return sql.fragment`${column} = any(${list})`
   if (operator === 'like') {
     if (number) throw refuse(`custom.${code}.like`, 'is asked of text')
-    return those(sql.fragment`${column} ilike ${`%${values[0]!.replace(/[\\%_]/g, '\\$&')}%`}`)
+    return sql.fragment`${column} ilike ${`%${values[0]!.replace(/[\\%_]/g, '\\$&')}%`}`
   }
   const compare = { gt: sql.fragment`>`, gte: sql.fragment`>=`, lt: sql.fragment`<`, lte: sql.fragment`<=`, ne: sql.fragment`<>` }[
     operator
   ]!
-  return those(sql.fragment`${column} ${compare} (${list})[1]`)
+  return sql.fragment`${column} ${compare} (${list})[1]`
 }
 
 export type CustomSchemas = Static<typeof CustomSchemas>

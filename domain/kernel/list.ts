@@ -3,7 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
-import { type CustomField, type CustomFilter, customCondition, customFieldsOf, customSort } from './custom.ts'
+import { type CustomField, type CustomFilter, customConditions, customFieldsOf, customSort } from './custom.ts'
 import { failure } from './errors.ts'
 import { type Expansion, expanded } from './expand.ts'
 import { columns, type Row, scopeOf, tableOf } from './row.ts'
@@ -246,7 +246,7 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
       ),
     )),
   ]
-  where.push(...(query.custom ?? []).map((filter) => customCondition(tx, fields, filter)))
+  where.push(...customConditions(tx, fields, query.custom ?? []))
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined

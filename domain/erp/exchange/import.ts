@@ -17,7 +17,7 @@ import {
   Uuid,
 } from '../../kernel/index.ts'
 import { EXCHANGED, exchanged } from './entities.ts'
-import { LineReader, type Mapping, type ReadLine } from './lines.ts'
+import type { Mapping, ReadLine } from './lines.ts'
 
 const MappingSchema = Type.Record(Type.String({ maxLength: 200 }), Type.String({ maxLength: 60 }), {
   maxProperties: 200,
@@ -198,6 +198,7 @@ export async function keepLines(tx: Tx, found: Import, first: number, read: read
   const sealed = Object.keys(row.sealed).length > 0
   const wrong = read.filter(({ errors }) => errors.length > 0).length
   const { rowCount } = await tx.query(sql.run`
+    -- The heading is line 1, so the first line that was read is 2.
     update erp_import set lines = ${first - 2 + read.length}, wrong = wrong + ${wrong}, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${found.id} and status = 'reading'`)
   if (rowCount === 0) return false
@@ -289,5 +290,3 @@ export async function takeLines(tx: Tx, id: string, progress: (taken: number, ne
     where tenant_id = ${tx.tenantId} and id = ${id} returning ${columns(Import)}`)) as unknown as Import
   tx.emit({ type: 'erp.import.done', entity_id: id, version: done.version, data: done })
 }
-
-export { LineReader }

@@ -10,7 +10,6 @@ export {
   importLifecycle,
   importList,
   keepLines,
-  LineReader,
   MOST_LINES,
   mappable,
   NewImport,
@@ -23,4 +22,4 @@ export {
   startImport,
   takeLines,
 } from './import.ts'
-export { suggest } from './lines.ts'
+export { LineReader, suggest } from './lines.ts'

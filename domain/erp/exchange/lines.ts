@@ -19,6 +19,9 @@ export interface ReadLine {
 /** Column of the file → property of the record, `custom.<code>` for a company's own field. */
 export type Mapping = Readonly<Record<string, string>>
 
+/** Tables whose codes are unique within more than the organization: the database has the word when they are taken in. */
+const CODES_WITHIN = ['erp_product_variant']
+
 const isNullish = (cell: Cell | undefined): cell is null | undefined => cell === null || cell === undefined || cell === ''
 const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9.]+/g, '_')
 
@@ -163,8 +166,7 @@ export class LineReader {
 
   /** Codes are a record's name: one that is taken, here or in the file, is said before anything is written. */
   async #findTaken(tx: Tx, read: readonly ReadLine[]): Promise<void> {
-    const property = (this.#row.properties as Record<string, unknown>).code
-    if (!property || !('code' in this.#row.properties) || this.#row.table === 'erp_product_variant') return
+    if (!('code' in this.#row.properties) || CODES_WITHIN.includes(this.#row.table)) return
     const codes = read.flatMap(({ record }) => (typeof record.code === 'string' ? [record.code] : []))
     const taken = new Set(
       (
