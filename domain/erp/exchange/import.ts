@@ -8,6 +8,7 @@ import {
   lifecycle,
   newId,
   nullable,
+  oneAtATime,
   oneOf,
   type RowOf,
   row,
@@ -264,7 +265,7 @@ const Line = Type.Object({ line: Type.Integer(), record: Type.Object({}, { addit
  * @param progress is told how many were made, and which lines are next
  */
 export async function takeLines(tx: Tx, id: string, progress: (taken: number, next: { from: number; to: number }) => void): Promise<void> {
-  await tx.query(sql.run`select pg_advisory_xact_lock(hashtextextended(${`import ${id}`}, 0))`)
+  await oneAtATime(tx, `import ${id}`)
   const found = await importLifecycle.get(tx, id)
   if (found.status !== 'applying') return
   const resource = exchanged(found.entity)

@@ -64,9 +64,10 @@ const REVERSIBLE = ['stock_issue', 'stock_transfer', 'stock_adjustment']
 const Reversible = Type.Object({ ...StockMove.properties, reversal_of: nullable(Uuid) }, { additionalProperties: false })
 
 /**
- * Undoes a move by its opposite. What comes back has the value with which it left. Once: the unique index lets one of two have it (`already_exists`). Throws `not_found`,
- * `invalid_transition` for a reversal and for what a document made, `insufficient_stock` where the goods have gone on,
- * `invalid_value` for a moment before the move's own, `period_closed`.
+ * Undoes a move by its opposite. What comes back has the value with which it left. Once: the unique index lets one of two
+ * have it (`already_exists`). Throws `not_found`, `invalid_transition` for a reversal and for what a document made,
+ * `insufficient_stock` where the goods have gone on, `invalid_value` for a moment that is not after the move's own,
+ * `period_closed`.
  */
 export async function reverseMove(tx: Tx, id: string, { reason, effective_at }: Static<typeof Reversal>): Promise<StockMove> {
   const move = await tx.maybeOne(sql.prepared(Reversible)`

@@ -103,6 +103,10 @@ const worthAt = (tx: Tx, product: Fragment, as_of: string | undefined): Fragment
   where l.tenant_id = ${tx.tenantId} and l.product_id = ${product} and l.effective_at <= coalesce(${as_of ?? null}::timestamptz, 'infinity')
   order by l.effective_at desc, (l.quantity < 0) desc, l.id desc limit 1`
 
+/** Of a product's worth `w`, what the part `s` of it is worth: its share; below zero, what so many cost. */
+const SHARE = sql.fragment`
+  case when w.quantity > 0 then round(w.value * s.quantity / w.quantity, 4) else round(s.quantity * w.unit_cost, 4) end`
+
 /**
  * What stock is worth, now or as of a moment. A product has one value; a place or a lot has the share of it that it has of
  * the quantity, rounded by itself.
@@ -120,7 +124,7 @@ export function stockValue(tx: Tx, question: StockQuestion & { by: 'product' | '
       ) as s where ${where} ${order}`)
   return tx.any(sql.prepared(StockValue)`
     select s.product_id, s.location_id, s.lot_id, s.quantity, w.unit_cost,
-      (case when w.quantity > 0 then round(w.value * s.quantity / w.quantity, 4) else round(s.quantity * w.unit_cost, 4) end)::numeric(19, 4) as value
+      (${SHARE})::numeric(19, 4) as value
     from (
       select product_id, location_id, lot_id, sum(quantity)::numeric(19, 6) as quantity
       from (select product_id, location_id, ${by === 'lot' ? sql.fragment`lot_id` : sql.fragment`null::uuid as lot_id`}, quantity from (${levels(tx, question)}) as l) as g
@@ -135,7 +139,7 @@ export async function totalStockValue(tx: Tx, { as_of, location_id }: Pick<Stock
   const question = { as_of, location_id, limit: 0, after: null }
   const rows = location_id
     ? sql.fragment`
-      select case when w.quantity > 0 then round(w.value * s.quantity / w.quantity, 4) else round(s.quantity * w.unit_cost, 4) end as value
+      select ${SHARE} as value
       from (select product_id, sum(quantity) as quantity from (${levels(tx, question)}) as l group by 1 having sum(quantity) <> 0) as s
       cross join lateral (${worthAt(tx, sql.fragment`s.product_id`, as_of)}) as w`
     : sql.fragment`

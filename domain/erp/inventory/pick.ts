@@ -41,7 +41,7 @@ export async function pick(
   const picked = allocate(wanted, await freeNow())
   if (picked.missing && (await giveUpExpired(tx, products))) Object.assign(picked, allocate(wanted, await freeNow()))
   const { parts, missing, taken } = picked
-  const at = effective_at ?? taken.reduce((latest, { last_at }) => (last_at > latest ? last_at : latest), tx.now.toISOString())
+  const at = effective_at ?? leavesAt(tx, taken)
   if (!missing) return { parts, at }
   const anyLot = missing.map(({ line }) => wanted[line]!).filter(({ lot_id }) => !lot_id)
   if (!from.allow_negative || to === null || (await areLotTracked(tx, anyLot))) {
@@ -90,10 +90,14 @@ const areLotTracked = (tx: Tx, wanted: readonly WantedStock[]) =>
       'uuid',
     )})`)
 
-/** Takes what is wanted from what is free, lines that name their lot before those that take any. */
-function allocate(
+/** From when something can leave: now, or after the latest move of it where another clock was ahead. */
+export const leavesAt = (tx: Tx, quants: readonly { last_at: string }[]): string =>
+  quants.reduce((latest, { last_at }) => (last_at > latest ? last_at : latest), tx.now.toISOString())
+
+/** Takes what is wanted from what is free, in its order; lines that name their lot before those that take any. */
+export function allocate<F extends { product_id: string; lot_id: string | null; free: string }>(
   wanted: readonly WantedStock[],
-  free: readonly { product_id: string; lot_id: string | null; free: string; last_at: string }[],
+  free: readonly F[],
 ) {
   const left = free.map((quant) => ({ ...quant, amount: decimal(quant.free) }))
   const parts: PickedStock['parts'] = []

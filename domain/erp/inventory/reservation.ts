@@ -17,7 +17,7 @@ import {
 } from '../../kernel/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
 import { postMoves, type StockMove } from './moves.ts'
-import { pick } from './pick.ts'
+import { leavesAt, pick } from './pick.ts'
 import { Destination, partsOf, wantedStock } from './stock.ts'
 
 /** So much of a lot in a place, held for a document. What is reserved of a quant is the sum of these, by trigger. */
@@ -100,7 +100,7 @@ async function giveUp(tx: Tx, source_id: string): Promise<{ held: readonly Stock
   const held = (await tx.any(sql.prepared(StockReservation.schema)`
     delete from erp_stock_reservation where ${sql.and(scopeOf(tx, StockReservation))} and source_id = ${source_id} returning ${columns(StockReservation)}`)) as readonly StockReservation[]
   if (held.length === 0) throw failure('not_found')
-  return { held, at: quants.reduce((latest, { last_at }) => (last_at > latest ? last_at : latest), tx.now.toISOString()) }
+  return { held, at: leavesAt(tx, quants) }
 }
 
 /** Holds no longer what was held for a document. Throws `not_found`. */

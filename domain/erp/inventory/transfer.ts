@@ -26,7 +26,7 @@ import {
 } from '../../kernel/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
-import type { WantedStock } from './pick.ts'
+import { allocate, type WantedStock } from './pick.ts'
 import { moveOut, wantedStock } from './stock.ts'
 
 export const Transfer = row(
@@ -125,12 +125,12 @@ const whole = async (tx: Tx, transfer: Transfer) => ({
 
 const sourceOf = (transfer: Transfer, reason: string | null = null) => ({ source_type: 'transfer', source_id: transfer.id, reason })
 
-const OnTheWay = Type.Object({ product_id: Uuid, lot_id: nullable(Uuid), quantity: Quantity }, { additionalProperties: false })
+const OnTheWay = Type.Object({ product_id: Uuid, lot_id: nullable(Uuid), free: Quantity }, { additionalProperties: false })
 
 /** What of a transfer is in transit, by lot. Only it moves it, and under the lock of its row. */
 const onTheWay = (tx: Tx, transfer: Transfer, transit: string) =>
   tx.any(sql.prepared(OnTheWay)`
-    select m.product_id, m.lot_id, sum(case when m.to_location_id = ${transit} then m.quantity else -m.quantity end)::numeric(19, 6) as quantity
+    select m.product_id, m.lot_id, sum(case when m.to_location_id = ${transit} then m.quantity else -m.quantity end)::numeric(19, 6) as free
     from erp_stock_move m left join erp_lot l on l.tenant_id = m.tenant_id and l.id = m.lot_id
     where m.tenant_id = ${tx.tenantId} and m.source_id = ${transfer.id}
     group by m.product_id, m.lot_id, l.expires_on
@@ -140,26 +140,13 @@ const onTheWay = (tx: Tx, transfer: Transfer, transit: string) =>
 /** Takes so much of each line out of transit, the lots that were shipped for it. */
 async function arrive(tx: Tx, transfer: Transfer, wanted: readonly WantedStock[], to: string, reason: string | null = null): Promise<void> {
   const transit = await virtualLocation(tx, 'transit')
-  const left = (await onTheWay(tx, transfer, transit)).map((part) => ({ ...part, open: decimal(part.quantity) }))
-  const parts: WantedStock[] = []
-  for (const line of wanted) {
-    let open = decimal(line.quantity)
-    for (const part of left) {
-      if (part.product_id !== line.product_id || (line.lot_id && part.lot_id !== line.lot_id) || part.open.isZero() || open.isZero())
-        continue
-      const taken = part.open.lt(open) ? part.open : open
-      part.open = part.open.minus(taken)
-      open = open.minus(taken)
-      parts.push({ product_id: part.product_id, lot_id: part.lot_id, quantity: format(taken) })
-    }
-  }
+  const { parts } = allocate(wanted, await onTheWay(tx, transfer, transit))
   const from = { id: transit, allow_negative: false }
   // What has no lot lies in transit beside others' that has none: any of it is as good.
   if (parts.length > 0) await moveOut(tx, parts, { from, to }, sourceOf(transfer, reason))
 }
 
 const openOf = (line: TransferLine) => ({ ...line, quantity: format(decimal(line.quantity).minus(line.received_quantity)) })
-const named = (all: readonly TransferLine[]) => [...all].sort((a, b) => Number(b.lot_id !== null) - Number(a.lot_id !== null))
 
 async function receive(tx: Tx, transfer: Transfer, { lines: arrived }: Static<typeof Arrived>) {
   const all = await lines.of(tx, transfer.id)
@@ -178,7 +165,7 @@ async function receive(tx: Tx, transfer: Transfer, { lines: arrived }: Static<ty
       wanted.map((line) => [line.id, line.quantity]),
       ['uuid', 'numeric'],
     )} as r (id, quantity) where l.tenant_id = ${tx.tenantId} and l.id = r.id`)
-  await arrive(tx, transfer, named(wanted), transfer.to_location_id)
+  await arrive(tx, transfer, wanted, transfer.to_location_id)
 }
 
 /** Nothing of it is on its way any more. */
@@ -222,7 +209,7 @@ export const transferLifecycle = lifecycle(Transfer, {
       summary: 'What did not arrive is lost',
       effect: async (tx, transfer, { reason }: Reasoned) => {
         const missing = (await lines.of(tx, transfer.id)).map(openOf)
-        await arrive(tx, transfer, named(missing), await virtualLocation(tx, 'loss'), reason)
+        await arrive(tx, transfer, missing, await virtualLocation(tx, 'loss'), reason)
         return { reason }
       },
     },
@@ -232,8 +219,7 @@ export const transferLifecycle = lifecycle(Transfer, {
       input: Reasoned,
       summary: 'Call it off; what was shipped comes back',
       effect: async (tx, transfer, { reason }: Reasoned) => {
-        if (transfer.status === 'shipped')
-          await arrive(tx, transfer, named(await lines.of(tx, transfer.id)), transfer.from_location_id, reason)
+        if (transfer.status === 'shipped') await arrive(tx, transfer, await lines.of(tx, transfer.id), transfer.from_location_id, reason)
         return { reason }
       },
     },
