@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { failure, quantity as format, nullable, Price, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
 import { toBase } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
+import { requireLots } from './lot.ts'
 import { moveColumns, postMoves, StockMove } from './moves.ts'
 import { movableUnit, moveOut } from './stock.ts'
 
@@ -47,14 +48,7 @@ export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustm
     const less = format(toBase(quantity.slice(1), unit))
     return moveOut(tx, [{ product_id, quantity: less, lot_id }], { from: place, to: losses }, source)
   }
-  if (unit.lot_tracked !== (lot_id !== null))
-    throw failure('invalid_value', { path: 'lot_id', rule: unit.lot_tracked ? 'lot_needed' : 'no_lot' })
-  if (lot_id) {
-    const there = await tx.exists(sql.run`
-      select 1 from erp_lot where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${lot_id}
-        and product_id = ${product_id} and deleted_at is null`)
-    if (!there) throw failure('invalid_reference', { path: 'lot_id', ids: [lot_id] })
-  }
+  await requireLots(tx, [{ product_id, lot_id, lot_tracked: unit.lot_tracked, path: 'lot_id' }])
   const move = { product_id, lot_id, from_location_id: losses, to_location_id: location_id, quantity: format(toBase(quantity, unit)), cost }
   return postMoves(tx, [move], source)
 }

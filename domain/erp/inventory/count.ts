@@ -25,6 +25,7 @@ import {
 } from '../../kernel/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
+import { requireLots } from './lot.ts'
 import { postMoves } from './moves.ts'
 import { stockPeriod } from './period.ts'
 
@@ -153,10 +154,17 @@ export async function noteCounted(tx: Tx, id: string, input: Static<typeof Count
   const rows = input.lines.map(({ product_id, lot_id = null, quantity }, at) => {
     const unit = units[at]!
     if (unit.kind !== 'stocked') throw failure('invalid_value', { path: `lines/${at}/product_id`, rule: 'stocked' })
-    if (unit.lot_tracked !== (lot_id !== null))
-      throw failure('invalid_value', { path: `lines/${at}/lot_id`, rule: unit.lot_tracked ? 'lot_needed' : 'no_lot' })
     return [newId(), product_id, lot_id, format(toBase(quantity, unit))]
   })
+  await requireLots(
+    tx,
+    input.lines.map(({ product_id, lot_id = null }, at) => ({
+      product_id,
+      lot_id,
+      lot_tracked: units[at]!.lot_tracked,
+      path: `lines/${at}/lot_id`,
+    })),
+  )
   const keys = rows.map(([, product_id, lot_id]) => `${product_id} ${lot_id}`)
   const twice = keys.findIndex((key, at) => keys.indexOf(key) !== at)
   if (twice >= 0) throw failure('invalid_value', { path: `lines/${twice}`, rule: 'once', message: 'stands in this list twice' })

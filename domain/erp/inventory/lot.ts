@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { DateOnly, newId, nullable, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
+import { DateOnly, failure, newId, nullable, resource, row, sql, type Tx, Uuid } from '../../kernel/index.ts'
 import { Product } from '../products/index.ts'
 
 /** A lot of a product: what came or was made together. */
@@ -21,6 +21,31 @@ export const lots = resource(Lot, {
   sort: ['created_at'],
   references: { product_id: () => Product },
 })
+
+const Found = Type.Object({ id: Uuid, product_id: Uuid }, { additionalProperties: false })
+
+/**
+ * Refuses what comes without its lot where the product is tracked by lot, with one where it is not (`invalid_value`), and
+ * a lot that is not there or is of another product (`invalid_reference`). One query for all lines that name one.
+ */
+export async function requireLots(
+  tx: Tx,
+  lines: readonly { product_id: string; lot_id: string | null; lot_tracked: boolean; path: string }[],
+): Promise<void> {
+  for (const { lot_id, lot_tracked, path } of lines)
+    if (lot_tracked !== (lot_id !== null)) throw failure('invalid_value', { path, rule: lot_tracked ? 'lot_needed' : 'no_lot' })
+  const named = lines.filter(({ lot_id }) => lot_id !== null)
+  if (named.length === 0) return
+  const found = await tx.any(sql.prepared(Found)`
+    select id, product_id from erp_lot
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and deleted_at is null and id = any(${sql.array(
+      named.map(({ lot_id }) => lot_id!),
+      'uuid',
+    )})`)
+  const productOf = new Map(found.map(({ id, product_id }) => [id, product_id]))
+  for (const { product_id, lot_id, path } of named)
+    if (productOf.get(lot_id!) !== product_id) throw failure('invalid_reference', { path, ids: [lot_id] })
+}
 
 const Known = Type.Object({ id: Uuid, product_id: Uuid, code: Type.String() }, { additionalProperties: false })
 

@@ -32,7 +32,7 @@ async function unitAt(tx: Tx, wanted: Omit<Wanted, 'quantity'>): Promise<Product
     throw failure('invalid_value', { path: 'effective_at', rule: 'not_in_future' })
   return unit!
 }
-const notStocked = () => failure('invalid_value', { path: 'product_id', rule: 'stocked' }, 'Only stocked products are moved.')
+export const notStocked = (path = 'product_id') => failure('invalid_value', { path, rule: 'stocked' }, 'Only stocked products are moved.')
 
 /** The unit of something that can be moved at that time. Throws `invalid_reference`, `invalid_value`. */
 export async function movableUnit(tx: Tx, wanted: Omit<Wanted, 'quantity'>): Promise<ProductUnit> {

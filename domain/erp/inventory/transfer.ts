@@ -27,7 +27,7 @@ import {
 import { toBase, unitsOf } from '../products/index.ts'
 import { requireStockLocation, virtualLocation } from './location.ts'
 import { allocate, type WantedStock } from './pick.ts'
-import { moveOut, wantedStock } from './stock.ts'
+import { moveOut, notStocked, wantedStock } from './stock.ts'
 
 export const Transfer = row(
   'erp_stock_transfer',
@@ -100,8 +100,7 @@ export async function createTransfer(tx: Tx, input: Static<typeof NewTransfer>) 
   const id = newId()
   const now = tx.now.toISOString()
   const rows = input.lines.map((line, at) => {
-    if (units[at]!.kind !== 'stocked')
-      throw failure('invalid_value', { path: `lines/${at}/product_id`, rule: 'stocked' }, 'Only stocked products are moved.')
+    if (units[at]!.kind !== 'stocked') throw notStocked(`lines/${at}/product_id`)
     return [newId(), at + 1, line.product_id, line.lot_id ?? null, format(toBase(line.quantity, units[at]!))]
   })
   const made = await tx.one(sql.prepared(Transfer.schema)`

@@ -270,6 +270,18 @@ t.test('who counted does not approve; what was not expected is found; what diffe
     data: { status: 'cancelled' },
   })
   t.match(await acme.admin.post('/erp/stock-counts', { location_id: newId() }), refused('invalid_reference', 400))
+  const inLots = async (code: string) => {
+    const other = await catalogue(acme, { lotTracked: true })
+    await stockUp(acme, other, '1', { code })
+    return { product_id: other.product, lot_id: (await acme.viewer.get(`/erp/lots?product_id=${other.product}`)).data[0].id as string }
+  }
+  const [one, two] = [await inLots('ONE'), await inLots('TWO')]
+  const lots = (await acme.admin.post('/erp/stock-counts', { location_id: c.other })).data
+  const noted = (line: object) => acme.admin.put(`/erp/stock-counts/${lots.id}/lines`, { lines: [{ quantity: '1', ...line }] })
+  t.match(await noted({ product_id: one.product_id, lot_id: two.lot_id }), refused('invalid_reference', 400), 'another product’s lot')
+  t.match(await noted({ product_id: one.product_id, lot_id: newId() }), refused('invalid_reference', 400))
+  t.match(await noted({ product_id: one.product_id }), refused('invalid_value', 400))
+  t.equal((await noted(one)).status, 200)
   const stranger = await tenant()
   t.equal((await stranger.admin.get(`/erp/stock-counts/${data.id}`)).status, 404)
   await proven(t, acme)
