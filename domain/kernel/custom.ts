@@ -3,6 +3,7 @@ import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
+import { compared, contains, type Operator, refuseQuery as refuse } from './operators.ts'
 import { columns, type Row, type RowOf, row, scopeOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
 import { Name, nullable, oneOf, Text } from './types.ts'
@@ -54,7 +55,7 @@ type Values = Record<string, unknown>
  * is not named stays, null takes it away. Throws `invalid_value` with what is wrong in each.
  */
 export async function checkCustom<R extends Values>(tx: Tx, row: Row, records: readonly R[], before?: Values): Promise<readonly R[]> {
-  if (!row.custom || records.every((record) => before && record.custom === undefined)) return records
+  if (!row.custom) return records
   const schema = customSchema(await customFieldsOf(tx, row.table))
   return records.map((record, at) => {
     const merged = { ...(before?.custom as Values | undefined), ...(record.custom as Values | undefined) }
@@ -73,65 +74,63 @@ export async function checkCustom<R extends Values>(tx: Tx, row: Row, records: r
   })
 }
 
-/** A filter or sort by a field: its code, and what is asked of it. */
-export interface CustomFilter {
-  code: string
-  operator: string
-  values: readonly string[]
-}
-export interface CustomSort {
-  field: CustomField
-  /** The column of `erp_custom_value` that orders. */
-  column: 'text_value' | 'number_value'
-  type: 'text' | 'float8'
+const OWN = 'custom.'
+/** Whether a name in a list's query is that of a field of the company's own: `custom.pot_size`. */
+export const isOwn = (row: Row, name: string): boolean => row.custom && name.startsWith(OWN)
+
+/** What is asked of a field of the company's own. */
+interface OwnFilter {
+  column: string
+  operator: Operator
+  values: readonly unknown[]
 }
 
-const isNumber = ({ kind }: CustomField) => kind === 'number' || kind === 'integer'
-const refuse = (path: string, message: string) => failure('invalid_query', { errors: [{ path, rule: 'list', message }] })
+/** Where the values of a field stand in `erp_custom_value`, and their type. */
+const placeOf = ({ kind }: CustomField) =>
+  kind === 'number' || kind === 'integer'
+    ? { name: sql.fragment`number_value`, type: 'float8', number: true }
+    : { name: sql.fragment`text_value`, type: 'text', number: false }
 
-function fieldFor(fields: readonly CustomField[], code: string): CustomField {
-  const field = fields.find((one) => one.code === code)
-  if (!field) throw refuse(`custom.${code}`, `is no field of these: ${fields.map((one) => one.code).join(', ') || '(none)'}`)
-  if (!field.filterable) throw refuse(`custom.${code}`, 'is not filterable: an administrator switches that on for the field')
+/** The field that a list's query names. Throws `invalid_query` where there is none, or none that records are found by. */
+function fieldOf(fields: readonly CustomField[], column: string): CustomField {
+  const field = fields.find(({ code }) => OWN + code === column)
+  if (!field) throw refuse(column, `is no field of these: ${fields.map(({ code }) => code).join(', ') || '(none)'}`)
+  if (!field.filterable) throw refuse(column, 'is not filterable: an administrator switches that on for the field')
   return field
 }
 
-/** What records are sorted by. Throws `invalid_query`. */
-export function customSort(fields: readonly CustomField[], code: string): CustomSort {
-  const field = fieldFor(fields, code)
-  return isNumber(field) ? { field, column: 'number_value', type: 'float8' } : { field, column: 'text_value', type: 'text' }
+/** The records that have a field, each with its value, for a list that is sorted by it. Throws `invalid_query`. */
+export function customSort(tx: Tx, fields: readonly CustomField[], column: string): { code: string; type: string; values: Fragment } {
+  const field = fieldOf(fields, column)
+  const { name, type } = placeOf(field)
+  const values = sql.fragment`
+    select row_id, ${name} from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${name} is not null`
+  return { code: field.code, type, values }
 }
 
 /** Records whose fields have such values, by their index: one look at it a field, however much is asked of it. Throws `invalid_query`. */
-export function customConditions(tx: Tx, fields: readonly CustomField[], filters: readonly CustomFilter[]): Fragment[] {
-  return [...new Set(filters.map(({ code }) => code))].flatMap((code) => {
-    const field = fieldFor(fields, code)
-    const asked = filters.filter((filter) => filter.code === code)
+export function customConditions(tx: Tx, fields: readonly CustomField[], filters: readonly OwnFilter[]): Fragment[] {
+  return [...new Set(filters.map(({ column }) => column))].flatMap((column) => {
+    const field = fieldOf(fields, column)
+    const asked = filters.filter((filter) => filter.column === column)
     const those = (conditions: Fragment[]) => sql.fragment`
       id in (select row_id from erp_custom_value where tenant_id = ${tx.tenantId} and field_id = ${field.id} and ${sql.and(conditions)})`
-    const without = asked.some(({ operator, values }) => operator === 'null' && values[0] === 'true')
+    const without = asked.some(({ operator, values }) => operator === 'null' && values[0])
     const conditions = asked.filter(({ operator }) => operator !== 'null').map((filter) => valueCondition(field, filter))
-    const some = conditions.length > 0 || asked.some(({ operator, values }) => operator === 'null' && values[0] !== 'true')
+    const some = conditions.length > 0 || asked.some(({ operator, values }) => operator === 'null' && !values[0])
     return [...(some ? [those(conditions)] : []), ...(without ? [sql.fragment`not ${those([])}`] : [])]
   })
 }
 
 /** What is asked of the value of one field. */
-function valueCondition(field: CustomField, { code, operator, values }: CustomFilter): Fragment {
-  const number = isNumber(field)
-  const bad = number ? values.find((value) => !/^-?\d{1,15}(\.\d{1,10})?$/.test(value)) : undefined
-  if (bad !== undefined) throw refuse(`custom.${code}`, `'${bad.slice(0, 60)}' is no number`)
-  const column = number ? sql.fragment`number_value` : sql.fragment`text_value`
-  const list = sql.array([...values], number ? 'float8' : 'text')
-  if (operator === 'in') return sql.fragment`${column} = any(${list})`
-  if (operator === 'like') {
-    if (number) throw refuse(`custom.${code}.like`, 'is asked of text')
-    return sql.fragment`${column} ilike ${`%${values[0]!.replace(/[\\%_]/g, '\\$&')}%`}`
-  }
-  const compare = { gt: sql.fragment`>`, gte: sql.fragment`>=`, lt: sql.fragment`<`, lte: sql.fragment`<=`, ne: sql.fragment`<>` }[
-    operator
-  ]!
-  return sql.fragment`${column} ${compare} (${list})[1]`
+function valueCondition(field: CustomField, { column, operator, values }: OwnFilter): Fragment {
+  const { name, type, number } = placeOf(field)
+  const given = values as readonly string[]
+  const bad = number ? given.find((value) => !/^-?\d{1,15}(\.\d{1,10})?$/.test(value)) : undefined
+  if (bad !== undefined) throw refuse(column, `'${bad.slice(0, 60)}' is no number`)
+  if (operator === 'like' && number) throw refuse(`${column}.like`, 'is asked of text')
+  if (operator === 'like') return contains(name, given[0]!)
+  return compared(name, operator as Exclude<Operator, 'like' | 'null'>, sql.fragment`${sql.array([...given], type)}`)
 }
 
 export type CustomSchemas = Static<typeof CustomSchemas>

@@ -3,9 +3,9 @@ import type { Static, TSchema } from 'typebox'
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
-import { type CustomField, type CustomFilter, customConditions, customFieldsOf, customSort } from './custom.ts'
-import { failure } from './errors.ts'
+import { type CustomField, customConditions, customFieldsOf, customSort, isOwn } from './custom.ts'
 import { type Expansion, expanded } from './expand.ts'
+import { compared, contains, escapeLike, OPERATORS, type Operator, refuseQuery as refuse } from './operators.ts'
 import { columns, type Row, scopeOf, tableOf } from './row.ts'
 import { sealedCondition } from './sealed.ts'
 import { type Fragment, prepared, sql } from './sql.ts'
@@ -22,10 +22,8 @@ export interface ListSpec {
   expand?: Readonly<Record<string, Expansion>>
 }
 
-const OPERATORS = { in: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', ne: '<>', like: 'like', null: 'null' } as const
-type Operator = keyof typeof OPERATORS
-
 interface Filter {
+  /** Of the table, or `custom.<code>`: a field that the company added. */
   column: string
   operator: Operator
   values: unknown[]
@@ -35,8 +33,6 @@ export interface ListQuery {
   limit: number
   sort: { column: string; descending: boolean }[]
   filters: Filter[]
-  /** By fields that the company added. */
-  custom?: CustomFilter[]
   q?: string
   count?: 'exact' | 'estimated'
   expand: string[]
@@ -53,8 +49,6 @@ export interface Page<T = Record<string, unknown>> {
 }
 
 const RESERVED = new Set(['limit', 'cursor', 'sort', 'q', 'count', 'expand', 'fields'])
-
-const refuse = (path: string, message: string) => failure('invalid_query', { errors: [{ path, rule: 'list', message }] })
 
 /** The part of a column's schema that a filter value is held against: of a nullable one its type, of an array its item. */
 function scalarOf(schema: TSchema): TSchema {
@@ -111,9 +105,9 @@ export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): 
     } else if (key === 'sort') {
       for (const name of names) {
         const column = name.replace(/^-/, '')
-        if (spec.row.custom && column.startsWith('custom.') && names.length > 1) throw refuse(key, `${column} stands alone`)
-        if (!(spec.row.custom && column.startsWith('custom.')) && !spec.sort.includes(column))
-          throw refuse(key, `${column} is not one of ${spec.sort.join(', ')}`)
+        const own = isOwn(spec.row, column)
+        if (own && names.length > 1) throw refuse(key, `${column} stands alone`)
+        if (!own && !spec.sort.includes(column)) throw refuse(key, `${column} is not one of ${spec.sort.join(', ')}`)
         list.sort.push({ column, descending: name.startsWith('-') })
       }
     } else if (key === 'q') {
@@ -128,50 +122,49 @@ export function parseListQuery(spec: ListSpec, query: Record<string, unknown>): 
       for (const name of names) if (!allowed.includes(name)) throw refuse(key, `${name} is not one of ${allowed.join(', ') || '(none)'}`)
       list[key] = names
     } else if (!RESERVED.has(key)) {
-      if (spec.row.custom && key.startsWith('custom.')) {
-        const [, code = '', operator = 'in'] = key.split('.')
-        if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
-        if (names.length > 100) throw refuse(key, 'has at most 100 values')
-        list.custom = [...(list.custom ?? []), { code, operator, values: operator === 'in' ? names : [given] }]
-        continue
-      }
-      const [column = '', operator = 'in'] = key.split('.')
-      if (!spec.filter.includes(column)) throw refuse(key, `is not a filter of this list: ${spec.filter.join(', ')}`)
+      const own = isOwn(spec.row, key)
+      const [, column = key, operator = 'in'] = (own ? /^(custom\.[^.]*)(?:\.(.*))?$/ : /^([^.]*)(?:\.(.*))?$/).exec(key) ?? []
+      if (!own && !spec.filter.includes(column)) throw refuse(key, `is not a filter of this list: ${spec.filter.join(', ')}`)
       if (!Object.hasOwn(OPERATORS, operator)) throw refuse(key, `the operator is one of ${Object.keys(OPERATORS).join(', ')}`)
       const op = operator as Operator
       if (column in spec.row.sealed && op !== 'in' && op !== 'null')
         throw refuse(key, `${column} is kept encrypted and found whole: ${column}=value`)
       if (names.length > 100) throw refuse(key, 'has at most 100 values')
-      list.filters.push({ column, operator: op, values: (op === 'in' ? names : [given]).map((v) => parseValue(spec.row, column, op, v)) })
+      const values = op === 'in' ? names : [given]
+      // What a field of the company's own may be is known when the list is read.
+      list.filters.push({
+        column,
+        operator: op,
+        values: own && op !== 'null' ? values : values.map((v) => parseValue(spec.row, column, op, v)),
+      })
     }
   }
   if (list.sort.length === 0) list.sort = [{ column: spec.sort.includes('created_at') ? 'created_at' : spec.sort[0]!, descending: true }]
   return list
 }
 
-const escapeLike = (text: string) => text.replace(/[\\%_]/g, '\\$&')
-
 function condition(row: Row, { column, operator, values }: Filter): Fragment {
   const name = sql.identifier([column])
   const schema = columnSchema(row, column)
   if (operator === 'null') return values[0] ? sql.fragment`${name} is null` : sql.fragment`${name} is not null`
-  if (operator === 'like') return sql.fragment`${name}::text ilike ${`%${escapeLike(String(values[0]))}%`}`
+  if (operator === 'like') return contains(sql.fragment`${name}::text`, String(values[0]))
   const list = sql.array(values as string[], pgType(schema))
   if (isArray(schema)) return sql.fragment`${name} && ${list}`
-  if (operator === 'in') return sql.fragment`${name} = any(${list})`
-  // One value; the array carries its type.
-  const value = sql.fragment`(${list})[1]`
-  if (operator === 'gt') return sql.fragment`${name} > ${value}`
-  if (operator === 'gte') return sql.fragment`${name} >= ${value}`
-  if (operator === 'lt') return sql.fragment`${name} < ${value}`
-  if (operator === 'lte') return sql.fragment`${name} <= ${value}`
-  return sql.fragment`${name} <> ${value}`
+  return compared(sql.fragment`${name}`, operator, sql.fragment`${list}`)
+}
+
+/** What a list is sorted by: where it stands in the statement, its type, and its value in a row that was read. */
+interface Order {
+  name: Fragment
+  type: string
+  descending: boolean
+  of: (row: Record<string, unknown>) => unknown
 }
 
 /** `(a, b, id) > (x, y, z)` where all go one way, which an index answers in one step; written out where they do not. */
-function keyset(row: Row, order: { column: string; descending: boolean }[], after: unknown[]): Fragment {
-  const value = (at: number) => sql.fragment`(${sql.array([after[at] as string], pgType(columnSchema(row, order[at]!.column)))})[1]`
-  const name = (at: number) => sql.identifier([order[at]!.column])
+function keyset(order: readonly Order[], after: unknown[]): Fragment {
+  const value = (at: number) => sql.fragment`(${sql.array([after[at] as string], order[at]!.type)})[1]`
+  const name = (at: number) => order[at]!.name
   const descending = order[0]!.descending
   if (order.every((o) => o.descending === descending)) {
     const left = sql.join(
@@ -208,65 +201,63 @@ async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
   const { ids } = await tx.one(sql.prepared(Ids)`
     select plane.search_ids(${spec.row.table}::regclass, ${sql.array([...spec.search!], 'text')}, ${tx.tenantId}::uuid, ${organization}::uuid, ${pattern}, ${COMMON}) as ids`)
   if (ids) return sql.fragment`id = any(${sql.array(ids, 'uuid')})`
-  const matches = spec.search!.map((column) => sql.fragment`${sql.identifier([column])} ilike ${pattern}`)
+  const matches = spec.search!.map((column) => contains(sql.fragment`${sql.identifier([column])}`, q))
   return sql.fragment`(${sql.join(matches, sql.fragment` or `)})`
 }
 
-/** A list that is sorted by a field of the company: the records that have it, in the order of its index. */
-async function listByCustom<T>(tx: Tx, row: Row, where: Fragment[], query: ListQuery, fields: readonly CustomField[]): Promise<Page<T>> {
-  const [{ column, descending }] = query.sort as [ListQuery['sort'][number]]
-  const code = column.slice('custom.'.length)
-  const { field, column: value, type } = customSort(fields, code)
-  const by = sql.identifier([value])
-  const after = query.after
-    ? sql.fragment`(${by}, row_id) ${descending ? sql.fragment`<` : sql.fragment`>`} ((${sql.array([String(query.after[0])], type)})[1], ${String(query.after[1])}::uuid)`
-    : sql.fragment`true`
-  const direction = descending ? sql.fragment`desc` : sql.fragment``
-  const rows = (await tx.any(sql.type(row.schema)`
-    select ${columns(row, 't')} from erp_custom_value v join ${tableOf(row)} t on t.tenant_id = v.tenant_id and t.id = v.row_id
-    where v.tenant_id = ${tx.tenantId} and v.field_id = ${field.id} and ${by} is not null and ${after}
-      and t.id in (select id from ${tableOf(row)} where ${sql.and(where)})
-    order by ${by} ${direction}, row_id ${direction} limit ${query.limit + 1}`)) as unknown as Record<string, unknown>[]
-  const page = rows.slice(0, query.limit)
-  const last = page.at(-1)
-  return { rows: page as T[], next: rows.length > query.limit && last ? [(last.custom as Record<string, unknown>)[code], last.id] : null }
+/** What a list is sorted by, and the rows among which: of a field of the company's own, those that have it, by its index. */
+function ordered(tx: Tx, row: Row, { sort }: ListQuery, fields: readonly CustomField[]): { from: Fragment; order: Order[] } {
+  const { column, descending } = sort.at(-1)!
+  const by = ({ column, descending }: ListQuery['sort'][number]): Order => ({
+    name: sql.fragment`${sql.identifier([column])}`,
+    type: pgType(columnSchema(row, column)),
+    descending,
+    of: (found) => found[column],
+  })
+  const from = sql.fragment`${tableOf(row)}`
+  if (!isOwn(row, column)) return { from, order: [...sort, { column: 'id', descending }].map(by) }
+  const own = customSort(tx, fields, column)
+  const value = (found: Record<string, unknown>) => (found.custom as Record<string, unknown>)[own.code]
+  return {
+    from: sql.fragment`${from} join (${own.values}) as own (row_id, own_value) on row_id = id`,
+    order: [
+      { name: sql.fragment`own_value`, type: own.type, descending, of: value },
+      { name: sql.fragment`row_id`, type: 'uuid', descending, of: ({ id }) => id },
+    ],
+  }
 }
 
 /** One page of a list. */
 export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery): Promise<Page<T>> {
   const { row } = spec
-  const byCustom = query.sort[0]!.column.startsWith('custom.')
-  const fields = byCustom || query.custom ? await customFieldsOf(tx, row.table) : []
-  const order = [...query.sort, { column: 'id', descending: query.sort.at(-1)!.descending }]
+  const [own, declared] = [true, false].map((wanted) => query.filters.filter(({ column }) => isOwn(row, column) === wanted)) as [
+    Filter[],
+    Filter[],
+  ]
+  const fields = own.length > 0 || isOwn(row, query.sort[0]!.column) ? await customFieldsOf(tx, row.table) : []
+  const { from, order } = ordered(tx, row, query, fields)
   const where = [
     ...scopeOf(tx, row),
     ...(await Promise.all(
-      query.filters.map((f) =>
+      declared.map((f) =>
         f.operator === 'in' && f.column in row.sealed ? sealedCondition(tx, row, f.column, f.values) : condition(row, f),
       ),
     )),
+    ...customConditions(tx, fields, own),
   ]
-  where.push(...customConditions(tx, fields, query.custom ?? []))
   if (row.softDelete) where.push(sql.fragment`deleted_at is null`)
   if (query.q) where.push(await searched(tx, spec, query.q))
   const total = query.count ? await count(tx, row, where, query.count) : undefined
-  if (byCustom) {
-    const page = await listByCustom<Record<string, unknown>>(tx, row, where, query, fields)
-    const whole = query.expand.length > 0 ? await expanded(tx, spec, query.expand, page.rows) : page.rows
-    return { ...page, rows: whole as T[], ...(total === undefined ? {} : { total }) }
-  }
-  const from = query.after ? [...where, keyset(row, order, query.after)] : where
-  const orderBy = order.map((o) =>
-    o.descending ? sql.fragment`${sql.identifier([o.column])} desc` : sql.fragment`${sql.identifier([o.column])}`,
-  )
+  const beyond = query.after ? [...where, keyset(order, query.after)] : where
+  const orderBy = order.map(({ name, descending }) => (descending ? sql.fragment`${name} desc` : name))
   const rows = (await tx.any(
     prepared(sql.type(row.schema)`
-    select ${columns(row)} from ${tableOf(row)} where ${sql.and(from)}
+    select ${columns(row)} from ${from} where ${sql.and(beyond)}
     order by ${sql.join(orderBy, sql.fragment`, `)} limit ${query.limit + 1}`),
   )) as unknown as Record<string, unknown>[]
   const more = rows.length > query.limit
   const page = more ? rows.slice(0, query.limit) : rows
-  const next = more ? order.map((o) => page.at(-1)![o.column]) : null
+  const next = more ? order.map(({ of }) => of(page.at(-1)!)) : null
   const whole = query.expand.length > 0 ? await expanded(tx, spec, query.expand, page) : page
   return { rows: whole as T[], next, ...(total === undefined ? {} : { total }) }
 }

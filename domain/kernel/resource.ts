@@ -67,13 +67,14 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     const { id, version } = r as unknown as { id: string; version: number }
     tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: publicOf(anyRow, r as object) })
   }
-  const check = async (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid) => {
+  /** @param now the row that is changed, as it is, where somebody has read it */
+  const check = async (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid, now?: Record<string, unknown>) => {
     if (options.references) await checkReferences(tx, options.references, rows)
     const parent = options.tree && id ? rows[0]![options.tree] : null
     if (parent) await checkTree(tx, anyRow, options.tree!, id!, parent as string)
     if (!options.check) return
     // Who changes it meanwhile changes its version too, and this one is refused.
-    const before = id ? ((await get(tx, id)) as Record<string, unknown>) : undefined
+    const before = now ?? (id ? ((await get(tx, id)) as Record<string, unknown>) : undefined)
     await options.check(tx, before ? [{ ...before, ...rows[0] }] : rows, before)
   }
   const indexes = Object.entries(row.sealed).flatMap(([column, canonical]) => (canonical ? [indexOf(column)] : []))
@@ -131,10 +132,10 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
 
   async function update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R> {
     const { version: _, ...asked } = patch as Record<string, unknown>
-    await check(tx, [asked], id)
-    const before = asked.custom === undefined ? {} : ((await get(tx, id)) as Record<string, unknown>)
-    const [changes = asked] = await checkCustom(tx, anyRow, [asked], before)
-    const [written] = await sealRows(tx, anyRow, [changes])
+    const now = asked.custom === undefined ? undefined : ((await get(tx, id)) as Record<string, unknown>)
+    await check(tx, [asked], id, now)
+    const [changes] = now ? await checkCustom(tx, anyRow, [asked], now) : [asked]
+    const [written] = await sealRows(tx, anyRow, [changes!])
     const names = Object.keys(written!).filter((n) => row.writable.includes(n) || indexes.includes(n))
     const sets = names.map((n) => sql.fragment`, ${sql.identifier([n])} = r.${sql.identifier([n])}`)
     const changed = await tx.maybeOne(sql.prepared(row.schema)`

@@ -126,6 +126,12 @@ t.test('records are found and sorted by what was switched on, also those from be
     cursor = page.body.pagination.next_cursor
   }
   t.same(pages, [9, 12, 12, 31, 100])
+  const { next_cursor } = (await acme.viewer.get('/erp/products?custom.colour=red&limit=1')).body.pagination
+  t.match(
+    await acme.viewer.get(`/erp/products?custom.colour=white&limit=1&cursor=${next_cursor}`),
+    { status: 400, body: { detail: 'invalid_cursor' } },
+    'a place in one list is none in another',
+  )
   const [first] = (await acme.viewer.get('/erp/products?custom.pot=9')).data
   await acme.admin.patch(`/erp/products/${first.id}`, { version: 1, custom: { pot: 10 } })
   t.same([await ask('custom.pot=9'), await ask('custom.pot=10')], [[], [10]], 'what changed is found by what it is now')
