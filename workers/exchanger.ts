@@ -7,10 +7,12 @@ import path from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import {
+  type AskedBy,
   CHUNK,
   codesRead,
   exchanged,
   getExport,
+  type Import,
   importLifecycle,
   keepLines,
   LineReader,
@@ -18,11 +20,10 @@ import {
   MOST_LINES,
   mappable,
   noteExported,
-  noteFailed,
   noteHeading,
-  noteRead,
   noteTaken,
   rememberedMapping,
+  settleImport,
   suggest,
   takeLines,
 } from '../domain/erp/exchange/index.ts'
@@ -37,7 +38,7 @@ import {
   readTable,
   writeWorkbook,
 } from '../domain/files/index.ts'
-import { type ActorKind, Failure, failure, type Id, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
+import { Failure, failure, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
 import type { Event } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
@@ -61,12 +62,7 @@ interface Place {
 async function placeOf({ planes, tenants, vault }: ExchangeDependencies, job: Event): Promise<Place | null> {
   const tenant = await tenants.byId(job.tenant_id)
   if (!tenant) return null
-  const { organization_id, workspace_id, user_id, kind } = job.data as {
-    organization_id: Id
-    workspace_id: Id | null
-    user_id: Id | null
-    kind: ActorKind
-  }
+  const { organization_id, workspace_id, user_id, kind } = job.data as unknown as AskedBy
   const scope: Scope = {
     tenantId: tenant.id,
     actor: { tenantId: tenant.id, userId: user_id, kind, sessionId: null, name: '' },
@@ -107,13 +103,13 @@ export async function carryImport(deps: ExchangeDependencies, job: Event, signal
   const found = await place?.read((tx) => importLifecycle.get(tx, job.entity_id)).catch(notThere)
   if (!place || !found) return
   try {
-    if (found.status === 'reading') await withFolder((folder) => readFile(deps, place, found.id, folder, signal))
+    if (found.status === 'reading') await withFolder((folder) => readFile(deps, place, found, folder, signal))
     else if (found.status === 'applying') await apply(place, found.id)
   } catch (error) {
     const reason = lasting(error)
     if (!reason) throw error
     deps.log.warn({ err: error, import_id: found.id }, 'import failed')
-    await place.write((tx) => noteFailed(tx, found.id, reason))
+    await place.write((tx) => settleImport(tx, found.id, 'fail', { failure: reason }))
   }
 }
 
@@ -142,8 +138,7 @@ async function apply(place: Place, id: string): Promise<void> {
   await telling
 }
 
-async function readFile(deps: ExchangeDependencies, place: Place, id: string, folder: string, signal: AbortSignal): Promise<void> {
-  const found = await place.read((tx) => importLifecycle.get(tx, id))
+async function readFile(deps: ExchangeDependencies, place: Place, found: Import, folder: string, signal: AbortSignal): Promise<void> {
   const file = await place.read((tx) => getFile(tx, found.file_id))
   const local = path.join(folder, 'table')
   await pipeline(await deps.files.open(place.tenant.id, file), createWriteStream(local))
@@ -173,16 +168,11 @@ async function readFile(deps: ExchangeDependencies, place: Place, id: string, fo
   if (!reader)
     throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
   if (chunk.length > 0 && !(await keep())) return
-  await place.write((tx) => noteRead(tx, id))
+  await place.write((tx) => settleImport(tx, found.id, 'finish_reading'))
 }
 
 /** Settles how a file is read, by its heading: as was asked, as the last one like it, or as its columns are called. */
-async function begin(
-  place: Place,
-  found: { id: string; entity: string; mapping: Record<string, string>; lines: number },
-  cells: readonly Cell[],
-  resource: ReturnType<typeof exchanged>,
-): Promise<LineReader> {
+async function begin(place: Place, found: Import, cells: readonly Cell[], resource: ReturnType<typeof exchanged>): Promise<LineReader> {
   const heading = cells.map((cell) => String(cell ?? '').trim())
   const twice = heading.find((column, at) => column !== '' && heading.indexOf(column) !== at)
   if (twice) throw failure('invalid_value', { path: 'file', rule: 'heading' }, `The column '${twice}' stands in the heading twice.`)

@@ -18,7 +18,7 @@ export interface Transition<D> {
     | ((tx: Tx, document: D, input: Input) => Promise<void> | void)
     | readonly ((tx: Tx, document: D, input: Input) => Promise<void> | void)[]
   /** What happens with it; columns that it returns are set on the document. */
-  effect?: (tx: Tx, document: D, input: Input) => Promise<Record<string, string | number | boolean | null> | void>
+  effect?: (tx: Tx, document: D, input: Input) => Promise<Record<string, unknown> | void>
   /** What the caller sends. */
   input?: TSchema
   summary: string

@@ -16,6 +16,7 @@ import {
   Uuid,
 } from '../../kernel/index.ts'
 import { EXCHANGED, exchanged } from './entities.ts'
+import { askWorker } from './job.ts'
 
 export const Export = row('erp_export', {
   entity: oneOf(EXCHANGED),
@@ -56,17 +57,7 @@ export async function startExport(tx: Tx, { entity, format = 'csv', query = {} }
     insert into erp_export (id, tenant_id, organization_id, workspace_id, entity, format, query, requested_by, created_at, updated_at)
     values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${entity}, ${format}, ${sql.jsonb(query)}, ${tx.actor.userId}, ${now}, ${now})
     returning ${columns(Export)}`)) as unknown as Export
-  tx.emit({
-    type: 'job.data-export',
-    entity_id: id,
-    version: 1,
-    data: {
-      organization_id: tx.context.organizationId,
-      workspace_id: tx.context.workspaceId,
-      user_id: tx.actor.userId,
-      kind: tx.actor.kind,
-    },
-  })
+  askWorker(tx, 'data-export', made)
   return made
 }
 

@@ -18,6 +18,7 @@ import {
   Uuid,
 } from '../../kernel/index.ts'
 import { EXCHANGED, exchanged } from './entities.ts'
+import { askWorker } from './job.ts'
 import type { Mapping, ReadLine } from './lines.ts'
 
 const MappingSchema = Type.Record(Type.String({ maxLength: 200 }), Type.String({ maxLength: 60 }), {
@@ -89,22 +90,9 @@ export async function startImport(tx: Tx, input: Static<typeof NewImport>): Prom
     insert into erp_import (id, tenant_id, organization_id, workspace_id, entity, file_id, encoding, mapping, requested_by, created_at, updated_at)
     values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${entity}, ${file_id}, ${encoding}, ${sql.jsonb(mapping)}, ${tx.actor.userId}, ${now}, ${now})
     returning ${columns(Import)}`)) as unknown as Import
-  askWorker(tx, made)
+  askWorker(tx, 'data-import', made)
   return made
 }
-
-const askWorker = (tx: Tx, { id, version }: Import) =>
-  tx.emit({
-    type: 'job.data-import',
-    entity_id: id,
-    version,
-    data: {
-      organization_id: tx.context.organizationId,
-      workspace_id: tx.context.workspaceId,
-      user_id: tx.actor.userId,
-      kind: tx.actor.kind,
-    },
-  })
 
 /** Every property of an entity that a column can be mapped to. */
 export const mappable = (entity: string): string[] => [...exchanged(entity).row.writable].filter((property) => property !== 'custom')
@@ -159,18 +147,50 @@ export const importLifecycle = lifecycle(Import, {
       to: 'applying',
       guard: [mayCreate, nothingWrong],
       summary: 'Take all lines in, or none',
-      effect: async (tx, found) => askWorker(tx, { ...found, version: found.version + 1 }),
+      effect: async (tx, { id, version }) => askWorker(tx, 'data-import', { id, version: version + 1 }),
     },
     cancel: {
       from: ['reading', 'ready', 'failed'],
       to: 'cancelled',
       summary: 'Call it off',
       effect: async (tx, { id }) => {
-        await tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
+        await forgetLines(tx, id)
       },
+    },
+    finish_reading: { from: 'reading', to: 'ready', summary: 'The file was read to its end', internal: true },
+    finish: {
+      from: 'applying',
+      to: 'done',
+      summary: 'All lines were taken in',
+      internal: true,
+      effect: async (tx, { id }, { taken }: { taken: number }) => {
+        await forgetLines(tx, id)
+        return { taken, failure: null }
+      },
+    },
+    fail: {
+      from: ['reading', 'applying'],
+      to: 'failed',
+      summary: 'It cannot be done; nothing was taken',
+      internal: true,
+      effect: async (_tx, _found, { failure }: { failure: Record<string, unknown> }) => ({ failure, taken: 0 }),
     },
   },
 })
+
+const forgetLines = (tx: Tx, id: string) =>
+  tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
+
+/** Notes what a worker has come to. What somebody called off meanwhile stays so. */
+export async function settleImport(
+  tx: Tx,
+  id: string,
+  move: 'finish_reading' | 'finish' | 'fail',
+  input: Record<string, unknown> = {},
+): Promise<void> {
+  const { status } = await importLifecycle.lock(tx, id)
+  if ([importLifecycle.transitions[move]!.from].flat().includes(status)) await importLifecycle.move(tx, move, id, null, input)
+}
 
 /** The mapping of the latest import of this entity from a file with the same columns that somebody finished. */
 export async function rememberedMapping(tx: Tx, entity: string, heading: readonly string[]): Promise<Mapping | null> {
@@ -224,34 +244,6 @@ export const codesRead = async (tx: Tx, id: string): Promise<string[]> =>
       select record ->> 'code' as code from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and record ? 'code'`)
   ).map(({ code }) => code)
 
-/** Notes that a file was read to its end. */
-export async function noteRead(tx: Tx, id: string): Promise<void> {
-  const done = await tx.maybeOne(sql.prepared(Import.schema)`
-    update erp_import set status = 'ready', version = version + 1, updated_at = ${tx.now.toISOString()}
-    where tenant_id = ${tx.tenantId} and id = ${id} and status = 'reading' returning ${columns(Import)}`)
-  if (done)
-    tx.emit({
-      type: 'erp.import.ready',
-      entity_id: id,
-      version: (done as unknown as Import).version,
-      data: done as object as Record<string, unknown>,
-    })
-}
-
-/** Notes why an import failed; nothing of it was taken. */
-export async function noteFailed(tx: Tx, id: string, reason: Record<string, unknown>): Promise<void> {
-  const done = await tx.maybeOne(sql.prepared(Import.schema)`
-    update erp_import set status = 'failed', failure = ${sql.jsonb(reason as never)}, taken = 0, version = version + 1, updated_at = ${tx.now.toISOString()}
-    where tenant_id = ${tx.tenantId} and id = ${id} and status in ('reading', 'applying') returning ${columns(Import)}`)
-  if (done)
-    tx.emit({
-      type: 'erp.import.failed',
-      entity_id: id,
-      version: (done as unknown as Import).version,
-      data: done as object as Record<string, unknown>,
-    })
-}
-
 /** Says how many records were made so far, while they are not there yet. */
 export async function noteTaken(tx: Tx, id: string, taken: number): Promise<void> {
   await tx.query(sql.run`update erp_import set taken = ${taken} where tenant_id = ${tx.tenantId} and id = ${id} and status = 'applying'`)
@@ -285,9 +277,5 @@ export async function takeLines(tx: Tx, id: string, progress: (taken: number, ne
     await resource.createMany(tx, records)
     taken += lines.length
   }
-  await tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
-  const done = (await tx.one(sql.prepared(Import.schema)`
-    update erp_import set status = 'done', taken = ${taken}, failure = null, version = version + 1, updated_at = ${tx.now.toISOString()}
-    where tenant_id = ${tx.tenantId} and id = ${id} returning ${columns(Import)}`)) as unknown as Import
-  tx.emit({ type: 'erp.import.done', entity_id: id, version: done.version, data: done })
+  await settleImport(tx, id, 'finish', { taken })
 }

@@ -13,13 +13,13 @@ export {
   MOST_LINES,
   mappable,
   NewImport,
-  noteFailed,
   noteHeading,
-  noteRead,
   noteTaken,
   previewImport,
   rememberedMapping,
+  settleImport,
   startImport,
   takeLines,
 } from './import.ts'
+export type { AskedBy } from './job.ts'
 export { LineReader, suggest } from './lines.ts'
