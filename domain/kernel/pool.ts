@@ -79,7 +79,8 @@ export class Pool {
         captureStackTrace: false,
         connectionTimeout: Math.min(5_000, deadlineMs),
         connectionRetryLimit: 1,
-        idleTimeout: 30_000,
+        // Long: the first request on a new connection pays for signing in, for catalogs and for every plan (some 30 ms).
+        idleTimeout: 300_000,
         statementTimeout: 30_000,
         queryRetryLimit: 0,
         typeParsers,

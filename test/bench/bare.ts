@@ -68,6 +68,26 @@ app.post('/create', async (request) => {
   return { data: { id } }
 })
 
+// The least that an issue is: a row that everybody wants is locked and changed, and what moved is written down.
+app.post('/issue', async (request) => {
+  const { quantity } = request.body as { quantity: string }
+  const client = await pool.connect()
+  try {
+    await client.query('begin')
+    await client.query({ name: 'quant', text: 'update bare_quant set quantity = quantity - $1', values: [quantity] })
+    await client.query({
+      name: 'move',
+      text: `insert into bare_move (id, tenant_id, organization_id, product_id, from_location_id, to_location_id, quantity, effective_at, source_type)
+        values ($1, $2, $3, $4, $2, $3, $5, now(), 'bare') returning *`,
+      values: [newId(), tenant.id, tenant.organization, tenant.product, quantity],
+    })
+    await client.query('commit')
+  } finally {
+    client.release()
+  }
+  return { data: {} }
+})
+
 await app.listen({ port: Number(process.env.PORT), host: '127.0.0.1' })
 process.on('message', () => process.send!({ cpu: process.cpuUsage(), rss: process.memoryUsage.rss() }))
 process.send!('listening')

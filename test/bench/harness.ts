@@ -168,6 +168,8 @@ closing.push(ours.stop)
 // The same tables with their keys, checks and indexes; no row security and no audit. The API refuses to start beside such tables.
 await data.query('create table bare_order (like erp_purchase_order including all)')
 await data.query('create table bare_line (like erp_purchase_order_line including all)')
+await data.query('create table bare_move (like erp_stock_move including all)')
+await data.query('create table bare_quant as select 1000000::numeric as quantity')
 export const bare = await startBare(admin.data, { ...first, user: first.admin.userId }, (await first.admin.get('/auth/me')).body)
 closing.push(bare.stop)
 

@@ -1,6 +1,7 @@
-// A closed-loop load in a process of its own, so that the server's CPU time is the server's alone.
+// A load in a process of its own, so that the server's CPU time is the server's alone.
 import { fork } from 'node:child_process'
 import { Agent, request } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
 
 export interface Load {
   requests: number
@@ -19,6 +20,11 @@ export interface Plan {
   headers: Record<string, string> | Record<string, string>[]
   connections: number
   seconds: number
+  /**
+   * Requests a second of all connections together, each as far from the next; as fast as they are answered when nothing is
+   * said. Time runs from when a request was due, so that a late answer is not hidden by asking later.
+   */
+  pace?: number
   /** One for all, or one for each set of headers. */
   body?: string | string[] | undefined
 }
@@ -62,9 +68,11 @@ async function run(plan: Plan): Promise<Load> {
   const start = performance.now()
   const until = start + plan.seconds * 1000
   await Promise.all(
-    Array.from({ length: plan.connections }, async () => {
-      while (performance.now() < until) {
-        const began = performance.now()
+    Array.from({ length: plan.connections }, async (_, connection) => {
+      for (let round = 0; performance.now() < until; round++) {
+        const due = plan.pace ? start + ((round * plan.connections + connection) * 1000) / plan.pace : 0
+        if (due > performance.now()) await setTimeout(due - performance.now())
+        const began = due || performance.now()
         const { status, text } = await once(plan, agent, serial++)
         took.push(performance.now() - began)
         if (status >= 400) {

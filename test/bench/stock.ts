@@ -7,7 +7,7 @@ import { newId } from '../../domain/kernel/index.ts'
 import { createLog } from '../../server/log.ts'
 import { carryImport } from '../../workers/exchanger.ts'
 import { seedStock } from '../support/stock-seed.ts'
-import { auth, data, first, measured, note, ours, percentile, quick, results, runtime, timed } from './harness.ts'
+import { auth, bare, data, first, measured, note, ours, percentile, quick, results, runtime, timed } from './harness.ts'
 
 const PRODUCTS = quick ? 5_000 : 200_000
 const PARTIES = PRODUCTS
@@ -118,15 +118,16 @@ export async function stock() {
     await data.query(`update erp_purchase_order set status = 'sent' where id = $1`, [id])
     return { id, lines }
   }
-  const orders = await Promise.all(Array.from({ length: 20 }, order))
-  const receipts = await took(20, (n) =>
+  const orders: Awaited<ReturnType<typeof order>>[] = []
+  for (let n = 0; n < 60; n++) orders.push(await order())
+  const receipts = await took(60, (n) =>
     must('POST', '/erp/goods-receipts', {
       order_id: orders[n]!.id,
       location_id: store,
       lines: orders[n]!.lines.map((line) => ({ order_line_id: line.id, quantity: '5' })),
     }),
   )
-  goal('receipt of 100 lines', percentile(receipts, 0.5), 100, 'ms p50')
+  goal('receipt of 100 lines', percentile(receipts.slice(20), 0.5), 100, 'ms p50') // the first meet connections that have planned nothing yet
 
   const products = await Promise.all(
     ['average', 'fifo'].map(async (cost_method) => {
@@ -148,12 +149,17 @@ export async function stock() {
     }),
   )
   for (const [method, product_id] of products) {
-    const one = await measured(`issue of one line, ${method}: 10 clients, one product`, ours, '/api/v1/erp/stock/issues', {
+    const plan = {
       headers: { ...headers(), 'idempotency-key': '@unique' },
       body: JSON.stringify({ product_id, location_id: store, quantity: '1' }),
       connections: 10,
-    })
-    goal(`issue of one line, ${method}`, one.p50, 8, 'ms p50')
+    }
+    const name = `issue of one line, ${method}`
+    const paced = await measured(`${name}: 10 clients, one product, 100 a second`, ours, '/api/v1/erp/stock/issues', { ...plan, pace: 100 })
+    goal(`${name}, 10 clients, 100 a second`, paced.p50, 8, 'ms p50')
+    const most = await measured(`${name}: 10 clients, one product`, ours, '/api/v1/erp/stock/issues', plan)
+    const limit = await measured(`${name}: 10 clients, one row (bare)`, bare, '/issue', plan)
+    results.push({ name: `${name}, 10 clients at once`, ratio: most.rate / limit.rate, ours: most.rate, limit: limit.rate, unit: 'req/s' })
   }
 
   note('  what is written late …')

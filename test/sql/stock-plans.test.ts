@@ -103,6 +103,13 @@ t.test('what the application asks', async (t) => {
 })
 
 t.test('what the triggers do', async (t) => {
+  // Statements of triggers are planned for as many rows as a connection's first call has: here for many.
+  await admin.query(
+    `insert into erp_stock_move (id, tenant_id, organization_id, product_id, from_location_id, to_location_id, quantity, effective_at, source_type)
+     select gen_random_uuid(), tenant_id, organization_id, product_id, location_id, $2, 1, now(), 'test' from erp_stock_quant
+     where tenant_id = $1 and not negative_allowed and quantity > 1 order by product_id limit 500`,
+    [acme.id, clients],
+  )
   const plans: string[] = []
   admin.on('notice', ({ message }) => void plans.push(String(message)))
   await admin.query(
@@ -119,7 +126,10 @@ t.test('what the triggers do', async (t) => {
   await insert('2026-01-03T00:00:00Z')
   await insert(new Date().toISOString())
   await admin.query(`update erp_product set custom = '{"pot": 1}' where id = $1`, [product])
+  const small = plans.splice(0)
+  await admin.query(`update erp_product set custom = '{"pot": 2}' where tenant_id = $1 and code like 'BULK-1___'`, [acme.id])
   await admin.query('set client_min_messages = warning')
-  t.ok(plans.length > 20, `${plans.length} plans`)
-  for (const plan of plans) t.notMatch(plan, /Seq Scan on (erp_product|erp_stock_(move|layer|quant|value)|erp_custom_value)\b/)
+  t.ok(small.length > 20 && plans.length > 0, `${small.length} plans`)
+  for (const plan of small) t.notMatch(plan, /Seq Scan on (erp_product|erp_stock_(move|layer|quant|value)|erp_custom_value)\b/)
+  for (const plan of plans) t.notMatch(plan, /Join Filter: .*n\.id = o\.id/, 'a thousand before and after are not joined each with each')
 })

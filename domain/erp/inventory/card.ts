@@ -28,32 +28,40 @@ interface CardQuestion extends Omit<Static<typeof CardQuery>, 'limit' | 'cursor'
   after: [effectiveAt: string, id: string] | null
 }
 
+/** Before every id. */
+const FIRST = '00000000-0000-0000-0000-000000000000'
+
 /**
  * Moves of a product in the order in which they were effective, each with what it changed and what was there after it, in
  * the base unit. What moves between two places that are asked for changes nothing. One more than `limit` may come, which
- * says that there are more.
+ * says that there are more. What was there before the page is summed once: a page costs no more the longer the card is after it.
  */
-export const stockCard = (
+export function stockCard(
   tx: Tx,
-  { product_id, location_id, from, to, after, limit, value = false }: CardQuestion,
-): Promise<readonly CardLine[]> =>
-  tx.any(sql.prepared(CardLine)`
+  { product_id, location_id = undefined, from, to, after, limit, value = false }: CardQuestion,
+): Promise<readonly CardLine[]> {
+  const place = location_id ?? null
+  const [since, id] = after ?? [from ?? '-infinity', FIRST]
+  const change = sql.fragment`
+    case when m.to_location_id in (select id from places) then m.quantity else 0 end
+    - case when m.from_location_id in (select id from places) then m.quantity else 0 end`
+  const moves = sql.fragment`
+    from erp_stock_move m
+    where m.tenant_id = ${tx.tenantId} and m.organization_id = ${tx.context.organizationId} and m.product_id = ${product_id}
+      and (m.to_location_id in (select id from places) or m.from_location_id in (select id from places))`
+  return tx.any(sql.prepared(CardLine)`
     with places as materialized (
       select id from erp_location where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId}
-        and (id = ${location_id ?? null}::uuid or (${location_id ?? null}::uuid is null and kind in ('internal', 'transit')))
-    ), ledger as (
-      select m.*, case when m.to_location_id in (select id from places) then m.quantity else 0 end
-        - case when m.from_location_id in (select id from places) then m.quantity else 0 end as change
-      from erp_stock_move m
-      where m.tenant_id = ${tx.tenantId} and m.organization_id = ${tx.context.organizationId} and m.product_id = ${product_id}
-        and (m.to_location_id in (select id from places) or m.from_location_id in (select id from places))
-        and m.effective_at <= coalesce(${to ?? null}::timestamptz, 'infinity')
-    ), card as (
-      select l.*, sum(change) over (order by effective_at, id rows unbounded preceding) as balance from ledger l
+        and (id = ${place}::uuid or (${place}::uuid is null and kind in ('internal', 'transit')))
+    ), page as (
+      select m.*, ${change} as change ${moves}
+        and (m.effective_at, m.id) > (${since}::timestamptz, ${id}::uuid) and m.effective_at <= coalesce(${to ?? null}::timestamptz, 'infinity')
+      order by m.effective_at, m.id limit ${limit + 1}
+    ), before as (
+      select coalesce(sum(${change}), 0) as balance ${moves} and (m.effective_at, m.id) <= (${since}::timestamptz, ${id}::uuid)
     )
-    select ${moveColumns}, change, balance::numeric(19, 6) as balance
-      ${value ? sql.fragment`, (select v.value from erp_stock_layer v where v.tenant_id = ${tx.tenantId} and v.id = card.id) as value` : sql.fragment``}
-    from card
-    where effective_at >= coalesce(${from ?? null}::timestamptz, '-infinity')
-      and (${after?.[0] ?? null}::timestamptz is null or (effective_at, id) > (${after?.[0] ?? null}::timestamptz, ${after?.[1] ?? null}::uuid))
-    order by effective_at, id limit ${limit + 1}`)
+    select ${moveColumns}, change, (before.balance + sum(change) over (order by effective_at, id rows unbounded preceding))::numeric(19, 6) as balance
+      ${value ? sql.fragment`, (select v.value from erp_stock_layer v where v.tenant_id = ${tx.tenantId} and v.id = page.id) as value` : sql.fragment``}
+    from page, before
+    order by effective_at, id`)
+}
