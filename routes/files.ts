@@ -18,10 +18,9 @@ import {
   type PreviewSize,
   unlinkFile,
 } from '../domain/files/index.ts'
-import { Failure, failure, fingerprintOf, listedSchema, listRows, newId, Uuid } from '../domain/kernel/index.ts'
-import { guarded, mutation, ok, Pagination } from './http/envelope.ts'
-import { replyList } from './http/list-reply.ts'
-import { Id, ListQuerystring } from './http/reading-routes.ts'
+import { Failure, failure, fingerprintOf, newId, Uuid } from '../domain/kernel/index.ts'
+import { guarded, mutation, ok } from './http/envelope.ts'
+import { Id, readingRoutes } from './http/reading-routes.ts'
 import { tagged, versionOf } from './http/version.ts'
 
 const tags = ['files']
@@ -82,19 +81,16 @@ export default async function files(app: FastifyInstance) {
     return verdict ? await request.write((tx) => noteVerdict(tx, file.id, verdict)) : file
   }
 
-  app.get(
-    '/files',
-    {
-      permission: 'file.object.read',
-      plane: 'data',
-      schema: {
-        tags,
-        summary: 'List files',
-        querystring: ListQuerystring,
-        response: { 200: ok(Type.Array(listedSchema(fileList)), { pagination: Pagination }), ...guarded('invalid_cursor') },
-      },
-    },
-    (request, reply) => replyList(request, reply, fileList, (tx, query) => listRows(tx, fileList, query)),
+  await app.register(
+    readingRoutes({
+      path: '/files',
+      module: null,
+      permission: 'file.object',
+      list: fileList,
+      schema: FileDocument,
+      get: getFile,
+      has: (what) => what !== 'history',
+    }),
   )
 
   app.get<{ Querystring: { entity_id: string } }>(
@@ -156,15 +152,6 @@ export default async function files(app: FastifyInstance) {
   )
 
   app.get<{ Params: { id: string } }>(
-    '/files/:id',
-    {
-      permission: 'file.object.read',
-      schema: { tags, summary: 'What is known of a file', params: Id, response: { 200: ok(FileDocument), ...guarded('not_found') } },
-    },
-    async (request, reply) => tagged(reply, await request.read((tx) => getFile(tx, request.params.id))),
-  )
-
-  app.get<{ Params: { id: string } }>(
     '/files/:id/content',
     {
       permission: 'file.object.read',
@@ -178,14 +165,16 @@ export default async function files(app: FastifyInstance) {
     async (request, reply) => {
       const file = await served(request)
       const etag = `"${file.sha256}"`
-      harmless(reply).header('etag', etag).header('accept-ranges', 'bytes')
-      if (request.headers['if-none-match'] === etag) return reply.status(304).send()
+      if (request.headers['if-none-match'] === etag) return reply.status(304).header('etag', etag).send()
       // A range of other bytes than the caller has begun with would make a file of two.
       const same = request.headers['if-range'] === undefined || request.headers['if-range'] === etag
       const range = same ? rangeOf(request.headers.range, file.size) : null
-      if (range) reply.status(206).header('content-range', `bytes ${range.start}-${range.end}/${file.size}`)
       const bytes = await keeper.open(request.tenant.id, file, range ?? undefined)
-      return reply
+      // Of bytes alone, not of an error in their place.
+      if (range) reply.status(206).header('content-range', `bytes ${range.start}-${range.end}/${file.size}`)
+      return harmless(reply)
+        .header('etag', etag)
+        .header('accept-ranges', 'bytes')
         .type(file.media_type)
         .header('content-length', range ? range.end - range.start + 1 : file.size)
         .header('content-disposition', dispositionOf('attachment', file.name))
@@ -209,10 +198,10 @@ export default async function files(app: FastifyInstance) {
       const file = await served(request)
       const { size = 256 } = request.query
       const etag = `"${file.sha256}-${size}"`
-      harmless(reply).header('etag', etag)
-      if (request.headers['if-none-match'] === etag) return reply.status(304).send()
+      if (request.headers['if-none-match'] === etag) return reply.status(304).header('etag', etag).send()
       const small = await keeper.preview(request.tenant.id, file, size as PreviewSize)
-      return reply
+      return harmless(reply)
+        .header('etag', etag)
         .type('image/webp')
         .header('content-disposition', dispositionOf('inline', `${file.name}.webp`))
         .send(small)

@@ -22,6 +22,12 @@ export interface KeeperOptions {
   mostBytes: number
 }
 
+/** Throws `file_infected`, `scanner_unavailable`. */
+function requireServable({ scan, finding }: FileObject): void {
+  if (scan === 'infected') throw failure('file_infected', { finding })
+  if (scan === 'pending') throw failure('scanner_unavailable')
+}
+
 export class FileKeeper {
   readonly #options: KeeperOptions
   readonly mostBytes: number
@@ -57,8 +63,7 @@ export class FileKeeper {
 
   /** Bytes of a file that may be served. Throws `file_infected`, `scanner_unavailable`, `not_found`. */
   async open(tenantId: string, file: FileObject, range?: ByteRange): Promise<Readable> {
-    if (file.scan === 'infected') throw failure('file_infected', { finding: file.finding })
-    if (file.scan === 'pending') throw failure('scanner_unavailable')
+    requireServable(file)
     const bytes = await this.#options.store.get(keyOf(tenantId, file.id), range)
     if (!bytes) throw failure('not_found')
     return bytes
@@ -69,18 +74,13 @@ export class FileKeeper {
    * once and kept beside it. Throws as `open`, `invalid_value` for what is no picture.
    */
   async preview(tenantId: string, file: FileObject, size: PreviewSize): Promise<Buffer> {
-    const key = `${keyOf(tenantId, file.id)}.${size}`
-    const original = await this.open(tenantId, file)
-    if (!PICTURES.includes(file.media_type)) {
-      original.destroy()
+    requireServable(file)
+    if (!PICTURES.includes(file.media_type))
       throw failure('invalid_value', { path: 'id', rule: 'picture', message: `is ${file.media_type}, of which there is no preview` })
-    }
+    const key = `${keyOf(tenantId, file.id)}.${size}`
     const known = await this.#options.store.get(key)
-    if (known) {
-      original.destroy()
-      return buffer(known)
-    }
-    const small = await openPicture(await buffer(original))
+    if (known) return buffer(known)
+    const small = await openPicture(await buffer(await this.open(tenantId, file)))
       .rotate()
       .resize({ width: size, height: size, fit: 'inside', withoutEnlargement: true })
       .webp()

@@ -50,7 +50,7 @@ export const documentRoutes =
         permission: `${permission}.create`,
         ...(module ? { module } : {}),
         schema: {
-          tags: [wordsOf(list.row.table).tag],
+          tags: [wordsOf(path).tag],
           summary: create.summary,
           body: create.body,
           response: { 201: ok(schema), ...mutation('invalid_reference', ...(create.refusals ?? [])) },

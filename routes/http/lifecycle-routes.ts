@@ -36,7 +36,7 @@ export const lifecycleRoutes =
           ...(module ? { module } : {}),
           plane,
           schema: {
-            tags: [wordsOf(lifecycle.row.table).tag],
+            tags: [wordsOf(path).tag],
             summary: transition.summary,
             description: `From ${[transition.from].flat().join(', ')} to ${transition.to}.`,
             params: Id,

@@ -21,13 +21,15 @@ export function pathOf(table: string): string {
   return `/${area === 'tel' ? 'telemetry' : area}/${plural}`
 }
 
-/** The tag of a table's endpoints, and what they are called in a sentence. */
-export const wordsOf = (table: string) => {
-  const tag = pathOf(table).split('/').at(-1)!
+/** The tag of endpoints at a path, and what they are called in a sentence. */
+export const wordsOf = (path: string) => {
+  const tag = path.split('/').at(-1)!
   return { tag, noun: tag.replaceAll('-', ' ') }
 }
 
 interface Readable {
+  /** Where they are; when nothing is said, where the name of their table says. */
+  path?: string
   module: string | null
   /** The stem of its permissions: `erp.purchase_order`. */
   permission: string
@@ -43,10 +45,9 @@ interface Readable {
 
 /** The reading routes as a Fastify plugin. */
 export const readingRoutes =
-  ({ module, permission, plane = 'data', list, schema, get, has = () => true }: Readable) =>
+  ({ list, path = pathOf(list.row.table), module, permission, plane = 'data', schema, get, has = () => true }: Readable) =>
   async (app: FastifyInstance) => {
-    const path = pathOf(list.row.table)
-    const { tag, noun } = wordsOf(list.row.table)
+    const { tag, noun } = wordsOf(path)
     const tags = [tag]
     const options = { permission: `${permission}.read`, ...(module ? { module } : {}), plane }
 

@@ -22,7 +22,7 @@ export const resourceRoutes =
   (resource: AnyResource, { only, plane = 'data' }: ResourceRoutesOptions = {}) =>
   async (app: FastifyInstance) => {
     const path = pathOf(resource.row.table)
-    const { tag, noun } = wordsOf(resource.row.table)
+    const { tag, noun } = wordsOf(path)
     const tags = [tag]
     const row = resource.row.schema as TSchema
     const has = (what: NonNullable<typeof only>[number]) => !only || only.includes(what)

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { failure, quantity as format, nullable, Price, sql, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
 import { toBase } from '../products/index.ts'
-import { requireStockLocation, virtualLocation } from './location.ts'
+import { stockLocationAnd } from './location.ts'
 import { requireLots } from './lot.ts'
 import { moveColumns, postMoves, StockMove } from './moves.ts'
 import { movableUnit, moveOut } from './stock.ts'
@@ -38,8 +38,7 @@ export const Reversal = Type.Object(
  */
 export async function adjustStock(tx: Tx, adjustment: Static<typeof StockAdjustment>): Promise<readonly StockMove[]> {
   const { quantity, location_id, product_id, lot_id = null, cost = null, reason, effective_at } = adjustment
-  const place = await requireStockLocation(tx, location_id, 'location_id')
-  const losses = await virtualLocation(tx, 'loss')
+  const [place, losses] = await stockLocationAnd(tx, location_id, 'location_id', 'loss')
   const unit = await movableUnit(tx, adjustment)
   const source = { source_type: 'stock_adjustment', source_id: null, effective_at, reason }
   if (quantity.startsWith('-')) {

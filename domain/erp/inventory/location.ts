@@ -50,31 +50,55 @@ async function keepsItsKind(tx: Tx, [after]: readonly Record<string, unknown>[],
   if (moved) throw failure('in_use', { columns: ['kind'], by: [{ entity: 'erp_stock_move' }] })
 }
 
-const Found = Type.Object({ id: Uuid, kind: oneOf(LOCATION_KINDS), allow_negative: Type.Boolean() }, { additionalProperties: false })
+const Found = Type.Object(
+  { id: Uuid, code: Type.String(), kind: oneOf(LOCATION_KINDS), allow_negative: Type.Boolean() },
+  { additionalProperties: false },
+)
+type Found = Static<typeof Found>
 /** A location that holds stock. */
-export type StockPlace = Pick<Static<typeof Found>, 'id' | 'allow_negative'>
+export type StockPlace = Pick<Found, 'id' | 'allow_negative'>
+type VirtualKind = Exclude<(typeof LOCATION_KINDS)[number], 'internal'>
 
-/** The organization's location of a virtual kind, made at first need. The unique code makes a race harmless. */
-export async function virtualLocation(tx: Tx, kind: Exclude<(typeof LOCATION_KINDS)[number], 'internal'>): Promise<string> {
-  const code = `VIRTUAL-${kind.toUpperCase()}`
-  const find = () =>
-    tx.maybeOne(sql.prepared(Found)`
-    select id, kind, allow_negative from erp_location
-    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and code = ${code} and deleted_at is null for key share`)
-  const known = await find()
-  if (known) return known.id
+/** The organization's locations of this id and this code. They are shared until the transaction ends. */
+const placesOf = (tx: Tx, id: string | null, code: string | null): Promise<readonly Found[]> =>
+  tx.any(sql.prepared(Found)`
+    select id, code, kind, allow_negative from erp_location
+    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and deleted_at is null and (id = ${id} or code = ${code})
+    for key share`)
+
+const virtualCode = (kind: VirtualKind): string => `VIRTUAL-${kind.toUpperCase()}`
+
+/** Made at first need. The unique code makes a race harmless. */
+async function makeVirtual(tx: Tx, kind: VirtualKind): Promise<string> {
+  const code = virtualCode(kind)
   await tx.query(sql.run`
     insert into erp_location (id, tenant_id, organization_id, code, name, kind, level)
     values (gen_random_uuid(), ${tx.tenantId}, ${tx.context.organizationId}, ${code}, ${`Virtual ${kind} location`}, ${kind}, 'site')
     on conflict do nothing`)
-  return (await find())!.id
+  return (await placesOf(tx, null, code))[0]!.id
 }
 
-/** Refuses with `invalid_reference` a location that cannot hold stock. It is shared until the transaction ends. */
-export async function requireStockLocation(tx: Tx, id: string, path: string): Promise<StockPlace> {
-  const found = await tx.maybeOne(sql.prepared(Found)`
-    select id, kind, allow_negative from erp_location
-    where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${id} and deleted_at is null for key share`)
-  if (!found || (found.kind !== 'internal' && found.kind !== 'transit')) throw failure('invalid_reference', { path, ids: [id] })
+function holdsStock(found: Found | undefined, id: string, path: string): StockPlace {
+  if (found?.kind !== 'internal' && found?.kind !== 'transit') throw failure('invalid_reference', { path, ids: [id] })
   return found
+}
+
+/** The organization's location of a virtual kind. */
+export const virtualLocation = async (tx: Tx, kind: VirtualKind): Promise<string> =>
+  (await placesOf(tx, null, virtualCode(kind)))[0]?.id ?? makeVirtual(tx, kind)
+
+/** Refuses with `invalid_reference` a location that cannot hold stock. */
+export const requireStockLocation = async (tx: Tx, id: string, path: string): Promise<StockPlace> =>
+  holdsStock((await placesOf(tx, id, null))[0], id, path)
+
+/** A location that holds stock and the organization's one of a virtual kind, in one look. Throws `invalid_reference`. */
+export async function stockLocationAnd(tx: Tx, id: string, path: string, kind: VirtualKind): Promise<[StockPlace, string]> {
+  const code = virtualCode(kind)
+  const found = await placesOf(tx, id, code)
+  const place = holdsStock(
+    found.find((one) => one.id === id),
+    id,
+    path,
+  )
+  return [place, found.find((one) => one.code === code)?.id ?? (await makeVirtual(tx, kind))]
 }

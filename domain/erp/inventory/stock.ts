@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { failure, quantity as format, oneOf, PositiveQuantity, Text, Timestamp, type Tx, Uuid } from '../../kernel/index.ts'
 import { explodeKit, type ProductUnit, toBase, unitsOf } from '../products/index.ts'
-import { requireStockLocation, type StockPlace, virtualLocation } from './location.ts'
+import { requireStockLocation, type StockPlace, stockLocationAnd } from './location.ts'
 import { type MoveSource, postMoves, type StockMove } from './moves.ts'
 import { pick, type WantedStock } from './pick.ts'
 
@@ -68,8 +68,7 @@ export async function moveOut(
  */
 export async function issueStock(tx: Tx, issue: Static<typeof StockIssue>): Promise<readonly StockMove[]> {
   const { location_id, destination = 'client', effective_at, reason = null } = issue
-  const from = await requireStockLocation(tx, location_id, 'location_id')
-  const to = await virtualLocation(tx, destination)
+  const [from, to] = await stockLocationAnd(tx, location_id, 'location_id', destination)
   return moveOut(tx, await partsOf(tx, issue), { from, to }, { source_type: 'stock_issue', source_id: null, effective_at, reason })
 }
 
