@@ -38,18 +38,15 @@ export async function seedStock(client: Client, { tenant, organization, places, 
      select $1, $2, product_id, 'EUR' from erp_stock_move where tenant_id = $1 and source_type = 'seed' group by product_id`,
     [tenant, organization],
   )
+  await client.query('analyze erp_stock_move')
   await client.query(
-    `insert into erp_stock_layer (id, tenant_id, organization_id, product_id, effective_at, quantity)
-     select id, tenant_id, organization_id, product_id, effective_at, case when from_location_id = $2 then quantity else -quantity end
-     from erp_stock_move where tenant_id = $1 and source_type = 'seed'`,
-    [tenant, losses],
-  )
-  await client.query('analyze erp_stock_layer, erp_stock_move')
-  await client.query(
-    `update erp_stock_layer l set cost = n.cost, value = n.value, quantity_after = n.quantity_after, value_after = n.value_after, in_after = n.in_after, unit_cost = n.unit_cost
-     from (select distinct product_id from erp_stock_move where tenant_id = $1 and source_type = 'seed') m cross join lateral erp_valuation($1, m.product_id, '-infinity') n
-     where l.id = n.id`,
-    [tenant],
+    `insert into erp_stock_layer (id, tenant_id, organization_id, product_id, effective_at, quantity, cost, value, quantity_after, value_after, in_after, unit_cost)
+     select n.id, $1, $2, m.product_id, n.effective_at, n.quantity, n.cost, n.value, n.quantity_after, n.value_after, n.in_after, n.unit_cost
+     from (
+       select product_id, array_agg(id) as ids, array_agg(case when from_location_id = $3 then quantity else -quantity end) as quantities
+       from erp_stock_move where tenant_id = $1 and source_type = 'seed' group by 1
+     ) as m cross join lateral erp_valuation($1, m.product_id, '-infinity', m.ids, m.quantities) as n`,
+    [tenant, organization, losses],
   )
   await client.query(
     `update erp_stock_value h set quantity = l.quantity_after, value = l.value_after, unit_cost = l.unit_cost from (
