@@ -1,24 +1,18 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { failure, Timestamp, Uuid } from '../domain/kernel/index.ts'
+import { failure, Timestamp } from '../domain/kernel/index.ts'
 import {
   authenticateDevices,
   BUCKETS,
   Bucket,
   bucketedReadings,
-  devices,
   hashKey,
-  IssuedKey,
-  issueDeviceKey,
   MAX_MESSAGE_BYTES,
   Reading,
   rawReadings,
-  revokeDeviceKey,
   TelemetryMessage,
 } from '../domain/telemetry/index.ts'
-import { guarded, mutation, ok, open } from './http/envelope.ts'
-import { Id } from './http/reading-routes.ts'
-import { resourceRoutes } from './http/resource-routes.ts'
+import { guarded, ok, open } from './http/envelope.ts'
 
 const TELEMETRY_TOPIC = 'tenantry.telemetry.v1'
 
@@ -38,48 +32,6 @@ export default async function telemetry(app: FastifyInstance) {
   const tags = ['telemetry']
   const module = 'telemetry.devices'
   const plane = 'telemetry'
-  await app.register(resourceRoutes(devices, { plane }))
-
-  app.post<{ Params: { id: string } }>(
-    '/telemetry/devices/:id/keys',
-    {
-      permission: 'telemetry.device.issue_key',
-      module,
-      plane,
-      schema: {
-        tags,
-        summary: 'Issue a key to a device; it is shown once',
-        params: Id,
-        response: { 201: ok(IssuedKey), ...mutation('not_found') },
-      },
-    },
-    async (request, reply) => {
-      // A replay must not show the key again: it would have to be stored in the clear.
-      request.once = undefined
-      reply.status(201).header('cache-control', 'no-store')
-      return { data: await request.write((tx) => issueDeviceKey(tx, request.params.id)) }
-    },
-  )
-
-  app.delete<{ Params: { id: string; key_id: string } }>(
-    '/telemetry/devices/:id/keys/:key_id',
-    {
-      permission: 'telemetry.device.revoke_key',
-      module,
-      plane,
-      schema: {
-        tags,
-        summary: 'Withdraw a key of a device',
-        params: Type.Object({ id: Uuid, key_id: Uuid }),
-        response: { 204: Type.Null(), ...mutation('not_found') },
-      },
-    },
-    async (request, reply) => {
-      await request.write((tx) => revokeDeviceKey(tx, request.params.id, request.params.key_id))
-      return reply.status(204).send()
-    },
-  )
-
   app.get<{ Querystring: Static<typeof Question> }>(
     '/telemetry/readings',
     {

@@ -33,6 +33,7 @@ import session from '../plugins/session.ts'
 import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
+import devices from '../routes/devices.ts'
 import domains from '../routes/domains.ts'
 import customFieldSchemas from '../routes/erp/custom-fields.ts'
 import exchange from '../routes/erp/exchange.ts'
@@ -160,6 +161,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(exchange)
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
+      await api.register(devices)
       await api.register(telemetry)
       await api.register(registrations)
       await api.register(catalogue)

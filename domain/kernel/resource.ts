@@ -62,7 +62,8 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     search: options.search ?? [],
     expand: options.expand ?? {},
   }
-  const live: Fragment = row.softDelete ? sql.fragment`deleted_at is null` : sql.fragment`true`
+  const live = (alias = row.table): Fragment =>
+    row.softDelete ? sql.fragment`${sql.identifier([alias, 'deleted_at'])} is null` : sql.fragment`true`
   const emit = (tx: Tx, verb: string, r: R) => {
     const { id, version } = r as unknown as { id: string; version: number }
     tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: publicOf(anyRow, r as object) })
@@ -81,7 +82,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
 
   async function get(tx: Tx, id: Uuid): Promise<R> {
     const found = await tx.maybeOne(sql.prepared(row.schema)`
-      select ${columns(anyRow)} from ${tableOf(anyRow)} where ${sql.and(scopeOf(tx, anyRow))} and id = ${id} and ${live}`)
+      select ${columns(anyRow)} from ${tableOf(anyRow)} where ${sql.and(scopeOf(tx, anyRow))} and id = ${id} and ${live()}`)
     if (!found) throw failure('not_found')
     return found as R
   }
@@ -142,7 +143,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
       update ${tableOf(anyRow)} as t
       set version = t.version + 1, updated_at = ${tx.now.toISOString()} ${sets.length ? sql.join(sets, sql.fragment` `) : sql.fragment``}
       from jsonb_populate_record(null::${tableOf(anyRow)}, ${JSON.stringify(written)}::jsonb) as r
-      where ${sql.and(scopeOf(tx, anyRow, 't'))} and t.id = ${id} and t.version = ${version} and t.${live}
+      where ${sql.and(scopeOf(tx, anyRow, 't'))} and t.id = ${id} and t.version = ${version} and ${live('t')}
       returning ${columns(anyRow, 't')}`)
     if (!changed) return conflict(tx, id)
     emit(tx, 'updated', changed as R)

@@ -20,7 +20,12 @@ export interface RowOptions {
   sealed?: Readonly<Record<string, Canonical>>
   /** Whether companies add fields of their own to it. */
   custom?: boolean
+  /** Properties that are worked out from others when a row is read, such as a state that time changes. */
+  computed?: Readonly<Record<string, Computed>>
 }
+
+/** An expression over columns of the row; `column` names one so that it is the row's wherever the expression stands. */
+export type Computed = (column: (name: string) => Fragment) => Fragment
 
 const base = { id: Uuid, version: Version, created_at: Timestamp, updated_at: Timestamp }
 type Base = typeof base
@@ -41,6 +46,7 @@ export interface Row<P extends TProperties = TProperties> {
   readonly writable: readonly string[]
   readonly sealed: Readonly<Record<string, Canonical>>
   readonly custom: boolean
+  readonly computed: Readonly<Record<string, Computed>>
 }
 
 /** The TypeScript type of a row. */
@@ -51,14 +57,14 @@ export type RowOf<R> = R extends Row<infer P> ? Static<TObject<P & Base & Scoped
  * be null is optional in a body.
  */
 export function row<P extends TProperties>(table: string, declared: P, options: RowOptions = {}): Row<P> {
-  const { scope = 'organization', derived = [], softDelete = true, sealed = {}, custom = false } = options
+  const { scope = 'organization', derived = [], softDelete = true, sealed = {}, custom = false, computed = {} } = options
   const properties = (custom ? { ...declared, custom: Custom } : declared) as P
   const implied = {
     ...base,
     ...(scope === 'organization' ? { organization_id: Uuid } : {}),
     ...(softDelete ? { deleted_at: nullable(Timestamp) } : {}),
   }
-  const writable = Object.keys(properties).filter((name) => !derived.includes(name))
+  const writable = Object.keys(properties).filter((name) => !derived.includes(name) && !(name in computed))
   const body = Object.fromEntries(writable.map((name) => [name, properties[name]!])) as TProperties
   const optional = (schema: object) => 'default' in schema || isNullable(schema)
   return {
@@ -82,6 +88,7 @@ export function row<P extends TProperties>(table: string, declared: P, options: 
     writable,
     sealed,
     custom,
+    computed,
   }
 }
 
@@ -105,6 +112,7 @@ export function columns(row: Row<TProperties>, alias = ''): Fragment {
   let list = known.get(alias)
   if (!list) {
     const names = row.columns.map((name) => {
+      if (name in row.computed) return sql.fragment`${expressionOf(row, name, alias)} as ${sql.identifier([name])}`
       const column = sql.identifier(alias ? [alias, name] : [name])
       return name in row.sealed ? sql.fragment`encode(${column}, 'hex') as ${sql.identifier([name])}` : column
     })
@@ -112,6 +120,12 @@ export function columns(row: Row<TProperties>, alias = ''): Fragment {
     known.set(alias, list)
   }
   return list
+}
+
+/** A column of a row, or the expression of one that is computed. */
+export function expressionOf(row: Row<TProperties>, name: string, alias = ''): Fragment {
+  const column = (of: string) => sql.fragment`${sql.identifier([alias || row.table, of])}`
+  return row.computed[name]?.(column) ?? sql.fragment`${sql.identifier([name])}`
 }
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])

@@ -1,6 +1,16 @@
-import { createHash, randomBytes } from 'node:crypto'
+// Something that sends readings.
 import { Type } from 'typebox'
-import { Code, failure, Name, newId, nullable, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { Code, type Fragment, Name, nullable, oneOf, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { DeviceProfile, ExpectedInterval } from './profile.ts'
+
+/** Seconds between two messages of a device whose profile says nothing. */
+const USUAL_INTERVAL = 300
+
+/** How often a device is heard of: as it says itself, as its profile says, or as usual. */
+export const intervalOf = (column: (name: string) => Fragment): Fragment => sql.fragment`
+  make_interval(secs => coalesce(${column('expected_interval_seconds')}, (
+    select p.expected_interval_seconds from tel_device_profile p where p.tenant_id = ${column('tenant_id')} and p.id = ${column('profile_id')}
+  ), ${USUAL_INTERVAL}))`
 
 /** Something that sends readings; `code` is what it calls itself. */
 export const Device = row(
@@ -8,20 +18,33 @@ export const Device = row(
   {
     code: Code,
     name: Name,
-    site_id: nullable(Uuid),
-    batch_id: nullable(Uuid),
+    profile_id: nullable(Uuid),
+    expected_interval_seconds: nullable({ ...ExpectedInterval, description: 'Where it is not as the profile says' }),
+    site_id: nullable({ ...Uuid, description: 'The location that it watches' }),
+    batch_id: nullable({ ...Uuid, description: 'The batch that it watches' }),
     tags: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 20, default: [] }),
     last_seen_at: nullable(Timestamp),
+    status: oneOf(['online', 'late', 'silent'], {
+      description: 'Heard of within twice the expected interval, within ten times, or longer ago or never',
+    }),
   },
-  { derived: ['last_seen_at'] },
+  {
+    derived: ['last_seen_at'],
+    computed: {
+      status: (column) => sql.fragment`
+        case when ${column('last_seen_at')} > now() - 2 * ${intervalOf(column)} then 'online'
+          when ${column('last_seen_at')} > now() - 10 * ${intervalOf(column)} then 'late' else 'silent' end`,
+    },
+  },
 )
 
 const deviceRows = resource(Device, {
   module: 'telemetry.devices',
   permission: 'telemetry.device',
   search: ['code', 'name'],
-  filter: ['code', 'created_at'],
-  sort: ['code', 'created_at'],
+  filter: ['code', 'status', 'profile_id', 'site_id', 'batch_id', 'tags', 'last_seen_at', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+  references: { profile_id: () => DeviceProfile },
 })
 
 const requireRoomForDevices = (tx: Tx, adding: number): Promise<void> =>
@@ -47,41 +70,4 @@ export const devices: typeof deviceRows = {
     await requireRoomForDevices(tx, 1)
     return deviceRows.recover(tx, id)
   },
-}
-
-export const hashKey = (key: string): string => createHash('sha256').update(key).digest('hex')
-
-export const IssuedKey = Type.Object({ id: Uuid, device_id: Uuid, key: Type.String({ description: 'Shown once.' }), hint: Type.String() })
-
-/** Issues a key to a device. The key itself is returned once and kept only as a hash. Throws `not_found`. */
-export async function issueDeviceKey(tx: Tx, deviceId: string) {
-  await devices.get(tx, deviceId)
-  const id = newId()
-  const key = `dk_${randomBytes(32).toString('base64url')}`
-  const hint = key.slice(0, 7)
-  await tx.query(sql.run`
-    insert into tel_device_key (id, tenant_id, device_id, key_hash, hint) values (${id}, ${tx.tenantId}, ${deviceId}, decode(${hashKey(key)}, 'hex'), ${hint})`)
-  return { id, device_id: deviceId, key, hint }
-}
-
-/** Withdraws a key: it bites at the next batch. Throws `not_found`. */
-export async function revokeDeviceKey(tx: Tx, deviceId: string, keyId: string): Promise<void> {
-  await devices.get(tx, deviceId)
-  const { rowCount } = await tx.query(sql.run`
-    update tel_device_key set revoked_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
-    where tenant_id = ${tx.tenantId} and device_id = ${deviceId} and id = ${keyId} and revoked_at is null`)
-  if (rowCount === 0) throw failure('not_found')
-}
-
-const Known = Type.Object({ code: Type.String(), hash: Type.String(), device_id: Uuid }, { additionalProperties: false })
-
-/** Which of these (code, key hash) pairs are good now, in one query: `code hash` → device id. */
-export async function authenticateDevices(tx: Tx, pairs: readonly (readonly [code: string, hash: string])[]): Promise<Map<string, string>> {
-  const found = await tx.any(sql.prepared(Known)`
-    select d.code, encode(k.key_hash, 'hex') as hash, d.id as device_id
-    from ${sql.unnest(pairs, ['text', 'text'])} as w (code, hash)
-    join tel_device d on d.tenant_id = ${tx.tenantId} and d.code = w.code and d.deleted_at is null
-    join tel_device_key k on k.tenant_id = d.tenant_id and k.device_id = d.id and k.key_hash = decode(w.hash, 'hex')
-      and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())`)
-  return new Map(found.map((f) => [`${f.code} ${f.hash}`, f.device_id]))
 }

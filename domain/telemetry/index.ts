@@ -1,4 +1,17 @@
-export { authenticateDevices, Device, devices, hashKey, IssuedKey, issueDeviceKey, revokeDeviceKey } from './device.ts'
+export { Device, devices } from './device.ts'
+export {
+  authenticateDevices,
+  DeviceKey,
+  deviceKeys,
+  hashKey,
+  IssuedKey,
+  issueDeviceKeys,
+  KeysWanted,
+  Rotation,
+  revokeDeviceKey,
+  rotateDeviceKey,
+} from './device-key.ts'
 export { type IncomingReadings, type IngestResult, type Rejection, TelemetryIngest } from './ingest.ts'
 export { MAX_MESSAGE_BYTES, TelemetryMessage } from './message.ts'
+export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'

@@ -2,8 +2,10 @@
 import { type Static, Type } from 'typebox'
 import { newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
-import { authenticateDevices, hashKey } from './device.ts'
+import { intervalOf } from './device.ts'
+import { authenticateDevices, hashKey } from './device-key.ts'
 import { type GoodReading, type Parsed, parseMessage, type RejectionReason } from './message.ts'
+import { type Conversions, KnownConversions } from './profile.ts'
 
 export interface IncomingReadings {
   value: Buffer | null
@@ -66,6 +68,7 @@ export class TelemetryIngest {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
   readonly #series = new SeriesIds()
+  readonly #conversions = new KnownConversions()
 
   constructor(planes: Planes, tenants: TenantDirectory) {
     this.#planes = planes
@@ -108,6 +111,10 @@ export class TelemetryIngest {
       const rejections: Rejection[] = []
       const pairs = new Map(messages.map(({ parsed, hash }) => [`${parsed.device} ${hash}`, [parsed.device, hash] as const]))
       const known = await authenticateDevices(tx, [...pairs.values()])
+      await this.#conversions.load(
+        tx,
+        new Map([...known.values()].flatMap(({ profileId, profileVersion }) => (profileId ? [[profileId, profileVersion] as const] : []))),
+      )
       const groups: Group[] = []
       let accepted = 0
       for (const { parsed, hash } of messages) {
@@ -116,9 +123,10 @@ export class TelemetryIngest {
           rejections.push({ device: parsed.device, reason: 'unauthorized', count: parsed.good.length || 1 })
           continue
         }
-        for (const rejected of parsed.rejected) rejections.push({ device: parsed.device, ...rejected })
-        groups.push({ device, readings: parsed.good })
-        accepted += parsed.good.length
+        const { readings, rejected } = converted(parsed, this.#conversions.get(device.profileId))
+        for (const refused of rejected) rejections.push({ device: parsed.device, ...refused })
+        groups.push({ device: device.id, readings })
+        accepted += readings.length
       }
       if (accepted > 0) {
         found = await this.#ensureSeries(tx, groups)
@@ -126,9 +134,10 @@ export class TelemetryIngest {
         for (const { device_id, metric, series_id } of found) fresh.set(device_id, metric, series_id)
         await insert(tx, groups, (device, metric) => this.#series.get(device, metric) ?? fresh.get(device, metric)!)
         await tx.query(sql.run`
-          update tel_device set last_seen_at = ${tx.now.toISOString()}
-          where tenant_id = ${tx.tenantId} and id = any(${sql.array([...new Set(groups.map((g) => g.device))].sort(), 'uuid')})
-            and (last_seen_at is null or last_seen_at < ${tx.now.toISOString()}::timestamptz - interval '10 seconds')`)
+          update tel_device d set last_seen_at = ${tx.now.toISOString()}
+          where d.tenant_id = ${tx.tenantId} and d.id = any(${sql.array([...new Set(groups.map((g) => g.device))].sort(), 'uuid')})
+            and (d.last_seen_at is null
+              or d.last_seen_at < ${tx.now.toISOString()}::timestamptz - least(interval '10 seconds', ${intervalOf((name) => sql.fragment`${sql.identifier(['d', name])}`)} / 2))`)
       }
       await count(tx, rejections)
       return { accepted, rejections }
@@ -167,6 +176,19 @@ export class TelemetryIngest {
       join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
       join tel_series s on s.tenant_id = ${tx.tenantId} and s.device_id = w.device_id and s.metric_id = m.id`)
   }
+}
+
+/** The readings of a message as they are kept, and what its device's profile refuses. */
+function converted({ good, rejected }: Parsed, conversions: Conversions | null): Pick<Parsed, 'rejected'> & { readings: GoodReading[] } {
+  if (!conversions) return { readings: good, rejected }
+  const readings: GoodReading[] = []
+  const counts = new Map(rejected.map(({ reason, count }) => [reason, count]))
+  for (const reading of good) {
+    const value = conversions.apply(reading.metric, reading.value)
+    if (typeof value === 'string') counts.set(value, (counts.get(value) ?? 0) + 1)
+    else readings.push(value === reading.value ? reading : { ...reading, value })
+  }
+  return { readings, rejected: [...counts].map(([reason, count]) => ({ reason, count })) }
 }
 
 function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {

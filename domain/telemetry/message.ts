@@ -39,6 +39,8 @@ export type RejectionReason =
   | 'tenant_blocked'
   | 'module_unavailable'
   | 'invalid_reading'
+  | 'unknown_metric'
+  | 'out_of_limits'
   | 'in_future'
   | 'too_old'
 

@@ -120,6 +120,7 @@ t.test('rows have the columns that their schema says', async (t) => {
       )
       const columns = new Map(found.map((column) => [column.name, column.nullable]))
       for (const [name, schema] of Object.entries((row.schema as { properties: Record<string, object> }).properties)) {
+        if (name in row.computed) continue
         const nullable = isNullable(schema)
         t.equal(columns.get(name), nullable, `${row.table}.${name}`)
       }
@@ -138,6 +139,8 @@ t.test('every declared filter and sort has an index that starts with the tenant'
     )
     const scope = spec.row.scope === 'tenant' ? 'tenant_id, ' : 'tenant_id, organization_id, '
     for (const column of new Set([...spec.filter, ...spec.sort])) {
+      // Worked out of each row that the list's own index finds: for tables of thousands, and never sorted by.
+      if (column in spec.row.computed && !spec.sort.includes(column)) continue
       t.ok(
         rows.some(({ definition }) => definition.includes(`(${scope}${column}`)),
         `${spec.row.table}.${column}`,

@@ -1,0 +1,126 @@
+// Kinds of devices: what they measure, how that becomes what is kept, and how often they are heard of.
+import { Type } from 'typebox'
+import { Code, failure, Name, nullable, oneOf, type RowOf, resource, row, sql, type Tx } from '../kernel/index.ts'
+
+/** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
+export const Metric = row(
+  'tel_metric',
+  {
+    code: Type.String({ minLength: 1, maxLength: 64, examples: ['temperature'] }),
+    unit: nullable(Type.String({ minLength: 1, maxLength: 32, examples: ['°C'], description: 'Of what is kept' })),
+    kind: oneOf(['gauge', 'counter'], { default: 'gauge', description: 'A level that is measured, or a count that only grows' }),
+  },
+  { scope: 'tenant', softDelete: false },
+)
+
+export const metrics = resource(Metric, {
+  module: 'telemetry.devices',
+  permission: 'telemetry.metric',
+  filter: ['code', 'created_at'],
+  sort: ['code', 'created_at'],
+})
+
+export const ExpectedInterval = Type.Integer({ minimum: 1, maximum: 604_800, description: 'Seconds between two messages' })
+
+const ProfileMetric = Type.Object(
+  {
+    metric: Metric.properties.code,
+    factor: Type.Optional(
+      Type.Number({ default: 1, description: 'What is kept is value × factor + offset', examples: [0.5555555555555556] }),
+    ),
+    offset: Type.Optional(Type.Number({ default: 0, examples: [-17.77777777777778] })),
+    minimum: Type.Optional(nullable(Type.Number({ description: 'Of what is kept: below it a reading is refused' }))),
+    maximum: Type.Optional(nullable(Type.Number({ description: 'Of what is kept: above it a reading is refused' }))),
+  },
+  { additionalProperties: false },
+)
+
+export const DeviceProfile = row('tel_device_profile', {
+  code: Code,
+  name: Name,
+  expected_interval_seconds: { ...ExpectedInterval, default: 300 },
+  other_metrics: Type.Boolean({ default: true, description: 'Whether its devices may send metrics that are not listed' }),
+  metrics: Type.Array(ProfileMetric, { maxItems: 200, default: [] }),
+})
+export type DeviceProfile = RowOf<typeof DeviceProfile>
+
+export const deviceProfiles = resource(DeviceProfile, {
+  module: 'telemetry.devices',
+  permission: 'telemetry.device_profile',
+  filter: ['code', 'created_at'],
+  sort: ['code', 'name', 'created_at'],
+  usedBy: [{ table: 'tel_device', column: 'profile_id' }],
+  check: makesSense,
+})
+
+/** Every metric once, and limits that something can lie between. Throws `invalid_value`. */
+async function makesSense(_tx: Tx, rows: readonly Record<string, unknown>[]): Promise<void> {
+  for (const { metrics } of rows as unknown as readonly Pick<DeviceProfile, 'metrics'>[]) {
+    const refuse = (at: number, property: string, rule: string, message: string) =>
+      failure('invalid_value', { path: `/metrics/${at}/${property}`, rule, message })
+    for (const [at, { metric, factor = 1, minimum = null, maximum = null }] of (metrics ?? []).entries()) {
+      if (metrics.findIndex((other) => other.metric === metric) !== at) throw refuse(at, 'metric', 'unique', `${metric} stands here twice`)
+      if (factor === 0) throw refuse(at, 'factor', 'not_zero', 'is not 0: everything would be the same')
+      if (minimum !== null && maximum !== null && minimum > maximum) throw refuse(at, 'minimum', 'range', 'is above the maximum')
+    }
+  }
+}
+
+/** How one metric of a profile's devices is read. */
+interface Conversion {
+  convert: (value: number) => number
+  minimum: number
+  maximum: number
+}
+
+/** How readings of a profile's devices become what is kept. */
+export class Conversions {
+  readonly #metrics: ReadonlyMap<string, Conversion>
+  readonly #others: boolean
+
+  constructor({ metrics, other_metrics }: Pick<DeviceProfile, 'metrics' | 'other_metrics'>) {
+    this.#others = other_metrics
+    this.#metrics = new Map(
+      metrics.map(({ metric, factor = 1, offset = 0, minimum, maximum }) => [
+        metric,
+        {
+          // Twelve digits: 77 °F is 25 °C and not 25.000000000000004.
+          convert: factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(12)),
+          minimum: minimum ?? Number.NEGATIVE_INFINITY,
+          maximum: maximum ?? Number.POSITIVE_INFINITY,
+        },
+      ]),
+    )
+  }
+
+  /** What is kept of a value, or why it is refused. */
+  apply(metric: string, value: number): number | 'unknown_metric' | 'out_of_limits' {
+    const found = this.#metrics.get(metric)
+    if (!found) return this.#others ? value : 'unknown_metric'
+    const kept = found.convert(value)
+    return kept >= found.minimum && kept <= found.maximum && Number.isFinite(kept) ? kept : 'out_of_limits'
+  }
+}
+
+const Read = Type.Pick(DeviceProfile.schema, ['id', 'version', 'metrics', 'other_metrics'], { additionalProperties: false })
+
+/** Conversions of profiles, kept until a profile has another version. */
+export class KnownConversions {
+  readonly #known = new Map<string, { version: number; conversions: Conversions }>()
+
+  /** Of a profile that was loaded; null for a device without one. */
+  get(profile: string | null): Conversions | null {
+    return profile ? this.#known.get(profile)!.conversions : null
+  }
+
+  /** Reads those that are missing or older, in one statement. @param wanted versions by profile */
+  async load(tx: Tx, wanted: ReadonlyMap<string, number>): Promise<void> {
+    if (this.#known.size > 10_000) this.#known.clear()
+    const missing = [...wanted].filter(([id, version]) => this.#known.get(id)?.version !== version).map(([id]) => id)
+    if (missing.length === 0) return
+    const found = await tx.any(sql.prepared(Read)`
+      select id, version, metrics, other_metrics from tel_device_profile where tenant_id = ${tx.tenantId} and id = any(${sql.array(missing, 'uuid')})`)
+    for (const profile of found)
+      this.#known.set(profile.id, { version: profile.version, conversions: new Conversions(profile as unknown as DeviceProfile) })
+  }
+}
