@@ -9,10 +9,14 @@ import {
   hashKey,
   MAX_MESSAGE_BYTES,
   Reading,
+  Rejected,
+  RejectedQuery,
   rawReadings,
+  rejectedReadings,
   TelemetryMessage,
 } from '../domain/telemetry/index.ts'
-import { guarded, ok, open } from './http/envelope.ts'
+import { guarded, ok, open, Pagination } from './http/envelope.ts'
+import { pageOf, placeIn } from './http/pages.ts'
 
 const TELEMETRY_TOPIC = 'tenantry.telemetry.v1'
 
@@ -55,6 +59,28 @@ export default async function telemetry(app: FastifyInstance) {
         limit: request.query.limit ?? 1000,
       }
       return { data: await request.read(async (tx) => (bucket ? bucketedReadings(tx, question, bucket) : rawReadings(tx, question))) }
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof RejectedQuery> }>(
+    '/telemetry/rejections',
+    {
+      permission: 'telemetry.rejection.read',
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'What devices sent and nobody kept, by device, reason and hour, the latest first',
+        querystring: RejectedQuery,
+        response: { 200: ok(Type.Array(Rejected), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    async (request) => {
+      const { cursor, limit = 50, ...question } = request.query
+      const list = `rejections ${request.context.organizationId} ${JSON.stringify(question)}`
+      const after = placeIn(request, list, cursor) as string[] | null
+      const found = await request.read((tx) => rejectedReadings(tx, { ...question, limit, after }))
+      return pageOf(request, list, limit, found, ({ hour, device, reason }) => [hour, device, reason])
     },
   )
 

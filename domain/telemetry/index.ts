@@ -11,7 +11,8 @@ export {
   revokeDeviceKey,
   rotateDeviceKey,
 } from './device-key.ts'
-export { type IncomingReadings, type IngestResult, type Rejection, TelemetryIngest } from './ingest.ts'
+export { type IncomingReadings, type IngestResult, TelemetryIngest } from './ingest.ts'
 export { MAX_MESSAGE_BYTES, TelemetryMessage } from './message.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'
+export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'

@@ -6,6 +6,7 @@ import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey } from './device-key.ts'
 import { type GoodReading, type Parsed, parseMessage, type RejectionReason } from './message.ts'
 import { type Conversions, KnownConversions } from './profile.ts'
+import { countRejections, type Rejection } from './rejection.ts'
 
 export interface IncomingReadings {
   value: Buffer | null
@@ -13,12 +14,6 @@ export interface IncomingReadings {
   key: string | undefined
   /** What the rejected topic is keyed by. */
   device: string | null
-}
-
-export interface Rejection {
-  device: string
-  reason: RejectionReason
-  count: number
 }
 
 export interface IngestResult {
@@ -139,7 +134,7 @@ export class TelemetryIngest {
             and (d.last_seen_at is null
               or d.last_seen_at < ${tx.now.toISOString()}::timestamptz - least(interval '10 seconds', ${intervalOf((name) => sql.fragment`${sql.identifier(['d', name])}`)} / 2))`)
       }
-      await count(tx, rejections)
+      await countRejections(tx, rejections)
       return { accepted, rejections }
     })
     // Only what was committed is remembered.
@@ -222,22 +217,4 @@ async function insert(tx: Tx, groups: readonly Group[], seriesOf: (device: strin
     select ${tx.tenantId}, r.series_id, to_timestamp(r.ms / 1000), r.value, r.quality
     from unnest(${literal(series)}::int8[], ${literal(times)}::float8[], ${literal(values)}::float8[], ${literal(qualities)}::int2[]) as r (series_id, ms, value, quality)
     on conflict (series_id, ts) do nothing`)
-}
-
-async function count(tx: Tx, rejections: readonly Rejection[]): Promise<void> {
-  if (rejections.length === 0) return
-  const sums = new Map<string, Rejection>()
-  for (const r of rejections) {
-    const key = `${r.device} ${r.reason}`
-    sums.set(key, { ...r, count: r.count + (sums.get(key)?.count ?? 0) })
-  }
-  const rows = [...sums.values()].sort((a, b) => (`${a.device} ${a.reason}` < `${b.device} ${b.reason}` ? -1 : 1))
-  await tx.query(sql.run`
-    insert into tel_rejection as t (tenant_id, device, reason, hour, count, last_at)
-    select ${tx.tenantId}, r.device, r.reason, date_trunc('hour', ${tx.now.toISOString()}::timestamptz), r.count, ${tx.now.toISOString()}
-    from ${sql.unnest(
-      rows.map((r) => [r.device, r.reason, r.count]),
-      ['text', 'text', 'int8'],
-    )} as r (device, reason, count)
-    on conflict (tenant_id, device, reason, hour) do update set count = t.count + excluded.count, last_at = excluded.last_at`)
 }

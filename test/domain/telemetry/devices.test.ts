@@ -198,6 +198,42 @@ t.test('keys: for many at once, shown once, replaced without a gap', async (t) =
   t.match(await globex.admin.post(`${path}/rotate`, {}), { status: 404 })
 })
 
+t.test('what was refused is listed by device, reason and hour', async (t) => {
+  const [acme, globex] = await Promise.all([tenant(), tenant()])
+  const profile = await profileOf(acme, { metrics: [{ metric: 'm', maximum: 1 }], other_metrics: false })
+  const device = await deviceOf(acme, { profile_id: profile.id })
+  const { key } = await keyOf(acme, device.id)
+  for (let round = 0; round < 2; round++)
+    await send(acme, device.code, key, [
+      { metric: 'm', value: 2 },
+      { metric: 'n', value: 2 },
+    ])
+  await send(acme, 'nobody', 'dk_wrong', [{ metric: 'm', value: 2 }])
+  const listed = async (client: TestTenant['viewer'], query = '') => client.get(`/telemetry/rejections?${query}`)
+  const summary = (rows: { device: string; reason: string; count: number }[]) => rows.map((r) => [r.device, r.reason, r.count])
+  const all = [
+    ['nobody', 'unauthorized', 1],
+    [device.code, 'out_of_limits', 2],
+    [device.code, 'unknown_metric', 2],
+  ]
+  t.same(summary((await listed(acme.viewer)).data), all)
+  t.same(summary((await listed(acme.viewer, `device=${device.code}`)).data), all.slice(1))
+  t.same((await listed(acme.viewer, 'from=2100-01-01T00:00:00Z')).data, [])
+  t.same((await listed(globex.viewer)).data, [])
+  const first = await listed(acme.viewer, 'limit=2')
+  t.equal(first.data.length, 2)
+  const rest = await listed(acme.viewer, `limit=2&cursor=${first.body.pagination.next_cursor}`)
+  t.same(summary([...first.data, ...rest.data]), all)
+  t.match(await listed(globex.viewer, `limit=2&cursor=${first.body.pagination.next_cursor}`), {
+    status: 400,
+    body: { detail: 'invalid_cursor' },
+  })
+  t.match(await listed(acme.viewer, 'limit=0'), { status: 400 })
+  // A device of another organization is none of this one's.
+  await owner.query('update tel_device set organization_id = gen_random_uuid() where id = $1', [device.id])
+  t.same(summary((await listed(acme.viewer)).data), all.slice(0, 1))
+})
+
 t.test('twenty bring a metric and its series for the first time: there is one of each', async (t) => {
   const acme = await tenant()
   const device = await deviceOf(acme)
