@@ -39,14 +39,12 @@ export class Database {
 
   /** Reads for a tenant: no transaction, each statement sees what is committed. Emitting is an error. */
   async read<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
-    return this.#pool.lend(scope.tenantId, this.#schema, (connection) =>
-      work(new UnitOfWork(connection, scope, refuseEffects, refuseEffects)),
-    )
+    return this.#pool.lend(scope.tenantId, this.#schema, (connection) => work(new UnitOfWork(connection, scope)))
   }
 
   /** Reads across tenants, where the policy of the table lets the platform in: for its staff. */
   async readAcross<T>(scope: Scope, work: (tx: Tx) => Promise<T>): Promise<T> {
-    return this.#pool.lend(PLATFORM, this.#schema, (connection) => work(new UnitOfWork(connection, scope, refuseEffects, refuseEffects)))
+    return this.#pool.lend(PLATFORM, this.#schema, (connection) => work(new UnitOfWork(connection, scope)))
   }
 
   /**
@@ -55,18 +53,12 @@ export class Database {
    * `once`, a unit of work that was done before is not done again: the earlier value is returned.
    */
   async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, once?: Once): Promise<T> {
-    let emitted = false
+    let emitted = 0
     let changedRights = false
     const value = await this.#pool.lend(scope.tenantId, this.#schema, (connection) =>
       connection.transaction(async (transaction) => {
-        const events: DomainEvent[] = []
         const jobs: Job[] = []
-        const tx = new UnitOfWork(
-          transaction,
-          scope,
-          (event) => events.push(event),
-          (job) => jobs.push(job),
-        )
+        const tx = new UnitOfWork(transaction, scope, (job) => jobs.push(job))
         const settings = sql.fragment`
           set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
           set_config('tenantry.actor_name', ${scope.actor.name}, true),
@@ -84,13 +76,12 @@ export class Database {
           if (!this.#options.enqueue) throw new TypeError('only the control plane has a job queue')
           await this.#options.enqueue(transaction, jobs)
         }
-        await seal(tx, events, once ? keepAnswer(tx, once, value) : null)
+        emitted = await tx.seal(once ? keepAnswer(tx, once, value) : null)
         if (this.#options.settle) changedRights = (await transaction.one(rightsChanged)).changed
-        emitted = events.length > 0
         return value
       }, 1),
     )
-    if (emitted) this.wakeRelay()
+    if (emitted > 0) this.wakeRelay()
     if (changedRights) await this.#options.settle?.()
     return value
   }
@@ -119,6 +110,9 @@ const refuseEffects = (): never => {
   throw new TypeError('a read emits no events and enqueues no jobs')
 }
 
+/** So many events are written while the work goes on: a file of 100,000 lines is not held in memory until its end. */
+const MOST_EVENTS_HELD = 1_000
+
 /** A transaction, or a connection for reads, as domain functions see it. */
 class UnitOfWork implements Tx {
   readonly now = new Date()
@@ -128,14 +122,19 @@ class UnitOfWork implements Tx {
   readonly correlationId: string
   readonly limits: Tx['limits']
   readonly numberFormats: Tx['numberFormats']
-  readonly emit: Tx['emit']
   readonly enqueue: Tx['enqueue']
   readonly #queries: Queries
+  readonly #writes: boolean
+  readonly #events: DomainEvent[] = []
+  #written = 0
   readonly #secrets: Scope['secrets']
   readonly #currency: string | undefined
 
-  constructor(queries: Queries, scope: Scope, emit: Tx['emit'], enqueue: Tx['enqueue']) {
+  /** @param enqueue nothing for reads, which have no effects */
+  constructor(queries: Queries, scope: Scope, enqueue?: Tx['enqueue']) {
     this.#queries = queries
+    this.#writes = enqueue !== undefined
+    this.enqueue = enqueue ?? refuseEffects
     this.tenantId = scope.tenantId
     this.actor = scope.actor
     this.context = scope.context
@@ -144,8 +143,6 @@ class UnitOfWork implements Tx {
     this.numberFormats = scope.numberFormats
     this.#secrets = scope.secrets
     this.#currency = scope.currency
-    this.emit = emit
-    this.enqueue = enqueue
   }
 
   get currency() {
@@ -158,26 +155,44 @@ class UnitOfWork implements Tx {
     return this.#secrets
   }
 
-  any: Queries['any'] = (query) => this.#queries.any(query)
-  exists: Queries['exists'] = (query) => this.#queries.exists(query)
-  maybeOne: Queries['maybeOne'] = (query) => this.#queries.maybeOne(query)
-  one: Queries['one'] = (query) => this.#queries.one(query)
-  query: Queries['query'] = (query) => this.#queries.query(query)
+  any: Queries['any'] = async (query) => (await this.#relieved()).any(query)
+  exists: Queries['exists'] = async (query) => (await this.#relieved()).exists(query)
+  maybeOne: Queries['maybeOne'] = async (query) => (await this.#relieved()).maybeOne(query)
+  one: Queries['one'] = async (query) => (await this.#relieved()).one(query)
+  query: Queries['query'] = async (query) => (await this.#relieved()).query(query)
+
+  emit: Tx['emit'] = (event) => {
+    if (!this.#writes) refuseEffects()
+    this.#events.push(event)
+  }
+
+  /** The connection, once it holds no more events than it may. */
+  async #relieved(): Promise<Queries> {
+    if (this.#events.length >= MOST_EVENTS_HELD) await this.#write(null)
+    return this.#queries
+  }
+
+  /** Ends the work, in one statement: its events go to the outbox, its answer to its idempotency key. Returns how many events there were. */
+  async seal(answer: Fragment | null): Promise<number> {
+    await this.#write(answer)
+    return this.#written
+  }
+
+  async #write(answer: Fragment | null): Promise<void> {
+    const events = this.#events.splice(0)
+    this.#written += events.length
+    if (events.length > 0) await this.#queries.query(outboxOf(this, events, answer))
+    else if (answer) await this.#queries.query(prepared(sql.run`${answer}`))
+  }
 }
 
-/** Ends a unit of work, in one statement: its events go to the outbox, its answer to its idempotency key. */
-async function seal(tx: Tx, events: readonly DomainEvent[], answer: Fragment | null): Promise<void> {
-  if (events.length === 0) {
-    if (answer) await tx.query(prepared(sql.run`${answer}`))
-    return
-  }
+/** The statement that writes events, and an answer with them. */
+function outboxOf(tx: Tx, events: readonly DomainEvent[], answer: Fragment | null) {
   const now = tx.now.toISOString()
   const rows = events.map((e) => [newId(), e.type, e.entity_id, e.version, JSON.stringify(e.data)])
-  await tx.query(
-    prepared(sql.run`
+  return prepared(sql.run`
     with ${answer ? sql.fragment`answered as (${answer}),` : sql.fragment``}
     e as (select * from ${sql.unnest(rows, ['uuid', 'text', 'uuid', 'int4', 'jsonb'])} as e (event_id, type, entity_id, version, data))
     insert into plane.event_outbox (event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id)
-    select event_id, ${tx.tenantId}, type, entity_id, version, ${now}, data, ${tx.correlationId} from e`),
-  )
+    select event_id, ${tx.tenantId}, type, entity_id, version, ${now}, data, ${tx.correlationId} from e`)
 }

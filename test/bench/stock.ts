@@ -155,9 +155,9 @@ export async function stock() {
       connections: 10,
     }
     const name = `issue of one line, ${method}`
+    const most = await measured(`${name}: 10 clients, one product`, ours, '/api/v1/erp/stock/issues', plan)
     const paced = await measured(`${name}: 10 clients, one product, 100 a second`, ours, '/api/v1/erp/stock/issues', { ...plan, pace: 100 })
     goal(`${name}, 10 clients, 100 a second`, paced.p50, 8, 'ms p50')
-    const most = await measured(`${name}: 10 clients, one product`, ours, '/api/v1/erp/stock/issues', plan)
     const limit = await measured(`${name}: 10 clients, one row (bare)`, bare, '/issue', plan)
     results.push({ name: `${name}, 10 clients at once`, ratio: most.rate / limit.rate, ours: most.rate, limit: limit.rate, unit: 'req/s' })
   }

@@ -15,6 +15,7 @@ import {
   row,
   sql,
   systemScope,
+  type Tx,
   writeCursor,
 } from '../../../domain/kernel/index.ts'
 import { testRuntime } from '../../support/services.ts'
@@ -120,6 +121,40 @@ t.test('rows that differ from their schema are an error, whoever wrote the SQL',
     ),
     { at: '2026-11-21T10:00:00.120Z', m: '1.50' },
   )
+})
+
+t.test('many events are written while the work goes on, in their order, and all of them or none', async (t) => {
+  const runtime = await testRuntime()
+  t.teardown(() => runtime.close())
+  const scope = systemScope(newId(), 'test', newId())
+  const { control } = runtime.services.planes
+  const Written = Type.Object({ n: Type.Integer(), ordered: Type.Boolean() })
+  const written = (tx: Tx) =>
+    tx.one(sql.type(Written)`
+      select count(*) as n, coalesce(bool_and(version = place), true) as ordered
+      from (select version, row_number() over (order by event_id) as place from plane.event_outbox where tenant_id = ${scope.tenantId}) as e`)
+  const emitting = (tx: Tx, from: number, to: number) => {
+    for (let version = from; version <= to; version++) tx.emit({ type: 'x.y.done', entity_id: newId(), version, data: {} })
+  }
+  const work = async (tx: Tx, end: () => void) => {
+    emitting(tx, 1, 999)
+    t.same(await written(tx), { n: 0, ordered: true }, 'few wait for the end')
+    emitting(tx, 1000, 2500)
+    t.same(await written(tx), { n: 2500, ordered: true }, 'many do not')
+    emitting(tx, 2501, 2600)
+    end()
+  }
+  await t.rejects(
+    control.write(scope, (tx) =>
+      work(tx, () => {
+        throw failure('in_use')
+      }),
+    ),
+    refused('in_use'),
+  )
+  t.same(await control.read(scope, written), { n: 0, ordered: true })
+  await control.write(scope, (tx) => work(tx, () => {}))
+  t.same(await control.read(scope, written), { n: 2600, ordered: true })
 })
 
 t.test('a refusal inside a write rolls back everything and keeps the connection', async (t) => {
