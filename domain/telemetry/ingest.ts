@@ -1,6 +1,6 @@
 // Readings into the table: by batches, set-based, exactly once by primary key.
 import { type Static, Type } from 'typebox'
-import { newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
+import { Failure, newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
 import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey } from './device-key.ts'
@@ -92,14 +92,23 @@ export class TelemetryIngest {
         rejections.push(...own.map(({ parsed }) => ({ device: parsed.device, reason: refused, count: parsed.good.length || 1 })))
         continue
       }
-      const result = await this.#ingestTenant(tenant!, own, correlationId)
+      const result = await this.#ingestTenant(tenant!, own, correlationId, 'new').catch((error: unknown) => {
+        if (error instanceof Failure && error.detail === 'already_exists') return this.#ingestTenant(tenant!, own, correlationId, 'again')
+        throw error
+      })
       accepted += result.accepted
       rejections.push(...result.rejections)
     }
     return { accepted, rejections }
   }
 
-  async #ingestTenant(tenant: Tenant, messages: readonly Attributed[], correlationId: string): Promise<IngestResult> {
+  /** @param readings `new`: none of them is there, else `already_exists`; `again`: some may be, and change nothing */
+  async #ingestTenant(
+    tenant: Tenant,
+    messages: readonly Attributed[],
+    correlationId: string,
+    readings: 'new' | 'again',
+  ): Promise<IngestResult> {
     const database = databaseOf(this.#planes, 'telemetry', tenant)
     let found: readonly Static<typeof Series>[] = []
     const result = await database.write(systemScope(tenant.id, 'telemetry', correlationId), async (tx) => {
@@ -127,7 +136,7 @@ export class TelemetryIngest {
         found = await this.#ensureSeries(tx, groups)
         const fresh = new SeriesIds()
         for (const { device_id, metric, series_id } of found) fresh.set(device_id, metric, series_id)
-        await insert(tx, groups, (device, metric) => this.#series.get(device, metric) ?? fresh.get(device, metric)!)
+        await insert(tx, groups, (device, metric) => this.#series.get(device, metric) ?? fresh.get(device, metric)!, readings)
         await tx.query(sql.run`
           update tel_device d set last_seen_at = ${tx.now.toISOString()}
           where d.tenant_id = ${tx.tenantId} and d.id = any(${sql.array([...new Set(groups.map((g) => g.device))].sort(), 'uuid')})
@@ -193,12 +202,18 @@ function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {
 }
 
 /**
- * All readings in one statement, columns as arrays. A redelivery meets the primary key and changes nothing.
+ * All readings in one statement, columns as arrays. A redelivery meets the primary key and changes nothing; to look for
+ * it with every row halves the rate, so that is done where the key has said that there is one.
  *
  * The arrays are written as PostgreSQL's literals of plain numbers, times as milliseconds: nothing is quoted element by
  * element. Together with reading messages by hand this took the bench from 0.17 to 0.21 of COPY (short run).
  */
-async function insert(tx: Tx, groups: readonly Group[], seriesOf: (device: string, metric: string) => number): Promise<void> {
+async function insert(
+  tx: Tx,
+  groups: readonly Group[],
+  seriesOf: (device: string, metric: string) => number,
+  are: 'new' | 'again',
+): Promise<void> {
   const series: number[] = []
   const times: number[] = []
   const values: number[] = []
@@ -216,5 +231,5 @@ async function insert(tx: Tx, groups: readonly Group[], seriesOf: (device: strin
     insert into tel_measurement (tenant_id, series_id, ts, value, quality)
     select ${tx.tenantId}, r.series_id, to_timestamp(r.ms / 1000), r.value, r.quality
     from unnest(${literal(series)}::int8[], ${literal(times)}::float8[], ${literal(values)}::float8[], ${literal(qualities)}::int2[]) as r (series_id, ms, value, quality)
-    on conflict (series_id, ts) do nothing`)
+    ${are === 'again' ? sql.fragment`on conflict (series_id, ts) do nothing` : sql.fragment``}`)
 }
