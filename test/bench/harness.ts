@@ -22,7 +22,7 @@ const TENANTS = 10
 const PRODUCTS = quick ? 5_000 : 200_000
 const SECONDS = quick ? 3 : 10
 const CONNECTIONS = 20
-export const READINGS = quick ? 50_000 : 400_000
+export const READINGS = 400_000
 
 interface Result {
   name: string
