@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { failure, Timestamp } from '../domain/kernel/index.ts'
+import { failure, oneOf, requireTimeZone, Timestamp, TimeZone } from '../domain/kernel/index.ts'
 import {
   authenticateDevices,
   BUCKETS,
   Bucket,
+  type BucketLength,
   bucketedReadings,
+  FillSchema,
   hashKey,
   MAX_MESSAGE_BYTES,
   Reading,
@@ -26,8 +28,11 @@ const Question = Type.Object(
     metric: Type.String({ minLength: 1, maxLength: 64 }),
     from: Type.Optional(Timestamp),
     to: Type.Optional(Timestamp),
-    bucket: Type.Optional(Type.Unsafe<keyof typeof BUCKETS>({ type: 'string', enum: Object.keys(BUCKETS) })),
+    bucket: Type.Optional(oneOf(Object.keys(BUCKETS) as BucketLength[], { description: 'Nothing said: readings as they were sent' })),
+    time_zone: Type.Optional({ ...TimeZone, description: 'Whose days and hours the buckets are; the company’s when nothing is said' }),
+    fill: Type.Optional(FillSchema),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 1000 })),
+    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
   },
   { additionalProperties: false },
 )
@@ -46,19 +51,31 @@ export default async function telemetry(app: FastifyInstance) {
         tags,
         summary: 'Readings of one device and metric, raw or by time bucket, newest first',
         querystring: Question,
-        response: { 200: ok(Type.Array(Type.Union([Bucket, Reading]))), ...guarded('not_found') },
+        response: {
+          200: ok(Type.Array(Type.Union([Bucket, Reading])), { pagination: Pagination }),
+          ...guarded('not_found', 'invalid_value', 'invalid_cursor'),
+        },
       },
     },
     async (request) => {
-      const { bucket, device, metric } = request.query
+      const { bucket, cursor, device, metric, fill = 'none', limit = 1000 } = request.query
+      const { time_zone: timeZone = request.tenant.timezone } = request.query
+      requireTimeZone(timeZone, '/time_zone')
+      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill}`
+      const [before = null] = (placeIn(request, list, cursor) ?? []) as [string?]
       const question = {
         device,
         metric,
         from: request.query.from ?? new Date(Date.now() - 86_400_000).toISOString(),
         to: request.query.to ?? new Date(Date.now() + 600_000).toISOString(),
-        limit: request.query.limit ?? 1000,
+        limit,
+        before,
       }
-      return { data: await request.read(async (tx) => (bucket ? bucketedReadings(tx, question, bucket) : rawReadings(tx, question))) }
+      const found = await request.read(
+        (tx): Promise<readonly { ts: string }[]> =>
+          bucket ? bucketedReadings(tx, { ...question, bucket, timeZone, fill }) : rawReadings(tx, question),
+      )
+      return pageOf(request, list, limit, found, ({ ts }) => [ts])
     },
   )
 

@@ -10,9 +10,11 @@ import {
   nullable,
   oneOf,
   type RowOf,
+  requireTimeZone,
   row,
   sql,
   Timestamp,
+  TimeZone,
   type Tx,
   Uuid,
 } from '../kernel/index.ts'
@@ -23,7 +25,6 @@ import { record } from './trail.ts'
 
 export const LOCALES = ['en', 'es', 'pt', 'tr', 'az'] as const
 export const KINDS = ['worker', 'client', 'service'] as const
-export const TimeZone = Type.String({ maxLength: 64, description: 'IANA name', examples: ['Europe/Madrid'] })
 
 export const User = row(
   'res_users',
@@ -128,7 +129,7 @@ export async function updateUser(
   version: number | null,
   patch: Partial<Pick<User, 'name' | 'locale' | 'timezone' | 'kind'>>,
 ): Promise<User> {
-  if (patch.timezone) requireTimeZone(patch.timezone)
+  if (patch.timezone) requireTimeZone(patch.timezone, '/timezone')
   const user = await userLifecycle.lock(tx, id)
   if (version !== null && user.version !== version) throw failure('version_conflict', { current: user })
   const { name, locale, timezone, kind } = { ...user, ...patch }
@@ -142,14 +143,6 @@ export async function updateUser(
     data: { id, kind: changed.kind, status: changed.status },
   })
   return changed as User
-}
-
-function requireTimeZone(name: string): void {
-  try {
-    new Intl.DateTimeFormat('en', { timeZone: name })
-  } catch {
-    throw failure('invalid_value', { path: '/timezone', rule: 'time_zone', message: 'is an IANA name such as Europe/Madrid' })
-  }
 }
 
 const Named = Type.Object({ id: Uuid, name: Type.String() }, { additionalProperties: false })

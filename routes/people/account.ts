@@ -12,12 +12,11 @@ import {
   LOCALES,
   MAX_PASSWORD_BYTES,
   resetPassword,
-  TimeZone,
   User,
   updateUser,
   verifyEmail,
 } from '../../domain/identity/index.ts'
-import { Name, nullable, oneOf } from '../../domain/kernel/index.ts'
+import { Name, nullable, oneOf, TimeZone } from '../../domain/kernel/index.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
 import { checkOwnPassword } from '../http/proof.ts'
 import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'

@@ -14,13 +14,12 @@ import {
   revokeOf,
   SessionInfo,
   sessionsOf,
-  TimeZone,
   User,
   updateUser,
   userLifecycle,
   userList,
 } from '../../domain/identity/index.ts'
-import { Name, nullable, oneOf, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
+import { Name, nullable, oneOf, TimeZone, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'

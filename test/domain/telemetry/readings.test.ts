@@ -1,0 +1,108 @@
+// Readings as they are asked for: in pages, by the company's days and hours, with and without gaps.
+import t from 'tap'
+import { newId } from '../../../domain/kernel/index.ts'
+import { TelemetryIngest } from '../../../domain/telemetry/index.ts'
+import { type TestTenant, testApp, times } from '../../support/app.ts'
+
+const { tenant, runtime } = await testApp(t)
+const ingest = new TelemetryIngest(runtime.services.planes, runtime.services.tenants)
+
+interface Reading {
+  ts: string
+  value: number
+}
+/** A device of its own with these readings of `m`, and how they are asked for. */
+async function measured(acme: TestTenant, readings: readonly Reading[]) {
+  const device = `probe-${newId().slice(-8)}`
+  const { id } = (await acme.admin.post('/telemetry/devices', { code: device, name: 'Probe' })).data
+  const { key } = (await acme.admin.post(`/telemetry/devices/${id}/keys`, {})).data
+  const body = { tenant: acme.slug, device, readings: readings.map((reading) => ({ ...reading, metric: 'm' })) }
+  await ingest.ingest([{ value: Buffer.from(JSON.stringify(body)), key, device }], newId())
+  return (query: Record<string, string>, path = '/telemetry/readings') =>
+    acme.viewer.get(`${path}?${new URLSearchParams({ device, metric: 'm', ...query })}`)
+}
+const hourly = (from: string, hours: number): Reading[] =>
+  times(hours, (n) => ({ ts: new Date(Date.parse(from) + n * 3_600_000).toISOString(), value: n }))
+
+t.test('raw readings come in pages, newest first, each once', async (t) => {
+  const acme = await tenant()
+  const ask = await measured(acme, hourly('2026-05-01T00:00:00Z', 50))
+  const between = { from: '2026-05-01T00:00:00Z', to: '2026-06-01T00:00:00Z' }
+  const seen: number[] = []
+  for (let cursor = ''; ; ) {
+    const page = await ask({ ...between, limit: '7', ...(cursor ? { cursor } : {}) })
+    seen.push(...page.data.map(({ value }: Reading) => value))
+    cursor = page.body.pagination.next_cursor
+    if (!cursor) break
+  }
+  t.same(
+    seen,
+    times(50, (n) => 49 - n),
+  )
+  const { next_cursor: cursor } = (await ask({ ...between, limit: '7' })).body.pagination
+  t.match(await ask({ cursor, bucket: '1h' }), { status: 400, body: { detail: 'invalid_cursor' } }, 'another question')
+  t.match(await ask({ cursor: 'nonsense' }), { status: 400, body: { detail: 'invalid_cursor' } })
+  t.same((await ask({ from: '2026-05-01T00:00:00Z', to: '2026-05-01T01:00:00Z' })).data.length, 1, 'the end is not in it')
+})
+
+t.test('days are the company’s: of 23 and of 25 hours where the clocks are changed', async (t) => {
+  const acme = await tenant()
+  const [spring, autumn] = ['2026-03-28T00:00:00Z', '2026-10-24T00:00:00Z']
+  const ask = await measured(acme, [...hourly(spring, 72), ...hourly(autumn, 72)])
+  const days = async (from: string, time_zone: string, bucket = '1d') =>
+    (await ask({ from, to: new Date(Date.parse(from) + 72 * 3_600_000).toISOString(), bucket, time_zone })).data.map(
+      ({ ts, count }: { ts: string; count: number }) => [ts, count],
+    )
+  t.same(await days(spring, 'Europe/Madrid'), [
+    ['2026-03-30T22:00:00.000Z', 2],
+    ['2026-03-29T22:00:00.000Z', 24],
+    ['2026-03-28T23:00:00.000Z', 23],
+    ['2026-03-27T23:00:00.000Z', 23],
+  ])
+  t.same(await days(autumn, 'Europe/Madrid'), [
+    ['2026-10-26T23:00:00.000Z', 1],
+    ['2026-10-25T23:00:00.000Z', 24],
+    ['2026-10-24T22:00:00.000Z', 25],
+    ['2026-10-23T22:00:00.000Z', 22],
+  ])
+  t.same(await days(spring, 'UTC'), [
+    ['2026-03-30T00:00:00.000Z', 24],
+    ['2026-03-29T00:00:00.000Z', 24],
+    ['2026-03-28T00:00:00.000Z', 24],
+  ])
+  // Six hours on the wall: the one in which the clocks are put forward has five.
+  t.same((await days(spring, 'Europe/Madrid', '6h')).slice(6, 10), [
+    ['2026-03-29T10:00:00.000Z', 6],
+    ['2026-03-29T04:00:00.000Z', 6],
+    ['2026-03-28T23:00:00.000Z', 5],
+    ['2026-03-28T17:00:00.000Z', 6],
+  ])
+  // An hour begins where the zone's does.
+  t.same((await days(spring, 'Asia/Kolkata', '1h')).at(-1), ['2026-03-27T23:30:00.000Z', 1])
+  t.same((await days(spring, 'Europe/Madrid', '1mo')).length, 1)
+  for (const time_zone of ['Europe/Atlantis', '+02:00', '']) {
+    t.match(await ask({ bucket: '1d', time_zone }), { status: 400 }, time_zone)
+  }
+  t.match(await ask({ bucket: '7m' }), { status: 400, body: { detail: 'invalid_query' } })
+})
+
+t.test('gaps are left, shown, or filled', async (t) => {
+  const acme = await tenant()
+  const [from, to] = ['2026-05-01T00:00:00Z', '2026-05-01T06:00:00Z']
+  const at = (hour: number, value: number) => ({ ts: `2026-05-01T0${hour}:30:00.000Z`, value })
+  const ask = await measured(acme, [at(1, 10), at(4, 40)])
+  const average = async (fill: string) =>
+    (await ask({ from, to, bucket: '1h', time_zone: 'UTC', fill })).data.map(({ avg }: { avg: number | null }) => avg).reverse()
+  t.same(await average('none'), [10, 40])
+  t.same(await average('null'), [null, 10, null, null, 40, null])
+  t.same(await average('previous'), [null, 10, 10, 10, 40, 40])
+  t.same(await average('linear'), [null, 10, 20, 30, 40, null])
+  const [newest] = (await ask({ from, to, bucket: '1h', time_zone: 'UTC', fill: 'previous' })).data
+  t.same(newest, { ts: '2026-05-01T05:00:00.000Z', count: 0, sum: null, min: 40, max: 40, avg: 40, first: 40, last: 40 })
+  t.equal(
+    (await ask({ from: '2026-03-28T12:00:00Z', to: '2026-03-30T12:00:00Z', bucket: '6h', time_zone: 'Europe/Madrid', fill: 'null' })).data
+      .length,
+    9,
+  )
+  t.match(await ask({ from: '2025-01-01T00:00:00Z', to, bucket: '1m', fill: 'null' }), { status: 400, body: { detail: 'invalid_value' } })
+})
