@@ -36,6 +36,11 @@ const fieldOf = (name: 'code' | 'detail') => (error: unknown) => {
 }
 const codeOf = fieldOf('code')
 const detailOf = fieldOf('detail')
+/** What the server said itself, below all wrapping. */
+function saidOf(error: unknown): string {
+  const { cause, message } = error as Error
+  return cause instanceof Error ? saidOf(cause) : message
+}
 
 // Classes 08 (connection), 53 (resources) and 57P (shutdown) of the SQLSTATE table, and what the socket says.
 const AWAY = /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT)$/
@@ -62,6 +67,8 @@ export function databaseFailure(error: unknown): Failure | undefined {
   if (code === 'TN409') return failure('period_closed')
   if (code === 'TN503') return failure('tenant_migrating')
   if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))
+  // Of a time zone that Node knows and this server's older table does not.
+  if (code === '22023' && /^time zone .* not recognized/.test(saidOf(error))) return failure('invalid_value', { rule: 'time_zone' })
   if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })
   if (code && AWAY.test(code)) return failure('database_unavailable')
   // A second connection within a transaction: a mistake of ours, and nothing that passes.

@@ -1,7 +1,7 @@
 // Readings as they are asked for: in pages, by the company's days and hours, with and without gaps.
 import t from 'tap'
 import { newId } from '../../../domain/kernel/index.ts'
-import { TelemetryIngest } from '../../../domain/telemetry/index.ts'
+import { bucketedReadings, TelemetryIngest } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp, times } from '../../support/app.ts'
 
 const { tenant, runtime } = await testApp(t)
@@ -12,8 +12,7 @@ interface Reading {
   value: number
 }
 /** A device of its own with these readings of `m`, and how they are asked for. */
-async function measured(acme: TestTenant, readings: readonly Reading[]) {
-  const device = `probe-${newId().slice(-8)}`
+async function measured(acme: TestTenant, readings: readonly Reading[], device = `probe-${newId().slice(-8)}`) {
   const { id } = (await acme.admin.post('/telemetry/devices', { code: device, name: 'Probe' })).data
   const { key } = (await acme.admin.post(`/telemetry/devices/${id}/keys`, {})).data
   const body = { tenant: acme.slug, device, readings: readings.map((reading) => ({ ...reading, metric: 'm' })) }
@@ -84,6 +83,20 @@ t.test('days are the company’s: of 23 and of 25 hours where the clocks are cha
     t.match(await ask({ bucket: '1d', time_zone }), { status: 400 }, time_zone)
   }
   t.match(await ask({ bucket: '7m' }), { status: 400, body: { detail: 'invalid_query' } })
+})
+
+t.test('a time zone that Node knows and the database does not is refused, and no fault of ours', async (t) => {
+  const acme = await tenant()
+  const device = `probe-${newId().slice(-8)}`
+  await measured(acme, hourly('2026-05-01T00:00:00Z', 1), device)
+  const question = { device, metric: 'm', from: '2026-05-01T00:00:00Z', to: '2026-05-02T00:00:00Z', limit: 10, before: null }
+  const { telemetry } = runtime.services.planes
+  await t.rejects(
+    telemetry
+      .get('main')!
+      .read(acme.scope, (tx) => bucketedReadings(tx, { ...question, bucket: '1d', timeZone: 'Europe/Atlantis', fill: 'none' })),
+    { detail: 'invalid_value', details: { rule: 'time_zone' } } as object,
+  )
 })
 
 t.test('gaps are left, shown, or filled', async (t) => {
