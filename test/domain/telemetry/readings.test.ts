@@ -1,6 +1,6 @@
 // Readings as they are asked for: in pages, by the company's days and hours, with and without gaps.
 import t from 'tap'
-import { newId } from '../../../domain/kernel/index.ts'
+import { type Failure, newId } from '../../../domain/kernel/index.ts'
 import { bucketedReadings, TelemetryIngest } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp, times } from '../../support/app.ts'
 
@@ -95,7 +95,7 @@ t.test('a time zone that Node knows and the database does not is refused, and no
     telemetry
       .get('main')!
       .read(acme.scope, (tx) => bucketedReadings(tx, { ...question, bucket: '1d', timeZone: 'Europe/Atlantis', fill: 'none' })),
-    { detail: 'invalid_value', details: { rule: 'time_zone' } } as object,
+    { detail: 'invalid_value', details: { rule: 'time_zone' } } as Partial<Failure> as Error,
   )
 })
 
