@@ -215,7 +215,7 @@ begin
   execute format('alter function erp_value_moves() set search_path = %I, pg_temp', current_schema());
   /* What is moved or reserved is always little beside what there is: it is looked up by index, row by row, and one plan is
      good for all. */
-  foreach name in array array['erp_apply_moves', 'erp_value_moves', 'erp_apply_reservations', 'erp_add_landed_cost'] loop
+  foreach name in array array['erp_apply_moves', 'erp_valuation', 'erp_value_moves', 'erp_apply_reservations', 'erp_add_landed_cost'] loop
     execute format('alter function %I set enable_seqscan to off', name);
     execute format('alter function %I set enable_hashjoin to off', name);
     execute format('alter function %I set enable_mergejoin to off', name);
