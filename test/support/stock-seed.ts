@@ -48,6 +48,7 @@ export async function seedStock(client: Client, { tenant, organization, places, 
      ) as m cross join lateral erp_valuation($1, m.product_id, '-infinity', m.ids, m.quantities) as n`,
     [tenant, organization, losses],
   )
+  await client.query('analyze erp_stock_layer, erp_stock_value') // else each product's value is sought among all layers
   await client.query(
     `update erp_stock_value h set quantity = l.quantity_after, value = l.value_after, unit_cost = l.unit_cost from (
        select distinct on (product_id) product_id, quantity_after, value_after, unit_cost from erp_stock_layer where tenant_id = $1
