@@ -43,7 +43,8 @@ async function requireDevices(tx: Tx, ids: readonly string[]): Promise<void> {
     select id from tel_device
     where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = any(${sql.array([...ids], 'uuid')}) and deleted_at is null
     order by id for key share`)
-  const missing = ids.filter((id) => !found.some((device) => device.id === id))
+  const there = new Set(found.map(({ id }) => id))
+  const missing = ids.filter((id) => !there.has(id))
   if (missing.length > 0) throw failure('not_found', { ids: missing.slice(0, 100) })
 }
 

@@ -1,10 +1,7 @@
 // Something that sends readings.
 import { Type } from 'typebox'
 import { Code, type Fragment, Name, nullable, oneOf, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { DeviceProfile, ExpectedInterval } from './profile.ts'
-
-/** Seconds between two messages of a device whose profile says nothing. */
-const USUAL_INTERVAL = 300
+import { DeviceProfile, ExpectedInterval, USUAL_INTERVAL } from './profile.ts'
 
 /** How often a device is heard of: as it says itself, as its profile says, or as usual. */
 export const intervalOf = (column: (name: string) => Fragment): Fragment => sql.fragment`

@@ -115,7 +115,7 @@ export class TelemetryIngest {
       const rejections: Rejection[] = []
       const pairs = new Map(messages.map(({ parsed, hash }) => [`${parsed.device} ${hash}`, [parsed.device, hash] as const]))
       const known = await authenticateDevices(tx, [...pairs.values()])
-      await this.#conversions.load(
+      const conversions = await this.#conversions.of(
         tx,
         new Map([...known.values()].flatMap(({ profileId, profileVersion }) => (profileId ? [[profileId, profileVersion] as const] : []))),
       )
@@ -127,7 +127,7 @@ export class TelemetryIngest {
           rejections.push({ device: parsed.device, reason: 'unauthorized', count: parsed.good.length || 1 })
           continue
         }
-        const { readings, rejected } = converted(parsed, this.#conversions.get(device.profileId))
+        const { readings, rejected } = converted(parsed, device.profileId ? conversions.get(device.profileId) : undefined)
         for (const refused of rejected) rejections.push({ device: parsed.device, ...refused })
         groups.push({ device: device.id, readings })
         accepted += readings.length
@@ -183,7 +183,10 @@ export class TelemetryIngest {
 }
 
 /** The readings of a message as they are kept, and what its device's profile refuses. */
-function converted({ good, rejected }: Parsed, conversions: Conversions | null): Pick<Parsed, 'rejected'> & { readings: GoodReading[] } {
+function converted(
+  { good, rejected }: Parsed,
+  conversions: Conversions | undefined,
+): Pick<Parsed, 'rejected'> & { readings: GoodReading[] } {
   if (!conversions) return { readings: good, rejected }
   const readings: GoodReading[] = []
   const counts = new Map(rejected.map(({ reason, count }) => [reason, count]))

@@ -20,6 +20,8 @@ export const metrics = resource(Metric, {
   sort: ['code', 'created_at'],
 })
 
+/** Seconds between two messages of a device of which nothing is said. */
+export const USUAL_INTERVAL = 300
 export const ExpectedInterval = Type.Integer({ minimum: 1, maximum: 604_800, description: 'Seconds between two messages' })
 
 const ProfileMetric = Type.Object(
@@ -38,7 +40,7 @@ const ProfileMetric = Type.Object(
 export const DeviceProfile = row('tel_device_profile', {
   code: Code,
   name: Name,
-  expected_interval_seconds: { ...ExpectedInterval, default: 300 },
+  expected_interval_seconds: { ...ExpectedInterval, default: USUAL_INTERVAL },
   other_metrics: Type.Boolean({ default: true, description: 'Whether its devices may send metrics that are not listed' }),
   metrics: Type.Array(ProfileMetric, { maxItems: 200, default: [] }),
 })
@@ -108,19 +110,24 @@ const Read = Type.Pick(DeviceProfile.schema, ['id', 'version', 'metrics', 'other
 export class KnownConversions {
   readonly #known = new Map<string, { version: number; conversions: Conversions }>()
 
-  /** Of a profile that was loaded; null for a device without one. */
-  get(profile: string | null): Conversions | null {
-    return profile ? this.#known.get(profile)!.conversions : null
-  }
-
-  /** Reads those that are missing or older, in one statement. @param wanted versions by profile */
-  async load(tx: Tx, wanted: ReadonlyMap<string, number>): Promise<void> {
+  /** Those of these profiles, by id; what is not known is read, in one statement. @param wanted versions by profile */
+  async of(tx: Tx, wanted: ReadonlyMap<string, number>): Promise<ReadonlyMap<string, Conversions>> {
+    const found = new Map<string, Conversions>()
+    const missing: string[] = []
+    for (const [id, version] of wanted) {
+      const known = this.#known.get(id)
+      if (known?.version === version) found.set(id, known.conversions)
+      else missing.push(id)
+    }
+    if (missing.length === 0) return found
     if (this.#known.size > 10_000) this.#known.clear()
-    const missing = [...wanted].filter(([id, version]) => this.#known.get(id)?.version !== version).map(([id]) => id)
-    if (missing.length === 0) return
-    const found = await tx.any(sql.prepared(Read)`
+    const read = await tx.any(sql.prepared(Read)`
       select id, version, metrics, other_metrics from tel_device_profile where tenant_id = ${tx.tenantId} and id = any(${sql.array(missing, 'uuid')})`)
-    for (const profile of found)
-      this.#known.set(profile.id, { version: profile.version, conversions: new Conversions(profile as unknown as DeviceProfile) })
+    for (const profile of read) {
+      const conversions = new Conversions(profile as unknown as DeviceProfile)
+      this.#known.set(profile.id, { version: profile.version, conversions })
+      found.set(profile.id, conversions)
+    }
+    return found
   }
 }

@@ -2,28 +2,35 @@
 import { type Static, Type } from 'typebox'
 import { type Fragment, failure, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
 
+interface Length {
+  step: string
+  /** At most, but for days on which clocks are changed. */
+  seconds: number
+  /** What of the calendar it is. */
+  calendar?: 'day' | 'week' | 'month'
+}
+
 /** Up to an hour a bucket is so long, from the hour on; longer ones follow the clock on the wall, whatever the length of a day. */
-const WITHIN_HOUR = {
-  '1s': '1 second',
-  '10s': '10 seconds',
-  '30s': '30 seconds',
-  '1m': '1 minute',
-  '5m': '5 minutes',
-  '10m': '10 minutes',
-  '15m': '15 minutes',
-  '30m': '30 minutes',
-  '1h': '1 hour',
-} as const
-const BY_WALL_CLOCK = {
-  '3h': '3 hours',
-  '6h': '6 hours',
-  '12h': '12 hours',
-  '1d': '1 day',
-  '1w': '1 week',
-  '1mo': '1 month',
-} as const
-export const BUCKETS = { ...WITHIN_HOUR, ...BY_WALL_CLOCK }
+export const BUCKETS = {
+  '1s': { step: '1 second', seconds: 1 },
+  '10s': { step: '10 seconds', seconds: 10 },
+  '30s': { step: '30 seconds', seconds: 30 },
+  '1m': { step: '1 minute', seconds: 60 },
+  '5m': { step: '5 minutes', seconds: 300 },
+  '10m': { step: '10 minutes', seconds: 600 },
+  '15m': { step: '15 minutes', seconds: 900 },
+  '30m': { step: '30 minutes', seconds: 1_800 },
+  '1h': { step: '1 hour', seconds: 3_600 },
+  '3h': { step: '3 hours', seconds: 10_800 },
+  '6h': { step: '6 hours', seconds: 21_600 },
+  '12h': { step: '12 hours', seconds: 43_200 },
+  '1d': { step: '1 day', seconds: 86_400, calendar: 'day' },
+  '1w': { step: '1 week', seconds: 604_800, calendar: 'week' },
+  '1mo': { step: '1 month', seconds: 2_678_400, calendar: 'month' },
+} as const satisfies Record<string, Length>
 export type BucketLength = keyof typeof BUCKETS
+const lengthOf = (bucket: BucketLength): Length => BUCKETS[bucket]
+const isWithinHour = ({ seconds }: Length): boolean => seconds <= 3_600
 
 export const FILLS = ['none', 'null', 'previous', 'linear'] as const
 export type Fill = (typeof FILLS)[number]
@@ -75,30 +82,38 @@ export async function rawReadings(tx: Tx, q: ReadingsQuestion): Promise<readonly
     order by ts desc limit ${q.limit + 1}`)
 }
 
-const isWithinHour = (bucket: BucketLength): bucket is keyof typeof WITHIN_HOUR => bucket in WITHIN_HOUR
-const isCalendar = (bucket: BucketLength): boolean => ['1d', '1w', '1mo'].includes(bucket)
-const CALENDAR = { '1d': 'day', '1w': 'week', '1mo': 'month' } as Record<BucketLength, string>
-
 /** When the bucket begins that a moment is in. */
-function startOf(bucket: BucketLength, timeZone: string, moment: Fragment): Fragment {
-  if (isCalendar(bucket)) return sql.fragment`date_trunc(${CALENDAR[bucket]}, ${moment}, ${timeZone})`
-  const step = sql.fragment`${BUCKETS[bucket]}::interval`
-  if (isWithinHour(bucket)) return sql.fragment`date_bin(${step}, ${moment}, date_trunc('hour', ${moment}, ${timeZone}))`
+function startOf(length: Length, timeZone: string, moment: Fragment): Fragment {
+  if (length.calendar) return sql.fragment`date_trunc(${length.calendar}, ${moment}, ${timeZone})`
+  const step = sql.fragment`${length.step}::interval`
+  if (isWithinHour(length)) return sql.fragment`date_bin(${step}, ${moment}, date_trunc('hour', ${moment}, ${timeZone}))`
   return sql.fragment`(date_bin(${step}, ${moment} at time zone ${timeZone}, timestamp '2000-01-01') at time zone ${timeZone})`
 }
 
-/** Every bucket from the one of `from` to the one before `to`. */
-function bucketsBetween({ bucket, timeZone, from, to }: BucketsQuestion): Fragment {
-  const step = sql.fragment`${BUCKETS[bucket]}::interval`
-  const first = startOf(bucket, timeZone, sql.fragment`${from}::timestamptz`)
-  if (isWithinHour(bucket))
-    return sql.fragment`select b as ts from generate_series(${first}, ${to}::timestamptz - interval '1 millisecond', ${step}) as b`
-  return sql.fragment`
-    select b at time zone ${timeZone} as ts
-    from generate_series(${first} at time zone ${timeZone}, (${to}::timestamptz - interval '1 millisecond') at time zone ${timeZone}, ${step}) as b`
+/**
+ * When every bucket begins, from the one of `from` to the one before `to`, newest first. Throws `invalid_value` where they
+ * are more than `limit`, before they are made where that is plain.
+ */
+async function bucketsBetween(tx: Tx, { bucket, timeZone, from, to, limit }: BucketsQuestion): Promise<readonly string[]> {
+  const length = lengthOf(bucket)
+  const tooMany = () =>
+    failure('invalid_value', { path: '/bucket', rule: 'buckets' }, `From then to then are more than ${limit} buckets: make them longer.`)
+  if ((Date.parse(to) - Date.parse(from)) / 1000 / length.seconds > limit + 1) throw tooMany()
+  const step = sql.fragment`${length.step}::interval`
+  const first = startOf(length, timeZone, sql.fragment`${from}::timestamptz`)
+  const last = sql.fragment`${to}::timestamptz - interval '1 millisecond'`
+  const all = isWithinHour(length)
+    ? sql.fragment`select b as ts from generate_series(${first}, ${last}, ${step}) as b`
+    : sql.fragment`
+      select b at time zone ${timeZone} as ts
+      from generate_series(${first} at time zone ${timeZone}, (${last}) at time zone ${timeZone}, ${step}) as b`
+  const found = await tx.any(sql.prepared(Begins)`select ts from (${all}) as g order by ts desc limit ${limit + 1}`)
+  if (found.length > limit) throw tooMany()
+  return found.map(({ ts }) => ts)
 }
 
-const NOTHING = { sum: null, min: null, max: null, avg: null, first: null, last: null }
+const Begins = Type.Pick(Bucket, ['ts'], { additionalProperties: false })
+const NOTHING = { count: 0, sum: null, min: null, max: null, avg: null, first: null, last: null }
 
 /**
  * Readings summed up in buckets, newest first. Empty ones are left out, or filled: then all buckets from `from` to `to` are
@@ -106,25 +121,17 @@ const NOTHING = { sum: null, min: null, max: null, avg: null, first: null, last:
  */
 export async function bucketedReadings(tx: Tx, q: BucketsQuestion): Promise<readonly Bucket[]> {
   const series = await seriesOf(tx, q.device, q.metric)
-  const filled = q.fill !== 'none'
+  const all = q.fill === 'none' ? null : await bucketsBetween(tx, q)
   const found = await tx.any(sql.prepared(Bucket)`
-    select ${startOf(q.bucket, q.timeZone, sql.fragment`ts`)} as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
+    select ${startOf(lengthOf(q.bucket), q.timeZone, sql.fragment`ts`)} as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
       (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
     from tel_measurement
     where tenant_id = ${tx.tenantId} and series_id = ${series} and ts >= ${q.from} and ts < least(${q.to}::timestamptz, ${q.before}::timestamptz)
     group by 1 order by 1 desc limit ${q.limit + 1}`)
-  if (!filled) return found
-  const all = await tx.any(sql.prepared(Type.Pick(Bucket, ['ts'], { additionalProperties: false }))`
-    select ts from (${bucketsBetween(q)}) as g order by ts desc limit ${q.limit + 1}`)
-  if (all.length > q.limit)
-    throw failure(
-      'invalid_value',
-      { path: '/bucket', rule: 'buckets' },
-      `From then to then are more than ${q.limit} buckets: make them longer.`,
-    )
+  if (!all) return found
   const known = new Map(found.map((bucket) => [bucket.ts, bucket]))
   return fillUp(
-    all.map(({ ts }) => known.get(ts) ?? { ts, count: 0, ...NOTHING }),
+    all.map((ts) => known.get(ts) ?? { ts, ...NOTHING }),
     q.fill,
   )
 }

@@ -38,7 +38,7 @@ const FIRST = '00000000-0000-0000-0000-000000000000'
  */
 export function stockCard(
   tx: Tx,
-  { product_id, location_id = undefined, from, to, after, limit, value = false }: CardQuestion,
+  { product_id, location_id, from, to, after, limit, value = false }: CardQuestion,
 ): Promise<readonly CardLine[]> {
   const place = location_id ?? null
   const [since, id] = after ?? [from ?? '-infinity', FIRST]

@@ -117,5 +117,12 @@ t.test('gaps are left, shown, or filled', async (t) => {
       .length,
     9,
   )
-  t.match(await ask({ from: '2025-01-01T00:00:00Z', to, bucket: '1m', fill: 'null' }), { status: 400, body: { detail: 'invalid_value' } })
+  for (const [since, bucket] of [
+    ['2025-01-01', '1m'],
+    ['1970-01-01', '1s'],
+  ] as const)
+    t.match(await ask({ from: `${since}T00:00:00Z`, to, bucket, fill: 'null' }), { status: 400, body: { detail: 'invalid_value' } }, bucket)
+  const edge = { from, to: '2026-05-01T00:16:40Z', bucket: '1s', fill: 'null' }
+  t.equal((await ask({ ...edge, limit: '1000' })).data.length, 1000, 'as many as may be')
+  t.match(await ask({ ...edge, limit: '999' }), { status: 400, body: { detail: 'invalid_value' } }, 'and not one more')
 })
