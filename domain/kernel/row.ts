@@ -125,7 +125,7 @@ export function columns(row: Row<TProperties>, alias = ''): Fragment {
 /** A column of a row, or the expression of one that is computed. */
 export function expressionOf(row: Row<TProperties>, name: string, alias = ''): Fragment {
   const column = (of: string) => sql.fragment`${sql.identifier([alias || row.table, of])}`
-  return row.computed[name]?.(column) ?? sql.fragment`${sql.identifier([name])}`
+  return row.computed[name]?.(column) ?? column(name)
 }
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
