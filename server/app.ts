@@ -33,7 +33,6 @@ import session from '../plugins/session.ts'
 import tenant from '../plugins/tenant.ts'
 import validation from '../plugins/validation.ts'
 import audit from '../routes/audit.ts'
-import devices from '../routes/devices.ts'
 import domains from '../routes/domains.ts'
 import customFieldSchemas from '../routes/erp/custom-fields.ts'
 import exchange from '../routes/erp/exchange.ts'
@@ -68,7 +67,9 @@ import moves from '../routes/superadmin/moves.ts'
 import offers from '../routes/superadmin/offers.ts'
 import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
-import telemetry from '../routes/telemetry.ts'
+import devices from '../routes/telemetry/devices.ts'
+import telemetryIngest from '../routes/telemetry/ingest.ts'
+import readings from '../routes/telemetry/readings.ts'
 import usage from '../routes/usage.ts'
 import type { Log } from './log.ts'
 
@@ -162,7 +163,8 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(devices)
-      await api.register(telemetry)
+      await api.register(telemetryIngest)
+      await api.register(readings)
       await api.register(registrations)
       await api.register(catalogue)
       await api.register(tenants)

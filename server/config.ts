@@ -107,6 +107,12 @@ export const ConfigSchema = Type.Object({
       description: 'host:port of clamd, which sees every file before it is served; without it files are served unscanned.',
     }),
   ),
+  TELEMETRY_KEEP_DAYS: Type.Integer({
+    minimum: 31,
+    maximum: 36_500,
+    default: 3_653,
+    description: 'Readings are kept for so many days, whole months of them; older ones are refused.',
+  }),
   OVERLOAD_DELAY_MS: Type.Integer({
     minimum: 0,
     default: 2_000,

@@ -73,11 +73,16 @@ export async function startWorkers(
     }
   }
   if (only.includes('telemetry')) {
-    const consumer = telemetryConsumer({ kafka, planes, tenants, producer, log: workerLog })
+    const consumer = telemetryConsumer({ kafka, planes, tenants, keepDays: config.TELEMETRY_KEEP_DAYS, producer, log: workerLog })
     await consumer.start()
     running.push(consumer)
   }
-  if (only.includes('jobs')) await jobs.work(consumers, planes, tenants, settings.sealKey, () => remindOfTrials(planes.control, newId()))
+  if (only.includes('jobs'))
+    await jobs.work(consumers, planes, tenants, {
+      sealKey: settings.sealKey,
+      keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
+      remind: () => remindOfTrials(planes.control, newId()),
+    })
   if (only.includes('tenants')) {
     await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))
   }

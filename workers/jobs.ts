@@ -6,6 +6,7 @@ import { PgBoss } from 'pg-boss'
 import { sealTrail } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
+import { sumUpHours } from '../domain/telemetry/index.ts'
 import { databaseOf, homeOf, isServed, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
@@ -55,7 +56,7 @@ export async function migrateJobs(controlUrl: string): Promise<void> {
 const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14, tokens: 1, throttle: 1, sessions: 90 }
 
 /** Partitions ahead of time and rows past their keep, on one database. Idempotent. */
-async function upkeepOf(database: Database, telemetry: boolean): Promise<void> {
+async function upkeepOf(database: Database, keepReadingsDays?: number): Promise<void> {
   await database.platform(async (connection) => {
     await connection.query(sql.run`select plane.make_audit_partitions()`)
     await connection.query(
@@ -65,7 +66,10 @@ async function upkeepOf(database: Database, telemetry: boolean): Promise<void> {
       sql.run`delete from plane.idempotency_keys where created_at < now() - make_interval(days => ${KEEP_DAYS.idempotency})`,
     )
     await connection.query(sql.run`delete from plane.consumer_inbox where created_at < now() - make_interval(days => ${KEEP_DAYS.inbox})`)
-    if (telemetry) await connection.query(sql.run`select plane.make_measurement_partitions()`)
+    if (keepReadingsDays !== undefined) {
+      await connection.query(sql.run`select plane.make_measurement_partitions()`)
+      await connection.query(sql.run`select plane.keep_readings(${keepReadingsDays}::int)`)
+    }
   })
 }
 
@@ -90,18 +94,30 @@ async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObjec
   }
 }
 
+/** Sums up the hours of every tenant that has devices, one after the other. One that fails stops no other. */
+async function sumUpAll(planes: Planes, tenants: readonly Tenant[], log: WorkerLog): Promise<void> {
+  for (const tenant of tenants.filter(({ modules }) => modules['telemetry.devices'] === 'enabled')) {
+    await Promise.resolve()
+      .then(() => sumUpHours(databaseOf(planes, 'telemetry', tenant), tenant.id))
+      .catch((error) => log.warn({ err: error, tenant_id: tenant.id }, 'hours not summed up, it is tried again in an hour'))
+  }
+}
+
 /** Upkeep of every database, those of single tenants among them. One that is away stops no other. */
-export async function upkeep(planes: Planes, tenants: readonly Tenant[], log: WorkerLog): Promise<void> {
+export async function upkeep(planes: Planes, tenants: readonly Tenant[], keepReadingsDays: number, log: WorkerLog): Promise<void> {
   const { control, data, telemetry } = planes
   const own = tenants.filter(({ mode, state }) => mode === 'database' && isServed({ state }))
   const tasks: [name: string, work: () => Promise<unknown>][] = [
-    ['control', () => upkeepOf(control, false)],
+    ['control', () => upkeepOf(control)],
     ['control', () => tidyIdentity(control)],
-    ...[...data].map(([key, database]): [string, () => Promise<unknown>] => [`data:${key}`, () => upkeepOf(database, false)]),
-    ...[...telemetry].map(([key, database]): [string, () => Promise<unknown>] => [`telemetry:${key}`, () => upkeepOf(database, true)]),
+    ...[...data].map(([key, database]): [string, () => Promise<unknown>] => [`data:${key}`, () => upkeepOf(database)]),
+    ...[...telemetry].map(([key, database]): [string, () => Promise<unknown>] => [
+      `telemetry:${key}`,
+      () => upkeepOf(database, keepReadingsDays),
+    ]),
     ...own.map((tenant): [string, () => Promise<unknown>] => [
       `tenant:${tenant.slug}`,
-      async () => upkeepOf(homeOf(planes, 'data', tenant), false),
+      async () => upkeepOf(homeOf(planes, 'data', tenant)),
     ]),
   ]
   for (const [database, work] of tasks) {
@@ -156,16 +172,17 @@ export class JobQueue {
   }
 }
 
+/** What the upkeep of every hour needs beside the databases. */
+export interface Hourly {
+  sealKey: KeyObject
+  keepReadingsDays: number
+  remind: () => Promise<unknown>
+}
+
 export interface Jobs {
   retryLater(retry: Retry, delaySeconds: number): Promise<void>
   /** Begins to work off retries and timed jobs. */
-  work(
-    consumers: ReadonlyMap<string, EventConsumer>,
-    planes: Planes,
-    tenants: TenantDirectory,
-    sealKey: KeyObject,
-    remind: () => Promise<unknown>,
-  ): Promise<void>
+  work(consumers: ReadonlyMap<string, EventConsumer>, planes: Planes, tenants: TenantDirectory, hourly: Hourly): Promise<void>
   /** Begins to make approved tenants. */
   workTenants(make: (tenantId: string) => Promise<void>): Promise<void>
   /** Begins to send mails. */
@@ -196,14 +213,15 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, tenants, sealKey, remind) => {
+    work: async (consumers, planes, tenants, { sealKey, keepReadingsDays, remind }) => {
       // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
         const active = await tenants.active()
-        await upkeep(planes, active, log)
+        await upkeep(planes, active, keepReadingsDays, log)
+        await sumUpAll(planes, active, log)
         await remind()
         await sealAll(planes, active, sealKey, log)
       })

@@ -12,14 +12,16 @@ export interface TelemetryConsumerOptions {
   kafka: KafkaOptions
   planes: Planes
   tenants: TenantDirectory
+  /** Older readings are refused. */
+  keepDays: number
   producer: Producer
   log: WorkerLog
   onBatch?: (result: IngestResult) => void
 }
 
 /** Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason. */
-export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBatch }: TelemetryConsumerOptions): Consumer {
-  const ingest = new TelemetryIngest(planes, tenants)
+export function telemetryConsumer({ kafka, planes, tenants, keepDays, producer, log, onBatch }: TelemetryConsumerOptions): Consumer {
+  const ingest = new TelemetryIngest(planes, tenants, keepDays)
   return new Consumer({
     ...kafka,
     group: 'tenantry.telemetry',

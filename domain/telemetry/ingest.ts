@@ -7,6 +7,7 @@ import { authenticateDevices, hashKey } from './device-key.ts'
 import { type GoodReading, type Parsed, parseMessage, type RejectionReason } from './message.ts'
 import { type Conversions, KnownConversions } from './profile.ts'
 import { countRejections, type Rejection } from './rejection.ts'
+import { type LateHour, noteLateHours, readingsLateBefore } from './sums.ts'
 
 export interface IncomingReadings {
   value: Buffer | null
@@ -57,15 +58,19 @@ class SeriesIds {
 const Series = Type.Object({ series_id: Type.Integer(), device_id: Uuid, metric: Type.String() }, { additionalProperties: false })
 const MAX_SERIES = 500_000
 const MODULE = 'telemetry.devices'
+const HOUR_MS = 3_600_000
 
 /** Turns batches of messages into rows. Keeps the ids of series in memory: they never change. */
 export class TelemetryIngest {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
+  readonly #keepDays: number
   readonly #series = new SeriesIds()
   readonly #conversions = new KnownConversions()
 
-  constructor(planes: Planes, tenants: TenantDirectory) {
+  /** @param keepDays older readings are refused: they would be gone with the next upkeep */
+  constructor(planes: Planes, tenants: TenantDirectory, keepDays = 3_653) {
+    this.#keepDays = keepDays
     this.#planes = planes
     this.#tenants = tenants
   }
@@ -75,7 +80,7 @@ export class TelemetryIngest {
     const rejections: Rejection[] = []
     const byTenant = new Map<string, Attributed[]>()
     for (const { value, key, device } of messages) {
-      const parsed = parseMessage(value, now)
+      const parsed = parseMessage(value, now, this.#keepDays)
       if (typeof parsed === 'string') {
         rejections.push({ device: device ?? '', reason: parsed, count: 1 })
         continue
@@ -112,6 +117,7 @@ export class TelemetryIngest {
     const database = databaseOf(this.#planes, 'telemetry', tenant)
     let found: readonly Static<typeof Series>[] = []
     const result = await database.write(systemScope(tenant.id, 'telemetry', correlationId), async (tx) => {
+      const lateBefore = await readingsLateBefore(tx)
       const rejections: Rejection[] = []
       const pairs = new Map(messages.map(({ parsed, hash }) => [`${parsed.device} ${hash}`, [parsed.device, hash] as const]))
       const known = await authenticateDevices(tx, [...pairs.values()])
@@ -136,7 +142,9 @@ export class TelemetryIngest {
         found = await this.#ensureSeries(tx, groups)
         const fresh = new SeriesIds()
         for (const { device_id, metric, series_id } of found) fresh.set(device_id, metric, series_id)
-        await insert(tx, groups, (device, metric) => this.#series.get(device, metric) ?? fresh.get(device, metric)!, readings)
+        const seriesOf = (device: string, metric: string) => this.#series.get(device, metric) ?? fresh.get(device, metric)!
+        await insert(tx, groups, seriesOf, readings)
+        await noteLateHours(tx, lateHours(groups, seriesOf, lateBefore))
         await tx.query(sql.run`
           update tel_device d set last_seen_at = ${tx.now.toISOString()}
           where d.tenant_id = ${tx.tenantId} and d.id = any(${sql.array([...new Set(groups.map((g) => g.device))].sort(), 'uuid')})
@@ -202,6 +210,19 @@ function refusalOf(tenant: Tenant | null, now: number): RejectionReason | null {
   if (!tenant) return 'unknown_tenant'
   if (accessMode(tenant, 'worker', now).mode === 'blocked') return 'tenant_blocked'
   return tenant.modules[MODULE] === 'enabled' ? null : 'module_unavailable'
+}
+
+/** Series and hours of the readings that are late, each once. */
+function lateHours(groups: readonly Group[], seriesOf: (device: string, metric: string) => number, before: number): LateHour[] {
+  const found = new Map<string, LateHour>()
+  for (const { device, readings } of groups) {
+    for (const { metric, at } of readings) {
+      if (at >= before) continue
+      const late: LateHour = [seriesOf(device, metric), new Date(at - (at % HOUR_MS)).toISOString()]
+      found.set(late.join(' '), late)
+    }
+  }
+  return [...found.values()]
 }
 
 /**

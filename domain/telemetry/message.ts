@@ -4,8 +4,7 @@ import { Compile } from 'typebox/compile'
 
 export const MAX_MESSAGE_BYTES = 256 * 1024
 const MAX_AHEAD_MS = 5 * 60_000
-/** Older readings are outside every retention that can be bought. */
-const MAX_AGE_MS = 10 * 365 * 86_400_000
+const DAY_MS = 86_400_000
 export const QUALITIES = { good: 0, uncertain: 1, bad: 2 } as const
 
 export const TelemetryMessage = Type.Object(
@@ -68,8 +67,11 @@ export interface Parsed {
   rejected: { reason: RejectionReason; count: number }[]
 }
 
-/** Reads a message: each bad reading is set aside by reason, and never holds up a good one beside it. */
-export function parseMessage(value: Buffer | null, now: number): Parsed | RejectionReason {
+/**
+ * Reads a message: each bad reading is set aside by reason, and never holds up a good one beside it.
+ * @param now milliseconds since 1970; what is five minutes ahead of it is refused, and what is older than `keepDays`
+ */
+export function parseMessage(value: Buffer | null, now: number, keepDays: number): Parsed | RejectionReason {
   if (!value) return 'malformed'
   if (value.length > MAX_MESSAGE_BYTES) return 'too_large'
   let body: unknown
@@ -80,10 +82,11 @@ export function parseMessage(value: Buffer | null, now: number): Parsed | Reject
   }
   if (!Envelope.Check(body)) return 'malformed'
   if (`${body.tenant}${body.device}`.includes('\u0000')) return 'malformed'
+  const oldest = now - keepDays * DAY_MS
   const good: GoodReading[] = []
   const counts = new Map<RejectionReason, number>()
   for (const reading of body.readings) {
-    const result = readOne(reading, now)
+    const result = readOne(reading, now, oldest)
     if (typeof result === 'string') counts.set(result, (counts.get(result) ?? 0) + 1)
     else good.push(result)
   }
@@ -91,7 +94,7 @@ export function parseMessage(value: Buffer | null, now: number): Parsed | Reject
 }
 
 /** By hand and not by schema: this runs for every reading that any device sends. The schema above says the same. */
-function readOne(reading: unknown, now: number): GoodReading | RejectionReason {
+function readOne(reading: unknown, now: number, oldest: number): GoodReading | RejectionReason {
   if (reading === null || typeof reading !== 'object') return 'invalid_reading'
   const { ts, metric, value, quality = 'good' } = reading as Record<string, unknown>
   if (typeof value !== 'number' || !Number.isFinite(value)) return 'invalid_reading'
@@ -100,5 +103,5 @@ function readOne(reading: unknown, now: number): GoodReading | RejectionReason {
   const at = typeof ts === 'string' && INSTANT.test(ts) ? Date.parse(ts) : Number.NaN
   if (Number.isNaN(at)) return 'invalid_reading'
   if (at > now + MAX_AHEAD_MS) return 'in_future'
-  return at < now - MAX_AGE_MS ? 'too_old' : { metric, at, value, quality: QUALITIES[quality as keyof typeof QUALITIES] }
+  return at < oldest ? 'too_old' : { metric, at, value, quality: QUALITIES[quality as keyof typeof QUALITIES] }
 }

@@ -1,11 +1,12 @@
 // Readings as they are asked for: in pages, by the company's days and hours, with and without gaps.
 import t from 'tap'
 import { type Failure, newId } from '../../../domain/kernel/index.ts'
-import { bucketedReadings, TelemetryIngest } from '../../../domain/telemetry/index.ts'
+import { bucketedReadings } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp, times } from '../../support/app.ts'
+import { probes } from '../../support/telemetry.ts'
 
 const { tenant, runtime } = await testApp(t)
-const ingest = new TelemetryIngest(runtime.services.planes, runtime.services.tenants)
+const probe = probes(runtime)
 
 interface Reading {
   ts: string
@@ -13,10 +14,8 @@ interface Reading {
 }
 /** A device of its own with these readings of `m`, and how they are asked for. */
 async function measured(acme: TestTenant, readings: readonly Reading[], device = `probe-${newId().slice(-8)}`) {
-  const { id } = (await acme.admin.post('/telemetry/devices', { code: device, name: 'Probe' })).data
-  const { key } = (await acme.admin.post(`/telemetry/devices/${id}/keys`, {})).data
-  const body = { tenant: acme.slug, device, readings: readings.map((reading) => ({ ...reading, metric: 'm' })) }
-  await ingest.ingest([{ value: Buffer.from(JSON.stringify(body)), key, device }], newId())
+  const { send } = await probe(acme, { code: device })
+  await send(readings)
   return (query: Record<string, string>, path = '/telemetry/readings') =>
     acme.viewer.get(`${path}?${new URLSearchParams({ device, metric: 'm', ...query })}`)
 }
@@ -94,7 +93,9 @@ t.test('a time zone that Node knows and the database does not is refused, and no
   await t.rejects(
     telemetry
       .get('main')!
-      .read(acme.scope, (tx) => bucketedReadings(tx, { ...question, bucket: '1d', timeZone: 'Europe/Atlantis', fill: 'none' })),
+      .read(acme.scope, (tx) =>
+        bucketedReadings(tx, { ...question, bucket: '30m', timeZone: 'Europe/Atlantis', fill: 'none', further: [] }),
+      ),
     { detail: 'invalid_value', details: { rule: 'time_zone' } } as Partial<Failure> as Error,
   )
 })
@@ -125,4 +126,51 @@ t.test('gaps are left, shown, or filled', async (t) => {
   const edge = { from, to: '2026-05-01T00:16:40Z', bucket: '1s', fill: 'null' }
   t.equal((await ask({ ...edge, limit: '1000' })).data.length, 1000, 'as many as may be')
   t.match(await ask({ ...edge, limit: '999' }), { status: 400, body: { detail: 'invalid_value' } }, 'and not one more')
+})
+
+t.test('percentiles, averages by time and rates of change are worked out where they are asked for', async (t) => {
+  const acme = await tenant()
+  const at = (time: string, value: number) => ({ ts: `2026-05-01T${time}Z`, value })
+  const ask = await measured(acme, [at('00:30:00', 10), at('01:15:00', 40), at('01:45:00', 20), at('04:00:00', 100)])
+  const answer = await ask({
+    from: '2026-05-01T01:00:00Z',
+    to: '2026-05-01T05:00:00Z',
+    bucket: '1h',
+    time_zone: 'UTC',
+    aggregates: 'p50,p95,time_weighted_avg,rate',
+  })
+  t.equal(answer.body.source, 'raw')
+  const [last, first] = answer.data
+  // 10 for a quarter of an hour, which the reading before brought in, 40 for half an hour, 20 for a quarter.
+  t.match(first, { ts: '2026-05-01T01:00:00.000Z', count: 2, p50: 30, p95: 39, time_weighted_avg: (10 + 2 * 40 + 20) / 4 })
+  t.ok(Math.abs(first.rate - 10 / 4500) < 1e-12, 'from 10 at half past to 20 an hour and a quarter later')
+  t.match(last, { ts: '2026-05-01T04:00:00.000Z', count: 1, time_weighted_avg: 100 })
+  t.match(await ask({ bucket: '1h', aggregates: 'p50,median' }), { status: 400, body: { detail: 'invalid_value' } })
+})
+
+t.test('a counter that begins anew has grown all the same', async (t) => {
+  const acme = await tenant()
+  await acme.admin.post('/telemetry/metrics', { code: 'm', unit: 'l', kind: 'counter' })
+  const at = (minute: number, value: number) => ({ ts: `2026-05-01T00:${String(minute).padStart(2, '0')}:00Z`, value })
+  const ask = await measured(acme, [at(0, 100), at(10, 160), at(20, 30), at(30, 90)])
+  const [hour] = (
+    await ask({ from: '2026-05-01T00:00:00Z', to: '2026-05-01T01:00:00Z', bucket: '1h', time_zone: 'UTC', aggregates: 'rate' })
+  ).data
+  t.ok(Math.abs(hour.rate - (60 + 30 + 60) / 1800) < 1e-12)
+})
+
+t.test('all of a series is streamed, as lines of JSON or CSV', async (t) => {
+  const acme = await tenant()
+  const device = `probe-${newId().slice(-8)}`
+  await measured(acme, hourly('2025-05-01T00:00:00Z', 5_500), device)
+  const path = `/telemetry/readings?device=${device}&metric=m&from=2025-05-01T00:00:00Z&to=2026-05-01T00:00:00Z`
+  const csv = (await acme.viewer.get(path, { accept: 'text/csv' })).text.trim().split('\r\n')
+  t.equal(csv.length, 5_501, 'more than a page')
+  t.same(csv.slice(0, 2), [
+    'device,metric,ts,value,quality',
+    `${device},m,${new Date(Date.parse('2025-05-01') + 5_499 * 3_600_000).toISOString()},5499,0`,
+  ])
+  const lines = (await acme.viewer.get(path, { accept: 'application/x-ndjson' })).text.trim().split('\n')
+  t.equal(new Set(lines).size, 5_500)
+  t.same(JSON.parse(lines.at(-1)!), { device, metric: 'm', ts: '2025-05-01T00:00:00.000Z', value: 0, quality: 0 })
 })

@@ -1,7 +1,7 @@
 // Devices, what they are, and the keys by which they are believed.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { Uuid } from '../domain/kernel/index.ts'
+import { Uuid } from '../../domain/kernel/index.ts'
 import {
   DeviceKey,
   deviceKeys,
@@ -14,10 +14,10 @@ import {
   Rotation,
   revokeDeviceKey,
   rotateDeviceKey,
-} from '../domain/telemetry/index.ts'
-import { guarded, mutation, ok } from './http/envelope.ts'
-import { Id } from './http/reading-routes.ts'
-import { resourceRoutes } from './http/resource-routes.ts'
+} from '../../domain/telemetry/index.ts'
+import { guarded, mutation, ok } from '../http/envelope.ts'
+import { Id } from '../http/reading-routes.ts'
+import { resourceRoutes } from '../http/resource-routes.ts'
 
 const tags = ['devices']
 const module = 'telemetry.devices'

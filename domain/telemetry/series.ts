@@ -1,0 +1,66 @@
+// Which series are meant: by what devices are called, what they are or watch, and by what is measured.
+import { type Static, Type } from 'typebox'
+import { type Fragment, failure, nullable, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { Metric } from './profile.ts'
+
+export const Series = Type.Object(
+  {
+    series_id: Type.Integer(),
+    device_id: Uuid,
+    device: Type.String({ description: 'As it calls itself' }),
+    metric: Metric.properties.code,
+    unit: nullable(Type.String({ examples: ['°C'] })),
+    kind: Metric.properties.kind,
+  },
+  { additionalProperties: false },
+)
+export type Series = Static<typeof Series>
+
+export interface SeriesQuestion {
+  /** Codes; of any device when nothing is said. */
+  devices?: readonly string[] | undefined
+  /** Codes; any metric when nothing is said. */
+  metrics?: readonly string[] | undefined
+  profile_id?: string | undefined
+  site_id?: string | undefined
+  batch_id?: string | undefined
+  tag?: string | undefined
+}
+
+/** The conditions of a question on `tel_device d` and `tel_metric m`, in the context's organization. */
+export function meant(tx: Tx, { devices, metrics, profile_id, site_id, batch_id, tag }: SeriesQuestion): Fragment {
+  const some = (given: unknown, condition: () => Fragment) => (given === undefined ? [] : [condition()])
+  return sql.and([
+    sql.fragment`d.tenant_id = ${tx.tenantId} and d.organization_id = ${tx.context.organizationId} and d.deleted_at is null`,
+    ...some(devices, () => sql.fragment`d.code = any(${sql.array([...devices!], 'text')})`),
+    ...some(metrics, () => sql.fragment`m.code = any(${sql.array([...metrics!], 'text')})`),
+    ...some(profile_id, () => sql.fragment`d.profile_id = ${profile_id!}`),
+    ...some(site_id, () => sql.fragment`d.site_id = ${site_id!}`),
+    ...some(batch_id, () => sql.fragment`d.batch_id = ${batch_id!}`),
+    ...some(tag, () => sql.fragment`d.tags && ${sql.array([tag!], 'text')}`),
+  ])
+}
+
+/** From devices to their series, as `d`, `s` and `m`. */
+export const SERIES = sql.fragment`
+  tel_device d
+  join tel_series s on s.tenant_id = d.tenant_id and s.device_id = d.id
+  join tel_metric m on m.tenant_id = s.tenant_id and m.id = s.metric_id`
+
+/** Series, by device and metric. Throws `not_found` where there is none, `invalid_value` where there are more than `most`. */
+export async function seriesOf(tx: Tx, question: SeriesQuestion, most: number): Promise<readonly Series[]> {
+  const found = await tx.any(sql.prepared(Series)`
+    select s.series_id, d.id as device_id, d.code as device, m.code as metric, m.unit, m.kind
+    from ${SERIES} where ${meant(tx, question)} order by d.code, m.code limit ${most + 1}`)
+  if (found.length === 0) {
+    const { devices: device, metrics: metric } = question
+    throw failure('not_found', { device, metric }, 'No such device of this organization has sent such a metric yet.')
+  }
+  if (found.length > most)
+    throw failure(
+      'invalid_value',
+      { path: '/device', rule: 'series' },
+      `These are more than ${most} series: ask for fewer devices or metrics.`,
+    )
+  return found
+}

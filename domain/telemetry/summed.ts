@@ -1,0 +1,165 @@
+// Readings summed up in buckets: of hours or days that were summed up before where that comes to the same, else of readings.
+import { type Static, type TOptional, Type } from 'typebox'
+import { type Fragment, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { endOf, kindOf, type Span, startOf } from './buckets.ts'
+import type { Series } from './series.ts'
+
+const value = nullable(Type.Number())
+const PERCENTILES = { p1: 0.01, p5: 0.05, p10: 0.1, p25: 0.25, p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99 } as const
+/** What takes every reading to work out. */
+export const FURTHER = [...(Object.keys(PERCENTILES) as (keyof typeof PERCENTILES)[]), 'time_weighted_avg', 'rate'] as const
+export type Further = (typeof FURTHER)[number]
+export const AGGREGATES = ['count', 'sum', 'min', 'max', 'avg', 'first', 'last', ...FURTHER] as const
+export type Aggregate = (typeof AGGREGATES)[number]
+
+const described: Partial<Record<Further, string>> = {
+  time_weighted_avg: 'Each value for as long as it was the latest one',
+  rate: 'Change a second since the reading before the bucket; of a counter its growth, also where it began anew',
+}
+const further = Object.fromEntries(
+  FURTHER.map((name) => [name, Type.Optional({ ...value, ...(described[name] ? { description: described[name] } : {}) })]),
+) as unknown as Record<Further, TOptional<typeof value>>
+const bucket = {
+  ts: Timestamp,
+  count: Type.Integer(),
+  sum: value,
+  min: value,
+  max: value,
+  avg: value,
+  first: value,
+  last: value,
+  ...further,
+}
+export const Bucket = Type.Object(bucket, { additionalProperties: false })
+export type Bucket = Static<typeof Bucket>
+const SeriesBucket = Type.Object({ ...bucket, series_id: Type.Integer() }, { additionalProperties: false })
+
+export const SOURCES = ['raw', 'hourly', 'daily'] as const
+export type Source = (typeof SOURCES)[number]
+export const SourceSchema = oneOf(SOURCES, {
+  description: 'What it was worked out from: readings, or hours or days that were summed up before',
+})
+
+const HOUR = 3_600_000
+const DAY = 24 * HOUR
+const MONTH = 30 * DAY
+
+/** Minutes by which a zone's clocks are ahead of UTC at a moment. */
+function offsetAt(format: Intl.DateTimeFormat, at: number): number {
+  const name = format.formatToParts(at).find(({ type }) => type === 'timeZoneName')!.value
+  const [, sign, hours, minutes = '0'] = /GMT(?:([+-])(\d{2}):(\d{2}))?/.exec(name) ?? []
+  return sign ? (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) : 0
+}
+
+/**
+ * What buckets are worked out from. UTC's hours make up a zone's longer ones where its clocks are off by whole hours; UTC's days are
+ * a zone's where they are not off at all. Clocks are looked at every month.
+ */
+export function sourceOf({ from, to, bucket, timeZone }: Span, further: readonly Further[]): Source {
+  const { seconds } = kindOf(bucket)
+  if (further.length > 0 || seconds < 3_600) return 'raw'
+  const format = new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
+  const [start, end] = [Math.max(Date.parse(from), Date.UTC(1970)), Math.min(Date.parse(to), Date.now() + DAY)]
+  const offsets = Array.from({ length: Math.max(1, Math.ceil((end - start) / MONTH)) }, (_, n) => offsetAt(format, start + n * MONTH))
+  offsets.push(offsetAt(format, Math.max(start, end)))
+  if (offsets.every((minutes) => minutes === 0) && seconds * 1000 >= DAY) return 'daily'
+  return offsets.every((minutes) => minutes % 60 === 0) ? 'hourly' : 'raw'
+}
+
+/** Hours or days that are whole within a span, and what of it is before and after them, from readings: as `part`. */
+function parts(tx: Tx, ids: Fragment, { from, to }: Span, source: Source): Fragment {
+  const readings = (since: string, until: string, by: 'hour' | 'day') => sql.fragment`
+    select series_id, date_trunc(${by}, ts, 'UTC') as bucket, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
+      (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
+    from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${since} and ts < ${until} group by 1, 2`
+  const [by, length] = source === 'daily' ? (['day', DAY] as const) : (['hour', HOUR] as const)
+  const first = new Date(Math.ceil(Date.parse(from) / length) * length).toISOString()
+  const last = new Date(Math.floor(Date.parse(to) / length) * length).toISOString()
+  if (first >= last) return readings(from, to, by)
+  return sql.fragment`
+    select series_id, bucket, count, avg * count as sum, min, max, first, last from ${sql.identifier([source === 'daily' ? 'tel_daily' : 'tel_hourly'])}
+    where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and bucket >= ${first} and bucket < ${last}
+    union all ${readings(from, first, by)}
+    union all ${readings(last, to, by)}`
+}
+
+/** Buckets of series from `from` on and before `to`, the latest first; those in which nothing was sent are not among them. */
+export async function summed(
+  tx: Tx,
+  series: readonly Pick<Series, 'series_id' | 'kind'>[],
+  span: Span,
+  further: readonly Further[],
+  limit: number,
+): Promise<{ source: Source; buckets: readonly Static<typeof SeriesBucket>[] }> {
+  const source = sourceOf(span, further)
+  const ids = sql.fragment`${sql.array(
+    series.map(({ series_id }) => series_id),
+    'int8',
+  )}`
+  const { from, to } = span
+  if (from >= to) return { source, buckets: [] }
+  if (further.length > 0) return { source, buckets: await tx.any(inFull(tx, series, span, further, limit)) }
+  if (source === 'raw')
+    return {
+      source,
+      buckets: await tx.any(sql.prepared(SeriesBucket)`
+        select series_id, ${startOf(span, sql.fragment`ts`)} as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
+          (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
+        from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${from} and ts < ${to}
+        group by 1, 2 order by 2 desc, 1 limit ${limit}`),
+    }
+  return {
+    source,
+    buckets: await tx.any(sql.prepared(SeriesBucket)`
+      select series_id, ${startOf(span, sql.fragment`bucket`)} as ts, sum(count)::int8 as count, sum(sum) as sum, min(min) as min, max(max) as max,
+        sum(sum) / sum(count)::float8 as avg, (array_agg(first order by bucket))[1] as first, (array_agg(last order by bucket desc))[1] as last
+      from (${parts(tx, ids, span, source)}) as part
+      group by 1, 2 order by 2 desc, 1 limit ${limit}`),
+  }
+}
+
+/** Every reading beside the one before and the one after: what it takes to weigh by time, and to see a change. */
+function inFull(tx: Tx, series: readonly Pick<Series, 'series_id' | 'kind'>[], span: Span, further: readonly Further[], limit: number) {
+  const { from, to } = span
+  const asked = sql.fragment`${sql.unnest(
+    series.map(({ series_id, kind }) => [series_id, kind === 'counter']),
+    ['int8', 'bool'],
+  )} as s (series_id, counter)`
+  const seconds = (interval: Fragment) => sql.fragment`extract(epoch from ${interval})::float8`
+  const held = seconds(sql.fragment`greatest(least(coalesce(next_ts, ${to}, now()), bucket_end) - ts, interval '0')`)
+  const carried = seconds(sql.fragment`ts - bucket`)
+  const isCarried = sql.fragment`before_ts < bucket`
+  const columns: Record<Further, Fragment> = {
+    ...(Object.fromEntries(
+      Object.entries(PERCENTILES).map(([name, share]) => [
+        name,
+        sql.fragment`percentile_cont(${share}::float8) within group (order by value)`,
+      ]),
+    ) as Record<keyof typeof PERCENTILES, Fragment>),
+    time_weighted_avg: sql.fragment`
+      coalesce(sum(value * ${held} + case when ${isCarried} then before * ${carried} else 0 end)
+        / nullif(sum(${held} + case when ${isCarried} then ${carried} else 0 end), 0), avg(value))`,
+    rate: sql.fragment`
+      sum(case when counter and value < before then value else value - before end) / nullif(sum(${seconds(sql.fragment`ts - before_ts`)}), 0)`,
+  }
+  const chosen = further.map((name) => sql.fragment`${columns[name]} as ${sql.identifier([name])}`)
+  return sql.prepared(SeriesBucket)`
+    select series_id, bucket as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
+      (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last, ${sql.join(chosen, sql.fragment`, `)}
+    from (
+      select *, ${endOf(span, sql.fragment`bucket`)} as bucket_end from (
+        select series_id, counter, ts, value, ${startOf(span, sql.fragment`ts`)} as bucket,
+          lag(ts) over w as before_ts, lag(value) over w as before, lead(ts) over w as next_ts
+        from (
+          select s.series_id, s.counter, m.ts, m.value from ${asked}
+          join tel_measurement m on m.tenant_id = ${tx.tenantId} and m.series_id = s.series_id and m.ts >= ${from} and m.ts < ${to}
+          union all
+          select s.series_id, s.counter, m.ts, m.value from ${asked} cross join lateral (
+            select ts, value from tel_measurement where tenant_id = ${tx.tenantId} and series_id = s.series_id and ts < ${from} order by ts desc limit 1
+          ) as m
+        ) as readings
+        window w as (partition by series_id order by ts)
+      ) as neighbours where ts >= ${from}
+    ) as ended
+    group by series_id, bucket, bucket_end order by 2 desc, 1 limit ${limit}`
+}

@@ -1,0 +1,279 @@
+// Readings: of one series as they were sent or in buckets, of many beside each other, and the latest of all.
+import { Readable } from 'node:stream'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { csvLine } from '../../domain/files/index.ts'
+import { failure, oneOf, requireTimeZone, Timestamp, TimeZone, Uuid } from '../../domain/kernel/index.ts'
+import {
+  AGGREGATES,
+  Aligned,
+  alignedSeries,
+  BUCKETS,
+  Bucket,
+  type BucketLength,
+  bucketedReadings,
+  Drawn,
+  drawnSeries,
+  FILLS,
+  FillSchema,
+  FURTHER,
+  type Further,
+  LatestReading,
+  latestReadings,
+  Reading,
+  rawReadings,
+  readingsOf,
+  type SeriesQuestion,
+  SourceSchema,
+  seriesOf,
+} from '../../domain/telemetry/index.ts'
+import { guarded, ok, Pagination } from '../http/envelope.ts'
+import { pageOf, placeIn } from '../http/pages.ts'
+
+const LENGTHS = Object.keys(BUCKETS) as BucketLength[]
+const between = {
+  from: Type.Optional({ ...Timestamp, description: 'A day ago when nothing is said' }),
+  to: Type.Optional({ ...Timestamp, description: 'Not in it itself; now when nothing is said' }),
+}
+const zone = {
+  time_zone: Type.Optional({ ...TimeZone, description: 'Whose days and hours the buckets are; the company’s when nothing is said' }),
+}
+const paged = {
+  cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+}
+const codes = (description: string) => Type.Optional(Type.String({ minLength: 1, maxLength: 8_000, description }))
+const selector = {
+  device: codes('Codes, with commas between; any when nothing is said'),
+  metric: codes('Codes, with commas between; any when nothing is said'),
+  profile_id: Type.Optional(Uuid),
+  site_id: Type.Optional({ ...Uuid, description: 'Of devices that watch this location' }),
+  batch_id: Type.Optional({ ...Uuid, description: 'Of devices that watch this batch' }),
+  tag: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+}
+const closed = { additionalProperties: false }
+
+const Question = Type.Object(
+  {
+    device: Type.String({ minLength: 1, maxLength: 64 }),
+    metric: Type.String({ minLength: 1, maxLength: 64 }),
+    ...between,
+    bucket: Type.Optional(oneOf(LENGTHS, { description: 'Nothing said: readings as they were sent' })),
+    ...zone,
+    fill: Type.Optional(FillSchema),
+    aggregates: Type.Optional(
+      Type.String({
+        maxLength: 200,
+        description: `Of buckets, beside count, sum, min, max, avg, first and last: any of ${FURTHER.join(', ')}, with commas between`,
+        examples: ['p95,rate'],
+      }),
+    ),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 1000 })),
+    ...paged,
+  },
+  closed,
+)
+const ManyQuestion = Type.Object({ ...selector, ...between }, closed)
+const AlignedQuestion = Type.Object(
+  {
+    ...selector,
+    ...between,
+    bucket: Type.Optional(
+      oneOf(LENGTHS, { description: 'The shortest by which there are no more than `buckets` of them, when nothing is said' }),
+    ),
+    buckets: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 300 })),
+    aggregate: Type.Optional(oneOf(AGGREGATES, { default: 'avg' })),
+    fill: Type.Optional(oneOf(FILLS.slice(1) as unknown as ['null', 'previous', 'linear'], { default: 'null' })),
+    ...zone,
+  },
+  closed,
+)
+const DrawnQuestion = Type.Object(
+  { ...selector, ...between, points: Type.Optional(Type.Integer({ minimum: 3, maximum: 5_000, default: 500 })) },
+  closed,
+)
+const LatestQuestion = Type.Object(
+  { ...selector, limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000, default: 1_000 })), ...paged },
+  closed,
+)
+
+/** From when to when is asked, at most five minutes ahead of now: as far as a device's clock may be. */
+const spanOf = ({ from, to }: { from?: string; to?: string }) => ({
+  from: new Date(from ?? Date.now() - 86_400_000).toISOString(),
+  to: new Date(to ?? Date.now() + 300_000).toISOString(),
+})
+
+const listed = (given: string | undefined) => given?.split(',').filter(Boolean)
+const seriesAsked = ({ device, metric, profile_id, site_id, batch_id, tag }: Static<typeof ManyQuestion>): SeriesQuestion => ({
+  devices: listed(device),
+  metrics: listed(metric),
+  profile_id,
+  site_id,
+  batch_id,
+  tag,
+})
+
+/** Throws `invalid_value` for a word that is none of them. */
+function furtherOf(given: string | undefined): Further[] {
+  const names = [...new Set(listed(given))]
+  const wrong = names.find((name) => !(FURTHER as readonly string[]).includes(name))
+  if (wrong !== undefined)
+    throw failure('invalid_value', {
+      path: '/aggregates',
+      rule: 'name',
+      message: `'${wrong.slice(0, 40)}' is none of ${FURTHER.join(', ')}`,
+    })
+  return names as Further[]
+}
+
+const timeZoneOf = (request: FastifyRequest, { time_zone = request.tenant.timezone }: { time_zone?: string }): string => {
+  requireTimeZone(time_zone, '/time_zone')
+  return time_zone
+}
+
+const STREAMS = { 'text/csv': 'csv', 'application/x-ndjson': 'ndjson' } as const
+const streamOf = (request: FastifyRequest) => STREAMS[request.headers.accept as keyof typeof STREAMS]
+const STREAM_PAGE = 5_000
+const STREAMED_SERIES = 1_000
+const COLUMNS = ['device', 'metric', 'ts', 'value', 'quality'] as const
+
+/** Every reading, series by series and newest first, a page in memory at a time. What is wrong is said before the first line. */
+async function streamReadings(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  question: SeriesQuestion,
+  span: { from: string; to: string },
+  as: 'csv' | 'ndjson',
+) {
+  const series = await request.read((tx) => seriesOf(tx, question, STREAMED_SERIES))
+  async function* lines() {
+    if (as === 'csv') yield csvLine(COLUMNS)
+    for (const { series_id, device, metric } of series) {
+      for (let before: string | null = null; ; ) {
+        const page: readonly Static<typeof Reading>[] = await request.read((tx) =>
+          readingsOf(tx, series_id, { ...span, before, limit: STREAM_PAGE }),
+        )
+        const rows = page.slice(0, STREAM_PAGE)
+        yield rows
+          .map(({ ts, value, quality }) =>
+            as === 'csv' ? csvLine([device, metric, ts, value, quality]) : `${JSON.stringify({ device, metric, ts, value, quality })}\n`,
+          )
+          .join('')
+        if (page.length <= STREAM_PAGE) break
+        before = rows.at(-1)!.ts
+      }
+    }
+  }
+  return reply
+    .type(as === 'csv' ? 'text/csv; charset=utf-8' : 'application/x-ndjson')
+    .header('content-disposition', `attachment; filename="readings.${as}"`)
+    .send(Readable.from(lines()))
+}
+
+const tags = ['telemetry']
+const options = { permission: 'telemetry.reading.read', module: 'telemetry.devices', plane: 'telemetry' } as const
+
+export default async function readings(app: FastifyInstance) {
+  app.get<{ Querystring: Static<typeof Question> }>(
+    '/telemetry/readings',
+    {
+      ...options,
+      schema: {
+        tags,
+        summary: 'Readings of one device and metric, raw or by time bucket, newest first',
+        description: 'All of the raw ones, streamed, with `Accept: text/csv` or `application/x-ndjson`.',
+        querystring: Question,
+        response: {
+          200: ok(Type.Array(Type.Union([Bucket, Reading])), { pagination: Pagination, source: SourceSchema }),
+          ...guarded('not_found', 'invalid_value', 'invalid_cursor'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { bucket, cursor, device, metric, fill = 'none', limit = 1000 } = request.query
+      const further = furtherOf(request.query.aggregates)
+      const timeZone = timeZoneOf(request, request.query)
+      const span = spanOf(request.query)
+      const stream = streamOf(request)
+      if (stream && !bucket) return streamReadings(request, reply, { devices: [device], metrics: [metric] }, span, stream)
+      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further}`
+      const [before = null] = (placeIn(request, list, cursor) ?? []) as [string?]
+      const question = { device, metric, ...span, limit, before }
+      if (!bucket) {
+        const found = await request.read((tx) => rawReadings(tx, question))
+        return { source: 'raw', ...pageOf(request, list, limit, found, ({ ts }) => [ts]) }
+      }
+      const { source, buckets } = await request.read((tx) => bucketedReadings(tx, { ...question, bucket, timeZone, fill, further }))
+      return { source, ...pageOf(request, list, limit, buckets, ({ ts }) => [ts]) }
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof LatestQuestion> }>(
+    '/telemetry/latest',
+    {
+      ...options,
+      schema: {
+        tags,
+        summary: 'The latest reading of every device and metric, or of some',
+        querystring: LatestQuestion,
+        response: { 200: ok(Type.Array(LatestReading), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    async (request) => {
+      const { limit = 1_000, cursor, ...rest } = request.query
+      const list = `latest ${request.context.organizationId} ${JSON.stringify(rest)}`
+      const after = placeIn(request, list, cursor) as [string, string] | null
+      const found = await request.read((tx) => latestReadings(tx, { ...seriesAsked(rest), limit, after }))
+      return pageOf(request, list, limit, found, ({ device, metric }) => [device, metric])
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof ManyQuestion> }>(
+    '/telemetry/series/readings',
+    {
+      ...options,
+      schema: {
+        tags,
+        summary: 'Every reading of many devices and metrics, streamed as NDJSON, or as CSV with `Accept: text/csv`',
+        querystring: ManyQuestion,
+        response: { ...guarded('not_found', 'invalid_value') },
+      },
+    },
+    (request, reply) => streamReadings(request, reply, seriesAsked(request.query), spanOf(request.query), streamOf(request) ?? 'ndjson'),
+  )
+
+  app.get<{ Querystring: Static<typeof AlignedQuestion> }>(
+    '/telemetry/series',
+    {
+      ...options,
+      schema: {
+        tags,
+        summary: 'Several devices and metrics beside each other, by the same buckets, the earliest first',
+        querystring: AlignedQuestion,
+        response: { 200: ok(Aligned), ...guarded('not_found', 'invalid_value') },
+      },
+    },
+    async (request) => {
+      const { bucket, buckets = 300, aggregate = 'avg', fill = 'null', ...rest } = request.query
+      const timeZone = timeZoneOf(request, rest)
+      const question = { ...seriesAsked(rest), ...spanOf(rest), timeZone, bucket, buckets, aggregate, fill }
+      return { data: await request.read((tx) => alignedSeries(tx, question)) }
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof DrawnQuestion> }>(
+    '/telemetry/chart',
+    {
+      ...options,
+      schema: {
+        tags,
+        summary: 'Series with as many points as a screen has, those that keep what they look like (largest triangle three buckets)',
+        querystring: DrawnQuestion,
+        response: { 200: ok(Type.Array(Drawn)), ...guarded('not_found', 'invalid_value') },
+      },
+    },
+    async (request) => {
+      const { points = 500, ...rest } = request.query
+      return { data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(rest), ...spanOf(rest), points })) }
+    },
+  )
+}
