@@ -72,22 +72,23 @@ function levels(tx: Tx, { product_id = undefined, location_id = undefined, as_of
       where q.tenant_id = ${tx.tenantId} and q.organization_id = ${tx.context.organizationId} and q.quantity <> 0
         and (${product}::uuid is null or q.product_id = ${product}) and (${location}::uuid is null or q.location_id = ${location})
         and (${from}::uuid is null or q.product_id >= ${from})`
+  const known = sql.fragment`
+    tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and effective_at <= ${as_of}
+    and (${product}::uuid is null or product_id = ${product}) and (${from}::uuid is null or product_id >= ${from})`
+  // A place's moves are found from either side by an index of its own; a product's, and all there are, are read once.
+  const ends = location
+    ? sql.fragment`
+      select product_id, to_location_id as location_id, lot_id, quantity as delta from erp_stock_move where ${known} and to_location_id = ${location}
+      union all
+      select product_id, from_location_id, lot_id, -quantity from erp_stock_move where ${known} and from_location_id = ${location}`
+    : sql.fragment`
+      select product_id, location_id, lot_id, delta
+      from erp_stock_move cross join lateral (values (to_location_id, quantity), (from_location_id, -quantity)) as e (location_id, delta) where ${known}`
   // Nothing was reserved in the past.
   return sql.fragment`
-    select e.product_id, e.location_id, e.lot_id, sum(e.delta)::numeric(19, 6) as quantity, 0::numeric(19, 6) as reserved
-    from (
-      select product_id, to_location_id as location_id, lot_id, quantity as delta from erp_stock_move
-      where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and effective_at <= ${as_of}
-        and (${product}::uuid is null or product_id = ${product}) and (${location}::uuid is null or to_location_id = ${location})
-        and (${from}::uuid is null or product_id >= ${from})
-      union all
-      select product_id, from_location_id, lot_id, -quantity from erp_stock_move
-      where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and effective_at <= ${as_of}
-        and (${product}::uuid is null or product_id = ${product}) and (${location}::uuid is null or from_location_id = ${location})
-        and (${from}::uuid is null or product_id >= ${from})
-    ) as e
-    join erp_location l on l.tenant_id = ${tx.tenantId} and l.id = e.location_id and erp_holds_stock(l.kind)
-    group by e.product_id, e.location_id, e.lot_id having sum(e.delta) <> 0`
+    select e.product_id, e.location_id, e.lot_id, e.quantity::numeric(19, 6) as quantity, 0::numeric(19, 6) as reserved
+    from (select product_id, location_id, lot_id, sum(delta) as quantity from (${ends}) as e group by 1, 2, 3 having sum(delta) <> 0) as e
+    join erp_location l on l.tenant_id = ${tx.tenantId} and l.id = e.location_id and erp_holds_stock(l.kind)`
 }
 
 /** What there is by product, location and lot, now or as of a moment: the sum of the moves that were effective by then. */
