@@ -109,6 +109,27 @@ t.test('a common search term and a rare one find the same rows by their two ways
   t.equal((await acme.viewer.get('/erp/parties?q=common&limit=200')).data.length, 200)
 })
 
+t.test('a term of several words is found whole, whichever of them is asked for first', async (t) => {
+  const acme = await tenant()
+  const named = { A: 'Client number 77', B: 'number 77 Client', C: 'Client 77% number_1', D: 'Müller & Söhne GmbH', E: 'client NUMBER 770' }
+  await acme.admin.post('/erp/parties/bulk', {
+    rows: [
+      ...Object.entries(named).map(([code, name]) => party(code, { name })),
+      ...times(900, (i) => party(`P-${i}`, { name: `Client number ${1_000 + i}` })),
+    ],
+  })
+  const found = async (q: string) =>
+    (await acme.viewer.get(`/erp/parties?sort=code&q=${encodeURIComponent(q)}`)).data.map(({ code }: { code: string }) => code)
+  t.same(await found('client number 77'), ['A', 'E'])
+  t.same(await found('Client number 1007'), ['P-7'])
+  t.same(await found('77 client'), ['B'])
+  t.same(await found('77% number_1'), ['C'])
+  t.same(await found('number%1'), [])
+  t.same(await found('söhne gmbh'), ['D'])
+  t.same(await found('& s'), ['D'])
+  t.same(await found('number  1007'), [], 'as it was said')
+})
+
 t.test('bulk is all or nothing', async (t) => {
   const acme = await tenant()
   t.match(await acme.admin.post('/erp/parties/bulk', { rows: [party('A'), party('B'), party('A')] }), {

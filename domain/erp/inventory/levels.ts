@@ -83,7 +83,8 @@ function levels(tx: Tx, { product_id = undefined, location_id = undefined, as_of
       select product_id, from_location_id, lot_id, -quantity from erp_stock_move where ${known} and from_location_id = ${location}`
     : sql.fragment`
       select product_id, location_id, lot_id, delta
-      from erp_stock_move cross join lateral (values (to_location_id, quantity), (from_location_id, -quantity)) as e (location_id, delta) where ${known}`
+      from (select product_id, lot_id, from_location_id, to_location_id, sum(quantity) as moved from erp_stock_move where ${known} group by 1, 2, 3, 4) as m
+      cross join lateral (values (to_location_id, moved), (from_location_id, -moved)) as e (location_id, delta)`
   // Nothing was reserved in the past.
   return sql.fragment`
     select e.product_id, e.location_id, e.lot_id, e.quantity::numeric(19, 6) as quantity, 0::numeric(19, 6) as reserved
