@@ -67,6 +67,7 @@ import moves from '../routes/superadmin/moves.ts'
 import offers from '../routes/superadmin/offers.ts'
 import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
+import alerts from '../routes/telemetry/alerts.ts'
 import devices from '../routes/telemetry/devices.ts'
 import telemetryIngest from '../routes/telemetry/ingest.ts'
 import readings from '../routes/telemetry/readings.ts'
@@ -163,6 +164,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(purchaseOrders)
       await api.register(goodsReceipts)
       await api.register(devices)
+      await api.register(alerts)
       await api.register(telemetryIngest)
       await api.register(readings)
       await api.register(registrations)

@@ -12,6 +12,7 @@ import { mailer } from '../workers/mailer.ts'
 import { carryOut } from '../workers/mover.ts'
 import { provision } from '../workers/provisioner.ts'
 import { catalogCharge, ownCharge, Relay } from '../workers/relay.ts'
+import { SilenceWatch } from '../workers/silence-watch.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
 import type { Runtime } from './runtime.ts'
@@ -75,7 +76,9 @@ export async function startWorkers(
   if (only.includes('telemetry')) {
     const consumer = telemetryConsumer({ kafka, planes, tenants, keepDays: config.TELEMETRY_KEEP_DAYS, producer, log: workerLog })
     await consumer.start()
-    running.push(consumer)
+    const silence = new SilenceWatch(planes, tenants, workerLog)
+    silence.start()
+    running.push(consumer, silence)
   }
   if (only.includes('jobs'))
     await jobs.work(consumers, planes, tenants, {

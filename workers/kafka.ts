@@ -172,8 +172,11 @@ export interface ConsumerOptions extends KafkaOptions {
    * silent consumer for dead and holds up whoever joins.
    */
   long?: boolean
-  /** Handles a batch; when it returns the offsets are committed, when it throws the batch is given again after a pause. */
-  handle: (messages: readonly Message[], signal: AbortSignal) => Promise<void>
+  /**
+   * Handles a batch; when it returns the offsets are committed, when it throws the batch is given again after a pause.
+   * `before` says when the batch before is durable, and false when it will not be: this one was stopped.
+   */
+  handle: (messages: readonly Message[], signal: AbortSignal, before: Promise<boolean>) => Promise<void>
   onError?: (error: Error) => void
 }
 
@@ -270,7 +273,7 @@ export class Consumer {
   async #handle(batch: readonly Message[], signal: AbortSignal, before: Promise<boolean>): Promise<boolean> {
     while (!signal.aborted) {
       try {
-        await this.#options.handle(batch, signal)
+        await this.#options.handle(batch, signal, before)
         this.#retries = 0
         if (!(await before)) return false // stopped while the one before was not durable: both come again
         this.#commit(batch)

@@ -27,11 +27,12 @@ export function telemetryConsumer({ kafka, planes, tenants, keepDays, producer, 
     group: 'tenantry.telemetry',
     topics: [TOPICS.telemetry],
     batch: BATCH,
-    overlap: true, // a reading's place in the table does not depend on when it is written
-    handle: async (messages) => {
+    overlap: true, // a reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn
+    handle: async (messages, _signal, before) => {
       const result = await ingest.ingest(
         messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key })),
         newId(),
+        before,
       )
       if (result.rejections.length > 0) {
         await producer.send(

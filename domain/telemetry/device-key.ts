@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { Type } from 'typebox'
 import { failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { devices } from './device.ts'
+import type { Subject } from './rule.ts'
 
 export const hashKey = (key: string): string => createHash('sha256').update(key).digest('hex')
 
@@ -92,12 +93,19 @@ export async function revokeDeviceKey(tx: Tx, deviceId: string, keyId: string): 
 }
 
 const Known = Type.Object(
-  { code: Type.String(), hash: Type.String(), device_id: Uuid, profile_id: nullable(Uuid), profile_version: nullable(Type.Integer()) },
+  {
+    code: Type.String(),
+    hash: Type.String(),
+    device_id: Uuid,
+    organization_id: Uuid,
+    profile_id: nullable(Uuid),
+    profile_version: nullable(Type.Integer()),
+    site_id: nullable(Uuid),
+    batch_id: nullable(Uuid),
+  },
   { additionalProperties: false },
 )
-export interface KnownDevice {
-  id: string
-  profileId: string | null
+export interface KnownDevice extends Subject {
   /** Of its profile: 0 without one. */
   profileVersion: number
 }
@@ -108,13 +116,23 @@ export async function authenticateDevices(
   pairs: readonly (readonly [code: string, hash: string])[],
 ): Promise<Map<string, KnownDevice>> {
   const found = await tx.any(sql.prepared(Known)`
-    select d.code, encode(k.key_hash, 'hex') as hash, d.id as device_id, p.id as profile_id, p.version as profile_version
+    select d.code, encode(k.key_hash, 'hex') as hash, d.id as device_id, d.organization_id, p.id as profile_id, p.version as profile_version, d.site_id, d.batch_id
     from ${sql.unnest(pairs, ['text', 'text'])} as w (code, hash)
     join tel_device d on d.tenant_id = ${tx.tenantId} and d.code = w.code and d.deleted_at is null
     join tel_device_key k on k.tenant_id = d.tenant_id and k.device_id = d.id and k.key_hash = decode(w.hash, 'hex')
       and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
     left join tel_device_profile p on p.tenant_id = d.tenant_id and p.id = d.profile_id`)
   return new Map(
-    found.map((f) => [`${f.code} ${f.hash}`, { id: f.device_id, profileId: f.profile_id, profileVersion: f.profile_version ?? 0 }]),
+    found.map((f) => [
+      `${f.code} ${f.hash}`,
+      {
+        id: f.device_id,
+        organizationId: f.organization_id,
+        profileId: f.profile_id,
+        profileVersion: f.profile_version ?? 0,
+        siteId: f.site_id,
+        batchId: f.batch_id,
+      },
+    ]),
   )
 }

@@ -1,6 +1,7 @@
 // Something that sends readings.
 import { Type } from 'typebox'
 import { Code, type Fragment, Name, nullable, oneOf, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { clearAlerts } from './alert.ts'
 import { DeviceProfile, ExpectedInterval, USUAL_INTERVAL } from './profile.ts'
 
 /** How often a device is heard of: as it says itself, as its profile says, or as usual. */
@@ -52,7 +53,7 @@ const requireRoomForDevices = (tx: Tx, adding: number): Promise<void> =>
     sql.fragment`select count(*) as n from tel_device where tenant_id = ${tx.tenantId} and deleted_at is null`,
   )
 
-/** Devices, as many as the plan allows. */
+/** Devices, as many as the plan allows. One that is deleted ends its alerts. */
 export const devices: typeof deviceRows = {
   ...deviceRows,
   createMany: async (tx, inputs) => {
@@ -62,6 +63,10 @@ export const devices: typeof deviceRows = {
   create: async (tx, input) => {
     await requireRoomForDevices(tx, 1)
     return deviceRows.create(tx, input)
+  },
+  softDelete: async (tx, id, version) => {
+    await deviceRows.softDelete(tx, id, version)
+    await clearAlerts(tx, 'device_id', id)
   },
   recover: async (tx, id) => {
     await requireRoomForDevices(tx, 1)

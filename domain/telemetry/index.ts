@@ -1,3 +1,4 @@
+export { Alert, alertLifecycle, alertList } from './alert.ts'
 export { BUCKETS, type BucketLength, FILLS, type Fill, FillSchema } from './buckets.ts'
 export * from './chart.ts'
 export { Device, devices } from './device.ts'
@@ -13,12 +14,14 @@ export {
   revokeDeviceKey,
   rotateDeviceKey,
 } from './device-key.ts'
-export { type IncomingReadings, type IngestResult, TelemetryIngest } from './ingest.ts'
+export { type IncomingReadings, type IngestResult, isIngested, TelemetryIngest } from './ingest.ts'
 export { largestTriangles } from './lttb.ts'
 export { MAX_MESSAGE_BYTES, TelemetryMessage } from './message.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'
 export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'
+export { rules } from './rule.ts'
 export { type SeriesQuestion, seriesOf } from './series.ts'
 export { AGGREGATES, Bucket, FURTHER, type Further, SourceSchema } from './summed.ts'
 export { sumUpHours } from './sums.ts'
+export { tenantsWatchingSilence, watchSilence } from './watch.ts'

@@ -47,6 +47,7 @@ export const SEEDED_ROLES = {
       'erp.stock_count.count',
       'erp.stock_count.submit',
       'erp.price.resolve',
+      'telemetry.alert.acknowledge',
     ],
   },
   viewer: { name: 'Viewer', permissions: ['*.read'] },

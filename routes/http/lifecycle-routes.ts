@@ -8,7 +8,7 @@ import { tagged, versionOf } from './version.ts'
 
 interface LifecycleRoutes {
   module: string | null
-  plane?: 'data' | 'control'
+  plane?: 'data' | 'control' | 'telemetry'
   document: TSchema
   move: (tx: Tx, name: string, id: string, version: number, input: object) => Promise<{ version: number }>
   /** What a transition must know that only the request knows, such as the approver's limit. */

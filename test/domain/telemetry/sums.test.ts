@@ -1,6 +1,7 @@
 // Hours that are summed up before: the same as the readings say, before, between and after, whatever comes late.
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
+import { sql } from '../../../domain/kernel/index.ts'
 import { sumUpHours } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp, times } from '../../support/app.ts'
 import { testServices } from '../../support/services.ts'
@@ -145,7 +146,6 @@ t.test('what is older than it is kept goes by whole months, and comes no more', 
   await sumUpHours(telemetry, acme.id)
   const kept = async () => (await owner.query('select ts from tel_measurement where tenant_id = $1 order by ts', [acme.id])).rows.length
   await telemetry.platform(async (connection) => {
-    const { sql } = await import('../../../domain/kernel/index.ts')
     await connection.query(sql.run`select plane.make_measurement_partitions()`)
   })
   t.equal((await owner.query(`select to_regclass('tel_measurement_2017_02') is not null as made`)).rows[0].made, true, 'a month of its own')

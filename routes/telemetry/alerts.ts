@@ -1,0 +1,16 @@
+// What is watched, and what came of it.
+import type { FastifyInstance } from 'fastify'
+import { Alert, alertLifecycle, alertList, rules } from '../../domain/telemetry/index.ts'
+import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
+import { readingRoutes } from '../http/reading-routes.ts'
+import { resourceRoutes } from '../http/resource-routes.ts'
+
+const module = 'telemetry.devices'
+const plane = 'telemetry'
+
+export default async function alerts(app: FastifyInstance) {
+  await app.register(resourceRoutes(rules, { plane }))
+  const { get, move, permission } = alertLifecycle
+  await app.register(readingRoutes({ module, permission, plane, list: alertList, schema: Alert.schema, get }))
+  await app.register(lifecycleRoutes(alertLifecycle, { module, plane, document: Alert.schema, move }))
+}
