@@ -2,6 +2,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { AccessCache } from '../domain/access/index.ts'
+import type { Announcements, LiveEvents } from '../domain/events/index.ts'
 import type { FileKeeper } from '../domain/files/index.ts'
 import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
@@ -26,6 +27,8 @@ export interface Services {
   files: FileKeeper
   resolveTxt: ResolveTxt
   redis: Redis | null
+  announcements: Announcements
+  live: LiveEvents
   publish: Publish
   pingBroker: () => Promise<void>
   settings: {

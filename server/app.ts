@@ -43,6 +43,7 @@ import purchaseOrders from '../routes/erp/purchase-orders.ts'
 import stock from '../routes/erp/stock.ts'
 import stockLedger from '../routes/erp/stock-ledger.ts'
 import store from '../routes/erp/store.ts'
+import events from '../routes/events.ts'
 import files from '../routes/files.ts'
 import health from '../routes/health.ts'
 import { resourceRoutes } from '../routes/http/resource-routes.ts'
@@ -165,6 +166,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(goodsReceipts)
       await api.register(devices)
       await api.register(alerts)
+      await api.register(events)
       await api.register(telemetryIngest)
       await api.register(readings)
       await api.register(registrations)

@@ -4,6 +4,7 @@ import { Resolver } from 'node:dns/promises'
 import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
+import { Announcements, LiveEvents } from '../domain/events/index.ts'
 import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import { Database, failure, Listener } from '../domain/kernel/index.ts'
 import { ApiCalls, Catalogue } from '../domain/platform/index.ts'
@@ -55,6 +56,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       new Database(url, {
         max: config.DATABASE_POOL_MAX,
         interceptors,
+        announce: (tenantId) => announcements.say('events', tenantId),
         ...(url === config.CONTROL_DATABASE_URL ? { enqueue: jobs.enqueue, settle: () => listener.everyoneHeard() } : {}),
       })
     opened.set(url, known)
@@ -67,6 +69,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       max: Math.min(config.DATABASE_POOL_MAX, OWN_POOL_MAX),
       interceptors,
       open,
+      announce: (tenantId) => announcements.say('events', tenantId),
       wake: () => announceOwn(planes.control, `${key}/${name}`),
     })
   }, config.DATABASE_OWN_POOLS)
@@ -104,6 +107,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     log.root.info('No REDIS_URL: counters are kept by this process alone')
   }
 
+  const announcements = new Announcements(redis)
+  const live = new LiveEvents(planes, tenants, announcements)
   const kafka = kafkaOptions(config)
   const producer = new Producer(kafka)
   await producer.connect(3_000).catch(() => log.root.warn('Kafka is away: events wait in the outbox'))
@@ -115,6 +120,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     access,
     resolveTxt: dns.resolveTxt.bind(dns),
     redis,
+    announcements,
+    live,
     catalogue: new Catalogue(planes.control, listener),
     apiCalls,
     keys,
@@ -140,6 +147,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     producer,
     kafka,
     close: async () => {
+      live.close()
+      announcements.close()
       await Promise.allSettled([access.close(), apiCalls.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
       await Promise.allSettled([own.closeAll(), ...[...opened.values()].map((database) => database.close())])
     },

@@ -36,7 +36,7 @@ export async function startWorkers(
   handlers: readonly EventHandler[] = eventHandlers,
 ): Promise<RunningWorkers> {
   const {
-    services: { planes, tenants, settings, vault, files },
+    services: { planes, tenants, settings, vault, files, announcements },
     kafka,
     producer,
     config,
@@ -74,7 +74,15 @@ export async function startWorkers(
     }
   }
   if (only.includes('telemetry')) {
-    const consumer = telemetryConsumer({ kafka, planes, tenants, keepDays: config.TELEMETRY_KEEP_DAYS, producer, log: workerLog })
+    const consumer = telemetryConsumer({
+      kafka,
+      planes,
+      tenants,
+      keepDays: config.TELEMETRY_KEEP_DAYS,
+      announce: (tenantId) => announcements.say('readings', tenantId),
+      producer,
+      log: workerLog,
+    })
     await consumer.start()
     const silence = new SilenceWatch(planes, tenants, workerLog)
     silence.start()

@@ -12,16 +12,17 @@ export interface TelemetryConsumerOptions {
   kafka: KafkaOptions
   planes: Planes
   tenants: TenantDirectory
-  /** Older readings are refused. */
-  keepDays: number
+  keepDays?: number
+  /** Told of a tenant that has new readings. */
+  announce?: (tenantId: string) => void
   producer: Producer
   log: WorkerLog
   onBatch?: (result: IngestResult) => void
 }
 
 /** Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason. */
-export function telemetryConsumer({ kafka, planes, tenants, keepDays, producer, log, onBatch }: TelemetryConsumerOptions): Consumer {
-  const ingest = new TelemetryIngest(planes, tenants, keepDays)
+export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBatch, ...options }: TelemetryConsumerOptions): Consumer {
+  const ingest = new TelemetryIngest(planes, tenants, options)
   return new Consumer({
     ...kafka,
     group: 'tenantry.telemetry',

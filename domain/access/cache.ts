@@ -80,26 +80,29 @@ export class AccessCache {
     })
   }
 
-  /** Whether the session lives, and what its user may do; it counts as used now. At once when both are in memory. */
-  caller(tenantId: string, userId: string, sessionId: string, idleMs: number): Caller | Promise<Caller> {
+  /**
+   * Whether the session lives, and what its user may do. At once when both are in memory.
+   * @param using whether it counts as used now; somebody who only goes on watching does not use it
+   */
+  caller(tenantId: string, userId: string, sessionId: string, idleMs: number, using = true): Caller | Promise<Caller> {
     const now = Date.now()
     if (this.#listener.up) {
       const tenant = this.#tenants.get(tenantId)
       const session = tenant?.sessions.get(sessionId)
       const grants = tenant?.users.get(userId)
       if (session && grants && alive(session, now, idleMs)) {
-        this.#seen(tenantId, sessionId, session, now)
+        if (using) this.#seen(tenantId, sessionId, session, now)
         return { session, grants }
       }
     }
-    return this.#load(tenantId, userId, sessionId, idleMs)
+    return this.#load(tenantId, userId, sessionId, idleMs, using)
   }
 
-  async #load(tenantId: string, userId: string, sessionId: string, idleMs: number): Promise<Caller> {
+  async #load(tenantId: string, userId: string, sessionId: string, idleMs: number, using: boolean): Promise<Caller> {
     const [session, grants] = await Promise.all([this.#session(tenantId, sessionId), this.grants(tenantId, userId)])
     const now = Date.now()
     const lives = session !== null && alive(session, now, idleMs)
-    if (lives) this.#seen(tenantId, sessionId, session, now)
+    if (lives && using) this.#seen(tenantId, sessionId, session, now)
     return { session: lives ? session : null, grants }
   }
 

@@ -1,2 +1,5 @@
+export { Announcements, type News } from './announcements.ts'
 export * from './dead-letters.ts'
+export { LiveEvents, type Watcher } from './live.ts'
 export * from './outbox.ts'
+export { StreamedEvent } from './stream.ts'

@@ -37,6 +37,8 @@ export interface DomainEvent {
   entity_id: Uuid
   version: number
   data: Record<string, unknown>
+  /** Whose it is: when nothing is said that of its data, or the context's; null for what is the whole tenant's. */
+  organization_id?: Uuid | null
 }
 
 /** Work for a timed job, done once the transaction that wanted it has committed. */

@@ -12,6 +12,8 @@ export interface DatabaseOptions extends PoolOptions {
   enqueue?: (queries: Queries, jobs: readonly Job[]) => Promise<void>
   /** Waits, after a commit that changed somebody's rights, until every process knows; only the control plane has them. */
   settle?: () => Promise<void>
+  /** Told of a tenant once a commit of his has left events. */
+  announce?: (tenantId: Uuid) => void
   /** Tells whoever publishes this database's events that there are some. Those of a catalog database are listened for. */
   wake?: () => void
 }
@@ -81,7 +83,10 @@ export class Database {
         return value
       }, 1),
     )
-    if (emitted > 0) this.wakeRelay()
+    if (emitted > 0) {
+      this.wakeRelay()
+      this.#options.announce?.(scope.tenantId)
+    }
     if (changedRights) await this.#options.settle?.()
     return value
   }
@@ -189,10 +194,18 @@ class UnitOfWork implements Tx {
 /** The statement that writes events, and an answer with them. */
 function outboxOf(tx: Tx, events: readonly DomainEvent[], answer: Fragment | null) {
   const now = tx.now.toISOString()
-  const rows = events.map((e) => [newId(), e.type, e.entity_id, e.version, JSON.stringify(e.data)])
+  const own = tx.context.organizationId
+  const rows = events.map((e) => [
+    newId(),
+    e.type,
+    e.entity_id,
+    e.version,
+    JSON.stringify(e.data),
+    e.organization_id === undefined ? ((e.data.organization_id as string | undefined) ?? own) : e.organization_id,
+  ])
   return prepared(sql.run`
     with ${answer ? sql.fragment`answered as (${answer}),` : sql.fragment``}
-    e as (select * from ${sql.unnest(rows, ['uuid', 'text', 'uuid', 'int4', 'jsonb'])} as e (event_id, type, entity_id, version, data))
-    insert into plane.event_outbox (event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id)
-    select event_id, ${tx.tenantId}, type, entity_id, version, ${now}, data, ${tx.correlationId} from e`)
+    e as (select * from ${sql.unnest(rows, ['uuid', 'text', 'uuid', 'int4', 'jsonb', 'uuid'])} as e (event_id, type, entity_id, version, data, organization_id))
+    insert into plane.event_outbox (event_id, tenant_id, type, entity_id, version, occurred_at, data, correlation_id, organization_id)
+    select event_id, ${tx.tenantId}, type, entity_id, version, ${now}, data, ${tx.correlationId}, organization_id from e`)
 }

@@ -3,7 +3,7 @@ import { type Static, type TProperties, type TSchema, Type } from 'typebox'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import type { Uuid } from './ids.ts'
-import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
+import { columns, ownerOf, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { type Fragment, sql } from './sql.ts'
 import { Version } from './types.ts'
 
@@ -107,6 +107,7 @@ export function lifecycle<P extends TProperties, D = RowOf<Row<P>>>(
       entity_id: id,
       version: current + 1,
       data: { ...describe(moved as D), from: status },
+      ...ownerOf(row),
     })
     return moved as D
   }

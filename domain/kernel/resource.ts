@@ -9,7 +9,7 @@ import type { Expansion } from './expand.ts'
 import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page } from './list.ts'
-import { columns, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
+import { columns, ownerOf, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { checkReferences, checkTree, checkUnused, lockAlone, type Use } from './rules.ts'
 import { indexOf, publicOf, sealRows } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
@@ -66,7 +66,8 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     row.softDelete ? sql.fragment`${sql.identifier([alias, 'deleted_at'])} is null` : sql.fragment`true`
   const emit = (tx: Tx, verb: string, r: R) => {
     const { id, version } = r as unknown as { id: string; version: number }
-    tx.emit({ type: `${options.permission}.${verb}`, entity_id: id, version, data: publicOf(anyRow, r as object) })
+    const type = `${options.permission}.${verb}`
+    tx.emit({ type, entity_id: id, version, data: publicOf(anyRow, r as object), ...ownerOf(anyRow) })
   }
   /** @param now the row that is changed, as it is, where somebody has read it */
   const check = async (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid, now?: Record<string, unknown>) => {

@@ -130,6 +130,10 @@ export function expressionOf(row: Row<TProperties>, name: string, alias = ''): F
 
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
 
+/** Whose an event about a row is: of an organization's row the context's, of any other the whole tenant's. */
+export const ownerOf = (row: Pick<Row, 'scope'>): { organization_id?: null } =>
+  row.scope === 'organization' ? {} : { organization_id: null }
+
 /** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
 export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
   if (row.scope === 'platform') return [sql.fragment`true`]

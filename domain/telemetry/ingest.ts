@@ -63,18 +63,26 @@ const MAX_SERIES = 500_000
 const MODULE = 'telemetry.devices'
 const HOUR_MS = 3_600_000
 
+export interface IngestOptions {
+  /** Older readings are refused: they would be gone with the next upkeep. */
+  keepDays?: number
+  /** Told of a tenant that has new readings. */
+  announce?: (tenantId: string) => void
+}
+
 /** Turns batches of messages into rows. Keeps the ids of series in memory: they never change. */
 export class TelemetryIngest {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
   readonly #keepDays: number
+  readonly #announce: (tenantId: string) => void
   readonly #series = new SeriesIds()
   readonly #conversions = new KnownConversions()
   readonly #rules = new KnownRules()
 
-  /** @param keepDays older readings are refused: they would be gone with the next upkeep */
-  constructor(planes: Planes, tenants: TenantDirectory, keepDays = 3_653) {
+  constructor(planes: Planes, tenants: TenantDirectory, { keepDays = 3_653, announce = () => {} }: IngestOptions = {}) {
     this.#keepDays = keepDays
+    this.#announce = announce
     this.#planes = planes
     this.#tenants = tenants
   }
@@ -118,6 +126,7 @@ export class TelemetryIngest {
         throw error
       })
       accepted += result.accepted
+      if (result.accepted > 0) this.#announce(tenant!.id)
       rejections.push(...result.rejections)
     }
     return { accepted, rejections }

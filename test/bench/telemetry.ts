@@ -33,7 +33,6 @@ export async function telemetry() {
     kafka: runtime.kafka,
     planes: runtime.services.planes,
     tenants: runtime.services.tenants,
-    keepDays: 3_653,
     producer: runtime.producer,
     log: quietLog.root,
     onBatch: (result) => {

@@ -10,6 +10,7 @@ export interface MovedTable {
   name: string
   /** Its schema where it is not the place's own. */
   schema: string | null
+  /** But for those that the place gives itself: arrival numbers, what is generated, numbers of transactions. */
   columns: string[]
   /** Of its primary key, with their types. */
   key: { name: string; type: string }[]
@@ -35,7 +36,7 @@ export async function tablesOf(client: Client, schema: string): Promise<MovedTab
      from pg_class c
      join pg_namespace n on n.oid = c.relnamespace and n.nspname = $1
      cross join lateral (
-       select array_agg(attname::text order by attnum) filter (where attidentity <> 'a' and attgenerated = '') as columns,
+       select array_agg(attname::text order by attnum) filter (where attidentity <> 'a' and attgenerated = '' and atttypid <> 'xid8'::regtype) as columns,
          max(attname::text) filter (where attidentity = 'a') as identity, bool_or(attname = 'tenant_id') as of_tenant
        from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped) as a
      cross join lateral (
