@@ -5,9 +5,9 @@ import { type Metric, nullable } from '../domain/kernel/index.ts'
 import { planeOf, used } from '../domain/platform/index.ts'
 import { guarded, ok } from './http/envelope.ts'
 
-const METRICS: readonly Metric[] = ['users', 'records', 'devices', 'storage', 'api_calls']
+const METRICS: readonly Metric[] = ['users', 'records', 'devices', 'storage', 'api_calls', 'readings']
 const Usage = Type.Object({
-  metric: Type.String({ description: 'storage in bytes, api_calls of this month' }),
+  metric: Type.String({ description: 'storage in bytes, api_calls of this month, readings of the last whole minute' }),
   used: Type.Integer(),
   limit: nullable(Type.Integer({ description: 'Null is without limit' })),
 })

@@ -15,6 +15,7 @@ export const ConfigSchema = Type.Object({
   HOST: Type.String({ default: '0.0.0.0', description: 'Address to listen on.' }),
   PORT: Port(3000, 'Port of the API.'),
   METRICS_PORT: Port(9464, 'Port of /metrics, kept apart so that it need not be public; 0 picks a free one.'),
+  WORKER_METRICS_PORT: Port(0, 'Port of /metrics of a worker process; 0 picks a free one, which its log names.'),
   BASE_DOMAIN: Type.String({ minLength: 1, description: 'Tenants answer at slug.BASE_DOMAIN.' }),
   CONTROL_DATABASE_URL: Url(
     'postgres(ql)?',

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { Registry } from 'prom-client'
 import { newSigningKey } from '../domain/identity/index.ts'
 import { migrateJobs } from '../workers/jobs.ts'
 import { openMockBroker } from '../workers/kafka.ts'
@@ -83,7 +84,7 @@ const runtime = await createRuntime(config, log)
 const workers = await startWorkers(runtime, log)
 await seedDemo(runtime.services.planes, async (slug) => (await runtime.services.tenants.bySlug(slug)) !== null)
 const app = await buildApp(runtime.services, log)
-const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) =>
+const metrics = await serveMetrics(Registry.merge([app.metrics, workers.metrics]), config.HOST, config.METRICS_PORT).catch((error) =>
   explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'),
 )
 await app.listen({ host: config.HOST, port: config.PORT }).catch(async (error) => {

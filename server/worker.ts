@@ -1,8 +1,10 @@
 // The worker process: `npm run worker -- --only=events,telemetry`.
+import { collectDefaultMetrics } from 'prom-client'
 import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
+import { serveMetrics } from './metrics-server.ts'
 import { createRuntime } from './runtime.ts'
-import { configOrExit, refuseUnsafe } from './start.ts'
+import { configOrExit, explainListenError, refuseUnsafe } from './start.ts'
 import { startWorkers, WORKERS, type WorkerName } from './workers.ts'
 
 const only = process.argv
@@ -19,5 +21,10 @@ const log = createLog('worker', config.LOG_LEVEL)
 await refuseUnsafe(config)
 const runtime = await createRuntime(config, log)
 const workers = await startWorkers(runtime, log, only as WorkerName[])
-log.root.info({ workers: only }, 'working')
-onStop(log, [() => workers.stop(), () => runtime.close()])
+collectDefaultMetrics({ register: workers.metrics })
+const metrics = await serveMetrics(workers.metrics, config.HOST, config.WORKER_METRICS_PORT).catch((error) =>
+  explainListenError(error, config.WORKER_METRICS_PORT, 'WORKER_METRICS_PORT'),
+)
+const { port: metricsPort } = metrics.address() as { port: number }
+log.root.info({ workers: only, metrics_port: metricsPort }, 'working')
+onStop(log, [() => workers.stop(), async () => metrics.close(), () => runtime.close()])

@@ -1,5 +1,6 @@
 // Starts any set of workers on a runtime: relay, events, telemetry, jobs.
 
+import { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
 import { remindOfTrials } from '../domain/platform/index.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
@@ -23,6 +24,7 @@ export type WorkerName = (typeof WORKERS)[number]
 
 export interface RunningWorkers {
   jobs: Jobs
+  metrics: Registry
   /** Resolves when every consumer has its partitions, or after `ms`. */
   assigned(ms: number): Promise<unknown>
   stop(): Promise<void>
@@ -42,6 +44,7 @@ export async function startWorkers(
     config,
   } = runtime
   const workerLog = log.root
+  const metrics = new Registry()
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
   const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
   const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void> }[] = []
@@ -80,6 +83,7 @@ export async function startWorkers(
       tenants,
       keepDays: config.TELEMETRY_KEEP_DAYS,
       announce: (tenantId) => announcements.say('readings', tenantId),
+      registry: metrics,
       producer,
       log: workerLog,
     })
@@ -132,6 +136,7 @@ export async function startWorkers(
   }
   return {
     jobs,
+    metrics,
     assigned: (ms) => Promise.all(running.map((worker) => worker.assigned?.(ms))),
     stop: async () => {
       await Promise.allSettled(running.map((worker) => worker.stop()))

@@ -190,6 +190,8 @@ export class Consumer {
   readonly #abort = new AbortController()
   #loop: Promise<void> | undefined
   #retries = 0
+  /** The offset after the last message that was taken, by partition. */
+  readonly #reached = new Map<string, number>()
 
   constructor(options: ConsumerOptions) {
     this.#options = { batch: 1_000, ...options }
@@ -229,6 +231,21 @@ export class Consumer {
     const until = Date.now() + ms
     while (!this.#abort.signal.aborted && Date.now() < until && this.#consumer.assignments().length === 0)
       await pause(25, this.#abort.signal)
+  }
+
+  /** Messages that wait in this consumer's partitions, as far as the client has heard. */
+  lag(): number {
+    let waiting = 0
+    for (const { topic, partition } of this.#consumer.isConnected() ? this.#consumer.assignments() : []) {
+      try {
+        const { highOffset, lowOffset } = this.#consumer.getWatermarkOffsets(topic, partition)
+        const reached = this.#reached.get(`${topic}/${partition}`) ?? lowOffset
+        waiting += Math.max(0, highOffset - Math.max(reached, lowOffset))
+      } catch {
+        // nothing was heard of this partition yet
+      }
+    }
+    return waiting
   }
 
   /** Takes no new batch, finishes the one in hand, commits, leaves the group. */
@@ -305,6 +322,7 @@ export class Consumer {
           setTimeout(resolve, 500, []).unref()
           return
         }
+        for (const { topic, partition, offset } of messages) this.#reached.set(`${topic}/${partition}`, offset + 1)
         resolve(
           messages.map((m) => ({
             topic: m.topic,

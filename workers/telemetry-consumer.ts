@@ -1,6 +1,8 @@
+import type { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
 import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import { ingestMetrics } from './ingest-metrics.ts'
 import { Consumer, type KafkaOptions, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { TOPICS } from './topics.ts'
@@ -18,20 +20,32 @@ export interface TelemetryConsumerOptions {
   producer: Producer
   log: WorkerLog
   onBatch?: (result: IngestResult) => void
+  /** What operators see is counted here. */
+  registry?: Registry
 }
 
 /** Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason. */
-export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBatch, ...options }: TelemetryConsumerOptions): Consumer {
+export function telemetryConsumer({
+  kafka,
+  planes,
+  tenants,
+  producer,
+  log,
+  onBatch,
+  registry,
+  ...options
+}: TelemetryConsumerOptions): Consumer {
   const ingest = new TelemetryIngest(planes, tenants, options)
-  return new Consumer({
+  const consumer: Consumer = new Consumer({
     ...kafka,
     group: 'tenantry.telemetry',
     topics: [TOPICS.telemetry],
     batch: BATCH,
     overlap: true, // a reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn
     handle: async (messages, _signal, before) => {
+      const began = performance.now()
       const result = await ingest.ingest(
-        messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key })),
+        messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key, receivedAt: m.timestamp })),
         newId(),
         before,
       )
@@ -44,8 +58,11 @@ export function telemetryConsumer({ kafka, planes, tenants, producer, log, onBat
           })),
         )
       }
+      metrics?.observe(messages.length, result, (performance.now() - began) / 1000)
       onBatch?.(result)
     },
     onError: (error) => log.warn({ err: error, consumer: 'telemetry' }, 'consumer trouble'),
   })
+  const metrics = registry && ingestMetrics(registry, () => consumer.lag())
+  return consumer
 }

@@ -20,7 +20,7 @@ export interface Context {
   workspaceId: Uuid | null
 }
 
-export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls'
+export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls' | 'readings'
 /** Metric → how many; null, and what is not named, is without limit. */
 export type Limits = Readonly<Partial<Record<Metric, number | null>>>
 

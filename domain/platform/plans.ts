@@ -10,6 +10,7 @@ const limits = {
   devices: Type.Optional(Amount),
   storage: Type.Optional(Amount),
   api_calls: Type.Optional(Amount),
+  readings: Type.Optional(Amount),
 }
 
 export const NewPlan = Type.Object(
@@ -23,7 +24,8 @@ export const NewPlan = Type.Object(
     modules: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 200, uniqueItems: true, examples: [['erp.parties', 'erp.products']] }),
     limits: Type.Object(limits, {
       additionalProperties: false,
-      description: 'How many at most; storage in bytes, api_calls a month. Null, and what is not named, is without limit',
+      description:
+        'How many at most; storage in bytes, api_calls a month, readings a minute. Null, and what is not named, is without limit',
     }),
   },
   { additionalProperties: false },

@@ -105,7 +105,7 @@ const isReached = ({ total, pending }: Count, limit: number | null | undefined):
 
 const Sum = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
 
-/** How many of a metric are used, in the plane that knows it: users and calls of this month, records, devices. */
+/** How many of a metric are used, in the plane that knows it; of calls those of this month, of readings those of the last whole minute. */
 export async function used(tx: Tx, metric: Metric): Promise<number> {
   const { n } = await tx.one(sql.prepared(Sum)`${countOf(tx, metric)}`)
   return n
@@ -113,7 +113,7 @@ export async function used(tx: Tx, metric: Metric): Promise<number> {
 
 /** The plane that knows how many there are. */
 export const planeOf = (metric: Metric): 'control' | 'data' | 'telemetry' =>
-  metric === 'devices' ? 'telemetry' : metric === 'records' || metric === 'storage' ? 'data' : 'control'
+  metric === 'devices' || metric === 'readings' ? 'telemetry' : metric === 'records' || metric === 'storage' ? 'data' : 'control'
 
 function countOf(tx: Tx, metric: Metric) {
   switch (metric) {
@@ -121,6 +121,9 @@ function countOf(tx: Tx, metric: Metric) {
       return sql.fragment`select count(*) as n from res_users where tenant_id = ${tx.tenantId} and deleted_at is null`
     case 'devices':
       return sql.fragment`select count(*) as n from tel_device where tenant_id = ${tx.tenantId} and deleted_at is null`
+    case 'readings':
+      return sql.fragment`select coalesce(sum(readings), 0)::int8 as n from tel_intake
+        where tenant_id = ${tx.tenantId} and minute = date_trunc('minute', ${tx.now.toISOString()}::timestamptz) - interval '1 minute'`
     case 'api_calls':
       return sql.fragment`select coalesce(sum(amount), 0)::int8 as n from usage_counters
         where tenant_id = ${tx.tenantId} and metric = 'api_calls' and period = date_trunc('month', ${tx.now.toISOString()}::timestamptz)::date`

@@ -37,6 +37,7 @@ export type RejectionReason =
   | 'unauthorized'
   | 'tenant_blocked'
   | 'module_unavailable'
+  | 'over_limit'
   | 'invalid_reading'
   | 'unknown_metric'
   | 'out_of_limits'

@@ -88,6 +88,16 @@ t.test('what is wrong is refused with its reason and never holds up a good readi
     15,
   )
   t.match(reasons(), { in_future: 1, invalid_reading: 4, malformed: 1, unauthorized: 1, unknown_tenant: 1 })
+  // What an operator sees of it.
+  const metrics = await workers.metrics.metrics()
+  const value = (name: string) => Number(metrics.match(new RegExp(`^${name.replace(/[{}]/g, '\\$&')} (.*)$`, 'm'))?.[1])
+  t.ok(value('telemetry_readings_total') >= 11)
+  t.ok(value('telemetry_rejected_total{reason="invalid_reading"}') >= 4)
+  t.ok(value('telemetry_batch_seconds_count') >= 2)
+  t.equal(
+    await eventually(async () => (await workers.metrics.getSingleMetricAsString('telemetry_lag_messages')).endsWith(' 0'), Boolean),
+    true,
+  )
   t.equal((await readings(acme, probe.code, 'm')).data.length, 1)
 })
 
