@@ -20,6 +20,9 @@ export interface TelemetryConsumerOptions {
   producer: Producer
   log: WorkerLog
   onBatch?: (result: IngestResult) => void
+  /** Where readings come from; a test has its own. */
+  topic?: string
+  group?: string
   /** What operators see is counted here. */
   registry?: Registry
 }
@@ -33,13 +36,15 @@ export function telemetryConsumer({
   log,
   onBatch,
   registry,
+  topic = TOPICS.telemetry,
+  group = 'tenantry.telemetry',
   ...options
 }: TelemetryConsumerOptions): Consumer {
   const ingest = new TelemetryIngest(planes, tenants, options)
   const consumer: Consumer = new Consumer({
     ...kafka,
-    group: 'tenantry.telemetry',
-    topics: [TOPICS.telemetry],
+    group,
+    topics: [topic],
     batch: BATCH,
     overlap: true, // a reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn
     handle: async (messages, _signal, before) => {

@@ -12,6 +12,8 @@ export interface EmbeddedPostgres {
   /** URL of a database, as a role. */
   url(database: string, role?: string): string
   stop(): Promise<void>
+  /** Kills it where it stands. */
+  kill(): Promise<void>
 }
 
 /** A port that nobody uses now. */
@@ -135,6 +137,10 @@ export async function startPostgres(directory: string, { fast = false } = {}): P
     url,
     stop: async () => {
       server.kill('SIGINT') // fast shutdown
+      await end
+    },
+    kill: async () => {
+      server.kill('SIGKILL')
       await end
     },
   }

@@ -9,6 +9,8 @@ export interface Gate {
   shut(): Promise<void>
   /** Lets connections through again, at the same address. */
   open(): Promise<void>
+  /** From the next connection on it leads to another address: the service has come back somewhere else. */
+  lead(serviceUrl: string): void
   /** Called with what the service says before it is passed on; true keeps it from the client. */
   watch: ((fromService: Buffer) => boolean) | undefined
 }
@@ -19,7 +21,7 @@ interface Teardown {
 
 /** Opens a gate in front of the service that a URL names. */
 export async function openGate(t: Teardown, serviceUrl: string): Promise<Gate> {
-  const target = new URL(serviceUrl)
+  let target = new URL(serviceUrl)
   const sockets = new Set<Socket>()
   let server: Server | undefined
   let port = 0
@@ -51,7 +53,10 @@ export async function openGate(t: Teardown, serviceUrl: string): Promise<Gate> {
     server = undefined
   }
 
-  const gate: Gate = { url: '', shut, open, watch: undefined }
+  const lead = (url: string) => {
+    target = new URL(url)
+  }
+  const gate: Gate = { url: '', shut, open, lead, watch: undefined }
   await open()
   const through = new URL(serviceUrl)
   through.hostname = '127.0.0.1'
