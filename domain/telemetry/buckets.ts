@@ -1,6 +1,6 @@
 // Buckets of time: how long they are, when they begin, and what those have that nothing was sent in.
 import { Type } from 'typebox'
-import { type Fragment, failure, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { type Fragment, failure, oneOf, sql, type Tx } from '../kernel/index.ts'
 
 export interface BucketKind {
   step: string
@@ -57,29 +57,49 @@ export function endOf({ bucket, timeZone }: Pick<Span, 'bucket' | 'timeZone'>, s
     : sql.fragment`((${start} at time zone ${timeZone} + ${step}) at time zone ${timeZone})`
 }
 
-const Begins = Type.Object({ ts: Timestamp }, { additionalProperties: false })
+const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
+
+/** Minutes by which a zone's clocks are ahead of UTC at a moment. @param format with `longOffset` */
+export function offsetAt(format: Intl.DateTimeFormat, at: number): number {
+  const name = format.formatToParts(at).find(({ type }) => type === 'timeZoneName')!.value
+  const [, sign, hours, minutes = '0'] = /GMT(?:([+-])(\d{2}):(\d{2}))?/.exec(name) ?? []
+  return sign ? (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) : 0
+}
+export const offsetsOf = (timeZone: string) => new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
+
+const Begins = Type.Object({ begins: Type.Array(Type.Number()) }, { additionalProperties: false })
 
 /**
- * When every bucket begins, from the one of `from` to the one before `to`, the latest first. Throws `invalid_value` where
- * they are more than `limit`, before they are made where that is plain.
+ * When every bucket begins, in milliseconds since 1970, from the one of `from` to the one before `to`, the latest first.
+ * Throws `invalid_value` where they are more than `limit`, before they are made where that is plain.
  */
-export async function bucketsBetween(tx: Tx, span: Span, limit: number): Promise<readonly string[]> {
-  const { bucket, timeZone, from, to } = span
+export async function bucketsBetween(tx: Tx, span: Span, limit: number): Promise<readonly number[]> {
+  const { bucket, timeZone } = span
   const kind = kindOf(bucket)
+  const [from, to] = [Date.parse(span.from), Date.parse(span.to)]
   const tooMany = () =>
     failure('invalid_value', { path: '/bucket', rule: 'buckets' }, `From then to then are more than ${limit} buckets: make them longer.`)
-  if ((Date.parse(to) - Date.parse(from)) / 1000 / kind.seconds > limit + 1) throw tooMany()
-  const step = sql.fragment`${kind.step}::interval`
-  const first = startOf(span, sql.fragment`${from}::timestamptz`)
-  const last = sql.fragment`${to}::timestamptz - interval '1 millisecond'`
-  const all = isWithinHour(kind)
-    ? sql.fragment`select b as ts from generate_series(${first}, ${last}, ${step}) as b`
-    : sql.fragment`
+  const length = kind.seconds * 1000
+  if ((to - from) / length > limit + 1) throw tooMany()
+  if (isWithinHour(kind)) {
+    const offset = offsetAt(offsetsOf(timeZone), from) * MINUTE_MS
+    const hour = Math.floor((from + offset) / HOUR_MS) * HOUR_MS - offset
+    const first = hour + Math.floor((from - hour) / length) * length
+    const count = Math.max(0, Math.ceil((to - first) / length))
+    if (count > limit) throw tooMany()
+    return Array.from({ length: count }, (_, n) => first + (count - 1 - n) * length)
+  }
+  const last = sql.fragment`${span.to}::timestamptz - interval '1 millisecond'`
+  const first = startOf(span, sql.fragment`${span.from}::timestamptz`)
+  const { begins } = await tx.one(sql.prepared(Begins)`
+    select coalesce(json_agg((extract(epoch from ts) * 1000)::int8), '[]') as begins from (
       select b at time zone ${timeZone} as ts
-      from generate_series(${first} at time zone ${timeZone}, (${last}) at time zone ${timeZone}, ${step}) as b`
-  const found = await tx.any(sql.prepared(Begins)`select ts from (${all}) as g order by ts desc limit ${limit + 1}`)
-  if (found.length > limit) throw tooMany()
-  return found.map(({ ts }) => ts)
+      from generate_series(${first} at time zone ${timeZone}, (${last}) at time zone ${timeZone}, ${kind.step}::interval) as b
+      order by b desc limit ${limit + 1}
+    ) as all_of_them`)
+  if (begins.length > limit) throw tooMany()
+  return begins
 }
 
 /** The shortest bucket by which a span comes to no more than so many. */

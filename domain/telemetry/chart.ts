@@ -4,7 +4,7 @@ import { nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
 import { BUCKETS, type BucketLength, bucketFor, bucketsBetween, type Fill, fillGaps, type Span } from './buckets.ts'
 import { largestTriangles, type Point } from './lttb.ts'
 import { Series, type SeriesQuestion, seriesOf } from './series.ts'
-import { AGGREGATES, type Aggregate, FURTHER, type Further, type Source, SourceSchema, summed } from './summed.ts'
+import { AGGREGATES, type Aggregate, type Source, SourceSchema, valuesOf } from './summed.ts'
 
 const named = { device: Series.properties.device, metric: Series.properties.metric, unit: Series.properties.unit }
 
@@ -43,20 +43,16 @@ export async function alignedSeries(tx: Tx, question: AlignedQuestion) {
   const series = await seriesOf(tx, question, MOST_SERIES)
   const span = { ...question, bucket }
   const times = (await bucketsBetween(tx, span, Math.floor(MOST_VALUES / series.length))).toReversed()
-  const further = (FURTHER as readonly string[]).includes(aggregate) ? [aggregate as Further] : []
-  const { source, buckets } = await summed(tx, series, span, further, MOST_VALUES)
-  const columns = new Map(series.map(({ series_id }) => [series_id, new Map<string, number | null>()]))
-  for (const one of buckets) columns.get(one.series_id)!.set(one.ts, one[aggregate] ?? null)
-  const moments = times.map((ts) => Date.parse(ts))
+  const { source, values } = await valuesOf(tx, series, span, aggregate)
+  const nothing = aggregate === 'count' ? 0 : null
   return {
     source,
     bucket,
     aggregate,
-    times,
+    times: times.map((at) => new Date(at).toISOString()),
     series: series.map(({ device, metric, unit, series_id }) => {
-      const column = columns.get(series_id)!
-      const values = times.map((ts) => column.get(ts) ?? (aggregate === 'count' ? 0 : null))
-      return { device, metric, unit, values: fillGaps(moments, values, fill) }
+      const column = times.map((at) => values.get(series_id)?.get(at) ?? nothing)
+      return { device, metric, unit, values: fillGaps(times, column, fill) }
     }),
   }
 }
@@ -76,28 +72,26 @@ export const Drawn = Type.Object(
 const MOST_POINTS = 50_000
 const Drawable = Type.Object({ at: Type.Number(), value: Type.Number() }, { additionalProperties: false })
 
+const Many = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
+
 /** What of a series can be thinned out: readings while they are not too many, else hours, else days. */
 async function pointsOf(tx: Tx, series: number, from: string, to: string): Promise<{ source: Source; points: readonly Point[] }> {
-  const sources = [
-    [
-      'raw',
-      sql.fragment`select ts, value from tel_measurement where tenant_id = ${tx.tenantId} and series_id = ${series} and ts >= ${from} and ts < ${to}`,
-    ],
-    [
-      'hourly',
-      sql.fragment`select bucket, avg from tel_hourly where tenant_id = ${tx.tenantId} and series_id = ${series} and bucket >= ${from} and bucket < ${to}`,
-    ],
-    [
-      'daily',
-      sql.fragment`select bucket, avg from tel_daily where tenant_id = ${tx.tenantId} and series_id = ${series} and bucket >= ${from} and bucket < ${to}`,
-    ],
-  ] as const
-  for (const [source, rows] of sources) {
-    const points = await tx.any(sql.prepared(Drawable)`
-      select extract(epoch from p.ts)::float8 * 1000 as at, p.value from (${rows}) as p (ts, value) order by p.ts limit ${MOST_POINTS + 1}`)
-    if (points.length <= MOST_POINTS || source === 'daily') return { source, points: points.slice(0, MOST_POINTS) }
+  const within = (time: 'ts' | 'bucket') => {
+    const column = sql.identifier([time])
+    return sql.fragment`tenant_id = ${tx.tenantId} and series_id = ${series} and ${column} >= ${from} and ${column} < ${to}`
   }
-  throw new TypeError('days are the last resort')
+  const { n } = await tx.one(sql.prepared(Many)`
+    select count(*) as n from (select from tel_measurement where ${within('ts')} limit ${MOST_POINTS + 1}) as m`)
+  const hours = (Date.parse(to) - Date.parse(from)) / 3_600_000
+  const source: Source = n <= MOST_POINTS ? 'raw' : hours <= MOST_POINTS ? 'hourly' : 'daily'
+  const rows = {
+    raw: sql.fragment`select ts, value from tel_measurement where ${within('ts')}`,
+    hourly: sql.fragment`select bucket, avg from tel_hourly where ${within('bucket')}`,
+    daily: sql.fragment`select bucket, avg from tel_daily where ${within('bucket')}`,
+  }[source]
+  const points = await tx.any(sql.prepared(Drawable)`
+    select extract(epoch from p.ts)::float8 * 1000 as at, p.value from (${rows}) as p (ts, value) order by p.ts limit ${MOST_POINTS}`)
+  return { source, points }
 }
 
 /** Series with `points` points each at most, those that keep what they look like. Throws `not_found`, `invalid_value`. */

@@ -3,10 +3,15 @@ import { type Static, Type } from 'typebox'
 import { nullable, sql, Timestamp, type Tx } from '../kernel/index.ts'
 import { bucketsBetween, type Fill, fillGaps, type Span } from './buckets.ts'
 import { meant, SERIES, Series, type SeriesQuestion, seriesOf } from './series.ts'
-import { type Bucket, type Further, type Source, summed } from './summed.ts'
+import { Bucket, type Further, type Source, summed } from './summed.ts'
 
 export const Reading = Type.Object({ ts: Timestamp, value: Type.Number(), quality: Type.Integer() }, { additionalProperties: false })
 export type Reading = Static<typeof Reading>
+/** A reading or a bucket, as it is sent: a union would be looked through for each of ten thousand. */
+export const ReadingOrBucket = Type.Object(
+  { ...Type.Partial(Bucket).properties, ...Type.Partial(Reading).properties, ts: Timestamp },
+  { additionalProperties: false },
+)
 
 /** A piece of a series, newest first. */
 interface Page {
@@ -50,14 +55,13 @@ export async function bucketedReadings(tx: Tx, q: BucketsQuestion): Promise<{ so
   const series = await seriesNamed(tx, q)
   const all = q.fill === 'none' ? null : await bucketsBetween(tx, q, q.limit)
   const to = q.before && q.before < q.to ? q.before : q.to
-  const { source, buckets } = await summed(tx, [series], { ...q, to }, q.further, q.limit + 1)
-  const found = buckets.map(({ series_id: _, ...bucket }) => bucket)
-  if (!all) return { source, buckets: found }
-  const known = new Map(found.map((bucket) => [bucket.ts, bucket]))
+  const { source, buckets } = await summed(tx, series, { ...q, to }, q.further, q.limit + 1)
+  if (!all) return { source, buckets }
+  const known = new Map(buckets.map((bucket) => [bucket.ts, bucket]))
   return {
     source,
     buckets: filledUp(
-      all.map((ts) => known.get(ts) ?? { ts, ...NOTHING }),
+      all.map((at) => new Date(at).toISOString()).map((ts) => known.get(ts) ?? { ts, ...NOTHING }),
       q.fill,
     ),
   }
@@ -97,7 +101,7 @@ export const latestReadings = (
     select d.code as device, m.code as metric, m.unit, r.ts, r.value, r.quality
     from ${SERIES} cross join lateral (
       select ts, value, quality from tel_measurement x
-      where x.tenant_id = ${tx.tenantId} and x.series_id = s.series_id and x.ts >= coalesce(s.last_hour, '-infinity') and x.ts < now() + interval '1 day'
+      where x.tenant_id = ${tx.tenantId} and x.series_id = s.series_id and x.ts >= s.last_hour and x.ts < now() + interval '1 day'
       order by ts desc limit 1
     ) as r
     where ${meant(tx, question)} and ${after ? sql.fragment`(d.code, m.code) > (${after[0]}, ${after[1]})` : sql.fragment`true`}

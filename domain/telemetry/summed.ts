@@ -1,7 +1,7 @@
 // Readings summed up in buckets: of hours or days that were summed up before where that comes to the same, else of readings.
 import { type Static, type TOptional, Type } from 'typebox'
 import { type Fragment, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
-import { endOf, kindOf, type Span, startOf } from './buckets.ts'
+import { endOf, kindOf, offsetAt, offsetsOf, type Span, startOf } from './buckets.ts'
 import type { Series } from './series.ts'
 
 const value = nullable(Type.Number())
@@ -32,7 +32,6 @@ const bucket = {
 }
 export const Bucket = Type.Object(bucket, { additionalProperties: false })
 export type Bucket = Static<typeof Bucket>
-const SeriesBucket = Type.Object({ ...bucket, series_id: Type.Integer() }, { additionalProperties: false })
 
 export const SOURCES = ['raw', 'hourly', 'daily'] as const
 export type Source = (typeof SOURCES)[number]
@@ -44,13 +43,6 @@ const HOUR = 3_600_000
 const DAY = 24 * HOUR
 const MONTH = 30 * DAY
 
-/** Minutes by which a zone's clocks are ahead of UTC at a moment. */
-function offsetAt(format: Intl.DateTimeFormat, at: number): number {
-  const name = format.formatToParts(at).find(({ type }) => type === 'timeZoneName')!.value
-  const [, sign, hours, minutes = '0'] = /GMT(?:([+-])(\d{2}):(\d{2}))?/.exec(name) ?? []
-  return sign ? (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) : 0
-}
-
 /**
  * What buckets are worked out from. UTC's hours make up a zone's longer ones where its clocks are off by whole hours; UTC's days are
  * a zone's where they are not off at all. Clocks are looked at every month.
@@ -58,7 +50,7 @@ function offsetAt(format: Intl.DateTimeFormat, at: number): number {
 export function sourceOf({ from, to, bucket, timeZone }: Span, further: readonly Further[]): Source {
   const { seconds } = kindOf(bucket)
   if (further.length > 0 || seconds < 3_600) return 'raw'
-  const format = new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
+  const format = offsetsOf(timeZone)
   const [start, end] = [Math.max(Date.parse(from), Date.UTC(1970)), Math.min(Date.parse(to), Date.now() + DAY)]
   const offsets = Array.from({ length: Math.max(1, Math.ceil((end - start) / MONTH)) }, (_, n) => offsetAt(format, start + n * MONTH))
   offsets.push(offsetAt(format, Math.max(start, end)))
@@ -83,43 +75,71 @@ function parts(tx: Tx, ids: Fragment, { from, to }: Span, source: Source): Fragm
     union all ${readings(last, to, by)}`
 }
 
-/** Buckets of series from `from` on and before `to`, the latest first; those in which nothing was sent are not among them. */
-export async function summed(
-  tx: Tx,
-  series: readonly Pick<Series, 'series_id' | 'kind'>[],
-  span: Span,
-  further: readonly Further[],
-  limit: number,
-): Promise<{ source: Source; buckets: readonly Static<typeof SeriesBucket>[] }> {
-  const source = sourceOf(span, further)
+type Asked = Pick<Series, 'series_id' | 'kind'>
+
+/** Buckets of series from `from` on and before `to`, as a query; those in which nothing was sent are not among them. */
+function bucketsOf(tx: Tx, series: readonly Asked[], span: Span, further: readonly Further[], source: Source): Fragment {
+  if (further.length > 0) return inFull(tx, series, span, further)
   const ids = sql.fragment`${sql.array(
     series.map(({ series_id }) => series_id),
     'int8',
   )}`
-  const { from, to } = span
-  if (from >= to) return { source, buckets: [] }
-  if (further.length > 0) return { source, buckets: await tx.any(inFull(tx, series, span, further, limit)) }
   if (source === 'raw')
-    return {
-      source,
-      buckets: await tx.any(sql.prepared(SeriesBucket)`
-        select series_id, ${startOf(span, sql.fragment`ts`)} as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
-          (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
-        from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${from} and ts < ${to}
-        group by 1, 2 order by 2 desc, 1 limit ${limit}`),
-    }
-  return {
-    source,
-    buckets: await tx.any(sql.prepared(SeriesBucket)`
-      select series_id, ${startOf(span, sql.fragment`bucket`)} as ts, sum(count)::int8 as count, sum(sum) as sum, min(min) as min, max(max) as max,
-        sum(sum) / sum(count)::float8 as avg, (array_agg(first order by bucket))[1] as first, (array_agg(last order by bucket desc))[1] as last
-      from (${parts(tx, ids, span, source)}) as part
-      group by 1, 2 order by 2 desc, 1 limit ${limit}`),
-  }
+    return sql.fragment`
+      select series_id, ${startOf(span, sql.fragment`ts`)} as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
+        (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
+      from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${span.from} and ts < ${span.to} group by 1, 2`
+  const part = parts(tx, ids, span, source)
+  if (span.bucket === '1h')
+    return sql.fragment`select series_id, bucket as ts, count, sum, min, max, sum / count as avg, first, last from (${part}) as part`
+  return sql.fragment`
+    select series_id, ${startOf(span, sql.fragment`bucket`)} as ts, sum(count)::int8 as count, sum(sum) as sum, min(min) as min, max(max) as max,
+      sum(sum) / sum(count)::float8 as avg, (array_agg(first order by bucket))[1] as first, (array_agg(last order by bucket desc))[1] as last
+    from (${part}) as part group by 1, 2`
+}
+
+/** Buckets of a series, the latest first, and what they were worked out from. */
+export async function summed(
+  tx: Tx,
+  series: Asked,
+  span: Span,
+  further: readonly Further[],
+  limit: number,
+): Promise<{ source: Source; buckets: readonly Bucket[] }> {
+  const source = sourceOf(span, further)
+  if (span.from >= span.to) return { source, buckets: [] }
+  const columns = ['ts', 'count', 'sum', 'min', 'max', 'avg', 'first', 'last', ...further].map((name) => sql.identifier([name]))
+  const buckets = await tx.any(sql.prepared(Bucket)`
+    select ${sql.join(columns, sql.fragment`, `)} from (${bucketsOf(tx, [series], span, further, source)}) as b order by ts desc limit ${limit}`)
+  return { source, buckets }
+}
+
+const Values = Type.Object(
+  { series_id: Type.Integer(), values: Type.Array(Type.Tuple([Type.Number(), value])) },
+  { additionalProperties: false },
+)
+
+/**
+ * One value of each bucket of many series, by the moment of the bucket in milliseconds. A row a series: to read ten
+ * thousand rows takes longer than to work them out.
+ */
+export async function valuesOf(
+  tx: Tx,
+  series: readonly Asked[],
+  span: Span,
+  aggregate: Aggregate,
+): Promise<{ source: Source; values: ReadonlyMap<number, ReadonlyMap<number, number | null>> }> {
+  const further = FURTHER.filter((name) => name === aggregate)
+  const source = sourceOf(span, further)
+  if (span.from >= span.to) return { source, values: new Map() }
+  const found = await tx.any(sql.prepared(Values)`
+    select series_id, json_agg(json_build_array((extract(epoch from ts) * 1000)::int8, ${sql.identifier([aggregate])})) as values
+    from (${bucketsOf(tx, series, span, further, source)}) as b group by series_id`)
+  return { source, values: new Map(found.map(({ series_id, values }) => [series_id, new Map(values)])) }
 }
 
 /** Every reading beside the one before and the one after: what it takes to weigh by time, and to see a change. */
-function inFull(tx: Tx, series: readonly Pick<Series, 'series_id' | 'kind'>[], span: Span, further: readonly Further[], limit: number) {
+function inFull(tx: Tx, series: readonly Asked[], span: Span, further: readonly Further[]): Fragment {
   const { from, to } = span
   const asked = sql.fragment`${sql.unnest(
     series.map(({ series_id, kind }) => [series_id, kind === 'counter']),
@@ -143,7 +163,7 @@ function inFull(tx: Tx, series: readonly Pick<Series, 'series_id' | 'kind'>[], s
       sum(case when counter and value < before then value else value - before end) / nullif(sum(${seconds(sql.fragment`ts - before_ts`)}), 0)`,
   }
   const chosen = further.map((name) => sql.fragment`${columns[name]} as ${sql.identifier([name])}`)
-  return sql.prepared(SeriesBucket)`
+  return sql.fragment`
     select series_id, bucket as ts, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max, avg(value) as avg,
       (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last, ${sql.join(chosen, sql.fragment`, `)}
     from (
@@ -161,5 +181,5 @@ function inFull(tx: Tx, series: readonly Pick<Series, 'series_id' | 'kind'>[], s
         window w as (partition by series_id order by ts)
       ) as neighbours where ts >= ${from}
     ) as ended
-    group by series_id, bucket, bucket_end order by 2 desc, 1 limit ${limit}`
+    group by series_id, bucket, bucket_end`
 }

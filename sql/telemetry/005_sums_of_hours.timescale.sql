@@ -5,8 +5,8 @@ select remove_continuous_aggregate_policy('plane.measurement_daily');
 select add_continuous_aggregate_policy('plane.measurement_hourly', start_offset => null, end_offset => interval '1 hour', schedule_interval => interval '10 minutes');
 select add_continuous_aggregate_policy('plane.measurement_daily', start_offset => null, end_offset => interval '1 day', schedule_interval => interval '1 hour');
 
-alter table tel_series add column last_hour timestamptz(3);
-comment on column tel_series.last_hour is 'The latest reading is not before it: where to begin to look. Null: not known.';
+alter table tel_series add column last_hour timestamptz(3) not null default '-infinity';
+comment on column tel_series.last_hour is 'The latest reading is not before it: where to begin to look.';
 
 /* TimescaleDB notes itself what is late. */
 create function plane.readings_late_before(tenant uuid) returns timestamptz language sql as 'select null::timestamptz';
@@ -25,7 +25,7 @@ begin
   with latest as (
     select s.series_id, m.ts from tel_series s
     cross join lateral (
-      select ts from plane.measurement m where m.series_id = s.series_id and m.ts >= coalesce(s.last_hour, '-infinity') order by ts desc limit 1
+      select ts from plane.measurement m where m.series_id = s.series_id and m.ts >= s.last_hour order by ts desc limit 1
     ) as m
     where s.tenant_id = tenant
   )

@@ -10,6 +10,7 @@
 //   rights     the matrix of 500 users against a second, explain against 20 ms
 //   audit      rows of the trail verified a second, against 50,000
 //   telemetry  Kafka → table                       against COPY of the same rows
+//   readings   questions about readings, alerts under load and a thousand who watch, against their goals
 //   move       how long writers wait while a tenant of ten tables × 200,000 rows is moved, against 2 s
 //   stock      lists, postings, values, back-dating and imports of a tenant with 200,000 products and 2,000,000 moves
 //   tenancy    making tenants in each mode, finding them, serving many from databases of their own, migrating their schemas
@@ -18,12 +19,13 @@ import { menu, noop, rbac } from './gate.ts'
 import { close, detail, json, note, results } from './harness.ts'
 import { move } from './move.ts'
 import { login } from './people.ts'
+import { readings } from './readings.ts'
 import { audit, rights } from './rights.ts'
 import { stock } from './stock.ts'
 import { telemetry } from './telemetry.ts'
 import { tenancy } from './tenancy.ts'
 
-const measurements = { list, create, noop, menu, login, rights, audit, rbac, trail, telemetry, tenancy, move, stock }
+const measurements = { list, create, noop, menu, login, rights, audit, rbac, trail, telemetry, readings, tenancy, move, stock }
 const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7)
 for (const [name, measure] of Object.entries(measurements)) if (!only || only === name) await measure()
 await close()

@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Client } from 'pg'
@@ -178,4 +179,36 @@ export const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const start = performance.now()
   await work()
   return performance.now() - start
+}
+
+export const headers = () => ({ ...auth(first), 'content-type': 'application/json' })
+async function ask(method: string, path: string, body?: object): Promise<{ status: number; data: never }> {
+  // The tenant is known by its host name, which a header of fetch cannot say.
+  const { host, ...rest } = headers()
+  const url = new URL(`/api/v1${path}`, ours.url)
+  return new Promise((resolve, reject) => {
+    const call = request(url, { method, headers: { ...rest, host } }, (response) => {
+      let text = ''
+      response.on('data', (chunk) => {
+        text += chunk
+      })
+      response.on('end', () => resolve({ status: response.statusCode!, data: text ? (JSON.parse(text).data as never) : (null as never) }))
+    })
+    call.on('error', reject)
+    call.end(body ? JSON.stringify(body) : undefined)
+  })
+}
+/** Asks as the first tenant's admin, and throws for what was refused. */
+export const must = async (method: string, path: string, body?: object): Promise<never> => {
+  const { status, data } = await ask(method, path, body)
+  if (status >= 300) throw new Error(`${path}: ${status}`)
+  return data
+}
+/** Notes a time against the one that it should not be above. */
+export const goal = (name: string, ours: number, limit: number, unit = 'ms p99') =>
+  results.push({ name, ratio: limit / ours, ours, limit, unit })
+export const took = async (rounds: number, work: (round: number) => Promise<unknown>) => {
+  const times: number[] = []
+  for (let round = 0; round < rounds; round++) times.push(await timed(() => work(round)))
+  return times
 }

@@ -7,43 +7,29 @@ import { newId } from '../../domain/kernel/index.ts'
 import { createLog } from '../../server/log.ts'
 import { carryImport } from '../../workers/exchanger.ts'
 import { seedStock } from '../support/stock-seed.ts'
-import { auth, bare, data, first, measured, note, ours, percentile, quick, results, runtime, timed } from './harness.ts'
+import {
+  bare,
+  data,
+  first,
+  goal,
+  headers,
+  measured,
+  must,
+  note,
+  ours,
+  percentile,
+  quick,
+  results,
+  runtime,
+  timed,
+  took,
+} from './harness.ts'
 
 const PRODUCTS = quick ? 5_000 : 200_000
 const PARTIES = PRODUCTS
 const MOVES_EACH = 10
 const LATER = 10_000
 const LINES = quick ? 10_000 : 100_000
-
-const headers = () => ({ ...auth(first), 'content-type': 'application/json' })
-async function ask(method: string, path: string, body?: object): Promise<{ status: number; data: never }> {
-  // The tenant is known by its host name, which a header of fetch cannot say.
-  const { host, ...rest } = headers()
-  const url = new URL(`/api/v1${path}`, ours.url)
-  const { request } = await import('node:http')
-  return new Promise((resolve, reject) => {
-    const call = request(url, { method, headers: { ...rest, host } }, (response) => {
-      let text = ''
-      response.on('data', (chunk) => {
-        text += chunk
-      })
-      response.on('end', () => resolve({ status: response.statusCode!, data: text ? (JSON.parse(text).data as never) : (null as never) }))
-    })
-    call.on('error', reject)
-    call.end(body ? JSON.stringify(body) : undefined)
-  })
-}
-const must = async (method: string, path: string, body?: object): Promise<never> => {
-  const { status, data } = await ask(method, path, body)
-  if (status >= 300) throw new Error(`${path}: ${status}`)
-  return data
-}
-const goal = (name: string, ours: number, limit: number, unit = 'ms p99') => results.push({ name, ratio: limit / ours, ours, limit, unit })
-const took = async (rounds: number, work: (round: number) => Promise<unknown>) => {
-  const times: number[] = []
-  for (let round = 0; round < rounds; round++) times.push(await timed(() => work(round)))
-  return times
-}
 
 /** Ten places, so many parties, and ten moves of each product, valued by the function that values everything. */
 async function seed(): Promise<{ places: string[]; client: string }> {
