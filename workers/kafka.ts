@@ -162,6 +162,8 @@ export interface ConsumerOptions extends KafkaOptions {
   topics: readonly string[]
   /** Messages at most in one batch: what bounds memory. */
   batch?: number
+  /** Bytes at most in one batch, unless one message alone has more. */
+  batchBytes?: number
   /**
    * Begin with the next batch while this one waits for its database. Only where the order of batches does not matter:
    * offsets are still committed in order, so what was not durable comes again.
@@ -260,7 +262,8 @@ export class Consumer {
     let last = Promise.resolve(true)
     const waiting: Message[][] = []
     while (!signal.aborted) {
-      const batch = waiting.splice(0, 1)[0] ?? (await this.#pull())
+      const [batch = [], ...more] = waiting.length > 0 ? waiting.splice(0, 1) : bySize(await this.#pull(), this.#options.batchBytes)
+      waiting.push(...more)
       if (batch.length === 0) continue
       const turn = this.#handle(batch, signal, last)
       if (this.#options.long) waiting.push(...(await this.#keepInTouch(turn)))
@@ -337,6 +340,21 @@ export class Consumer {
       })
     })
   }
+}
+
+/** Messages in their order, in pieces of so many bytes. */
+function bySize(messages: Message[], most = Number.POSITIVE_INFINITY): Message[][] {
+  const pieces: Message[][] = []
+  let bytes = most
+  for (const message of messages) {
+    bytes += message.value?.length ?? 0
+    if (bytes >= most || pieces.length === 0) {
+      pieces.push([])
+      bytes = message.value?.length ?? 0
+    }
+    pieces.at(-1)!.push(message)
+  }
+  return pieces
 }
 
 /** Waits, unless stopped meanwhile. */

@@ -9,6 +9,8 @@ import { TOPICS } from './topics.ts'
 
 /** Messages in one batch: enough for one insert to pay, few enough that reading them does not hold up the process. */
 const BATCH = 250
+/** What is read of a message takes ten times its bytes. */
+const BATCH_BYTES = 1024 * 1024
 
 export interface TelemetryConsumerOptions {
   kafka: KafkaOptions
@@ -46,6 +48,7 @@ export function telemetryConsumer({
     group,
     topics: [topic],
     batch: BATCH,
+    batchBytes: BATCH_BYTES,
     overlap: true, // a reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn
     handle: async (messages, _signal, before) => {
       const began = performance.now()

@@ -85,6 +85,7 @@ async function services(): Promise<TestServices> {
     admin: { ...owner, second: other.url('tenantry_test_data') },
     app: { ...urls('tenantry_app'), second: other.url('tenantry_test_data', 'tenantry_app') },
     brokers,
+    realBroker: process.env.KAFKA_BROKERS !== undefined,
     redis: process.env.REDIS_URL ?? null,
     smtp: { url: smtp.url, folder: smtp.folder },
   }

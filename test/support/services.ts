@@ -16,6 +16,8 @@ export interface TestServices {
   /** `second` is a data plane on another server. */
   app: { control: string; data: string; telemetry: string; second: string }
   brokers: string
+  /** Whether that is Apache Kafka itself, which keeps more than a few megabytes. */
+  realBroker?: boolean
   redis: string | null
   /** A real SMTP server, and the folder where what it took is laid, a file a mail. */
   smtp: { url: string; folder: string }

@@ -13,10 +13,11 @@ import { migrateAll } from '../../server/migrations.ts'
 import { createTopics, type OutgoingMessage } from '../../workers/kafka.ts'
 import { testApp, times } from '../support/app.ts'
 import { openGate } from '../support/gate.ts'
+import { testServices } from '../support/services.ts'
 import type { ConsumerOrder, ConsumerSays } from '../support/telemetry-process.ts'
 
 /** The broker of the tests that need no other keeps little of a topic; a real one takes all. */
-const READINGS = process.env.KAFKA_BROKERS ? 1_000_000 : 200_000
+const READINGS = testServices().realBroker ? 1_000_000 : 200_000
 const PER_MESSAGE = 100
 const QUIET = 4
 /** One tenant sends fifty times as much as each of the others. */
