@@ -204,7 +204,7 @@ export class Consumer {
         'enable.auto.commit': false,
         'enable.auto.offset.store': false,
         'partition.assignment.strategy': 'cooperative-sticky',
-        'queued.max.messages.kbytes': 16_384,
+        'queued.max.messages.kbytes': 8_192,
         'fetch.wait.max.ms': 100,
         'session.timeout.ms': 10_000,
         'topic.metadata.refresh.interval.ms': 5_000,

@@ -10,7 +10,7 @@ import { TOPICS } from './topics.ts'
 /** Messages in one batch: enough for one insert to pay, few enough that reading them does not hold up the process. */
 const BATCH = 250
 /** What is read of a message takes ten times its bytes. */
-const BATCH_BYTES = 1024 * 1024
+const BATCH_BYTES = 512 * 1024
 
 export interface TelemetryConsumerOptions {
   kafka: KafkaOptions

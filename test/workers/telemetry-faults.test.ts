@@ -42,8 +42,8 @@ let largest = 0
 function consumer(): ChildProcess {
   const order: ConsumerOrder = { config: { ...runtime.config }, topic, group }
   const child = fork(path.join(import.meta.dirname, '../support/telemetry-process.ts'), {
-    execArgv: ['--max-semi-space-size=16', '--max-old-space-size=512'],
-    env: { ...process.env, CONSUMER_ORDER: JSON.stringify(order) },
+    execArgv: ['--max-semi-space-size=8', '--max-old-space-size=512'],
+    env: { ...process.env, MALLOC_ARENA_MAX: '2', CONSUMER_ORDER: JSON.stringify(order) },
   })
   child.on('message', ({ rss }: ConsumerSays) => {
     largest = Math.max(largest, rss)
