@@ -181,7 +181,7 @@ export default async function events(app: FastifyInstance) {
         for (const { device, metric, ts } of fresh) sent.set(`${device} ${metric}`, ts)
         write(fresh.map((reading) => `event: reading\ndata: ${JSON.stringify(reading)}\n\n`).join(''))
       }
-      const heartbeat = setInterval(() => inTurn(() => write(`:\n${lastId && `id: ${lastId}\n\n`}`)), HEARTBEAT_MS).unref()
+      const heartbeat = setInterval(() => inTurn(() => write(`:\n${lastId && `id: ${lastId}\n`}\n`)), HEARTBEAT_MS).unref()
       open.add(end)
       try {
         // What is refused is said as an error, so nothing is written until the place is known.
@@ -192,8 +192,14 @@ export default async function events(app: FastifyInstance) {
         throw error
       }
       reply.hijack()
+      if (ended || raw.destroyed) {
+        // He left, or was sent away, while he was let in.
+        if (ended) leave()
+        else end()
+        raw.destroy()
+        return
+      }
       raw.on('close', end)
-      if (raw.destroyed) return end()
       raw.writeHead(200, {
         ...(reply.getHeaders() as Record<string, string>),
         'content-type': 'text/event-stream; charset=utf-8',

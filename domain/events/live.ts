@@ -22,6 +22,8 @@ const LOOK_MS = 5_000
 /** Those who watch one tenant, and how far they have seen. */
 class Feed {
   readonly watchers = new Set<Watcher>()
+  /** By those who watch and those who are about to. */
+  needed = 0
   place: Place | null = null
   #looking: Promise<void> | null = null
   #again = false
@@ -68,15 +70,23 @@ export class LiveEvents {
    */
   async watch(tenant: Tenant, watcher: Watcher, lastId: string | null): Promise<() => void> {
     const feed = this.#feedOf(tenant.id)
-    feed.place ??= await this.#placeOf(tenant)
-    if (lastId !== null) await this.#catchUp(tenant, feed, watcher, lastId)
-    feed.watchers.add(watcher)
-    if (lastId === null) watcher.tell([], writePlace(feed.place))
-    return () => {
+    feed.needed++
+    const leave = () => {
       feed.watchers.delete(watcher)
-      if (feed.watchers.size === 0 && this.#feeds.get(tenant.id) === feed) this.#feeds.delete(tenant.id)
+      if (--feed.needed === 0) this.#feeds.delete(tenant.id)
       if (this.#feeds.size === 0) this.#rest()
     }
+    try {
+      const place = feed.place ?? (await this.#placeOf(tenant))
+      feed.place ??= place // another one may have begun meanwhile, and was told from there
+      if (lastId !== null) await this.#catchUp(tenant, feed, watcher, lastId)
+    } catch (error) {
+      leave()
+      throw error
+    }
+    feed.watchers.add(watcher)
+    if (lastId === null) watcher.tell([], writePlace(feed.place))
+    return leave
   }
 
   /** Tells a watcher what he missed, until he has seen what the feed has, and nothing was awaited since. */
