@@ -345,10 +345,10 @@ export class Consumer {
 /** Messages in their order, in pieces of so many bytes. */
 function bySize(messages: Message[], most = Number.POSITIVE_INFINITY): Message[][] {
   const pieces: Message[][] = []
-  let bytes = most
+  let bytes = most // the first one begins a piece
   for (const message of messages) {
     bytes += message.value?.length ?? 0
-    if (bytes >= most || pieces.length === 0) {
+    if (bytes >= most) {
       pieces.push([])
       bytes = message.value?.length ?? 0
     }

@@ -1,4 +1,5 @@
 // Says to all processes that a tenant has something new to see. It carries nothing: whoever hears it looks for himself.
+import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
 
@@ -12,6 +13,8 @@ export class Announcements {
   readonly #redis: Redis | null
   readonly #heard = new EventEmitter<{ news: [what: News, tenantId: string] }>()
   readonly #gathered = new Set<string>()
+  /** By it a process knows what it said itself, and has heard already. */
+  readonly #own = randomUUID()
   #subscriber: Redis | undefined
 
   constructor(redis: Redis | null) {
@@ -29,17 +32,19 @@ export class Announcements {
   #publish(): void {
     const news = [...this.#gathered]
     this.#gathered.clear()
-    if (this.#redis?.status === 'ready') this.#redis.publish(CHANNEL, news.join(',')).catch(() => {})
+    if (this.#redis?.status === 'ready') this.#redis.publish(CHANNEL, [this.#own, ...news].join(',')).catch(() => {})
   }
 
-  /** Calls for what this process and, from now on, others say. What this one said comes twice. */
+  /** Calls for what this process and, from now on, others say. */
   onNews(heard: (what: News, tenantId: string) => void): void {
     this.#heard.on('news', heard)
     if (!this.#redis || this.#subscriber) return
     this.#subscriber = this.#redis.duplicate({ enableOfflineQueue: true, maxRetriesPerRequest: null })
     this.#subscriber.on('error', () => {}) // it connects again by itself
     this.#subscriber.on('message', (_channel, message: string) => {
-      for (const one of message.split(',')) {
+      const [from, ...news] = message.split(',')
+      if (from === this.#own) return
+      for (const one of news) {
         const [what, tenantId] = one.split(' ') as [News, string]
         this.#heard.emit('news', what, tenantId)
       }

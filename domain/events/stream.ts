@@ -1,7 +1,7 @@
 // Events as they commit: what one who has looked before has not seen yet.
 import { createHash } from 'node:crypto'
 import { type Static, Type } from 'typebox'
-import { sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { jsonTime, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 export const StreamedEvent = Type.Object(
   {
@@ -34,7 +34,7 @@ export const eventsBetween = (tx: Tx, since: string, until: string | null, limit
   tx.one(sql.prepared(Since)`
     select pg_current_snapshot()::text as now, coalesce((
       select json_agg(json_build_object('event_id', event_id, 'type', type, 'entity_id', entity_id, 'version', version,
-        'occurred_at', to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'correlation_id', correlation_id, 'organization_id', organization_id, 'data', data) order by position)
+        'occurred_at', ${jsonTime('occurred_at')}, 'correlation_id', correlation_id, 'organization_id', organization_id, 'data', data) order by position)
       from (
         select event_id, type, entity_id, version, occurred_at, correlation_id, organization_id, data, position from plane.event_outbox
         where tenant_id = ${tx.tenantId} and xid >= pg_snapshot_xmin(${since}::pg_snapshot) and not pg_visible_in_snapshot(xid, ${since}::pg_snapshot)

@@ -2,12 +2,14 @@
 import { type Static, Type } from 'typebox'
 import { type ListSpec, lifecycle, newId, nullable, oneOf, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
+export const SEVERITIES = ['info', 'warning', 'critical'] as const
+
 export const Alert = row('tel_alert', {
   rule_id: Uuid,
   device_id: Uuid,
   /** As they were when it was raised. */
   name: Type.String({ description: 'Of the rule, when it was raised' }),
-  severity: oneOf(['info', 'warning', 'critical']),
+  severity: oneOf(SEVERITIES),
   status: oneOf(['raised', 'acknowledged', 'cleared']),
   metric: nullable(Type.String({ description: 'Of the reading that raised it; null for silence' })),
   value: nullable(Type.Number()),

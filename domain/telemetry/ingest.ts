@@ -276,7 +276,7 @@ function lateHours(groups: readonly Group[], seriesOf: SeriesOf, before: number)
   for (const { device, readings } of groups) {
     for (const { metric, at } of readings) {
       if (at >= before) continue
-      const late: LateHour = [seriesOf(device.id, metric), new Date(at - (at % HOUR_MS)).toISOString()]
+      const late: LateHour = [seriesOf(device.id, metric), new Date(Math.floor(at / HOUR_MS) * HOUR_MS).toISOString()]
       found.set(late.join(' '), late)
     }
   }

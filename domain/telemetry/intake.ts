@@ -4,7 +4,7 @@ import { sql, Timestamp, type Tx } from '../kernel/index.ts'
 
 const MINUTE_MS = 60_000
 /** The minute that a moment is in, in milliseconds since 1970. */
-export const minuteOf = (at: number): number => at - (at % MINUTE_MS)
+export const minuteOf = (at: number): number => Math.floor(at / MINUTE_MS) * MINUTE_MS
 
 const Taken = Type.Object({ minute: Timestamp, readings: Type.Integer() }, { additionalProperties: false })
 const isoOf = (minutes: Iterable<number>): string[] =>

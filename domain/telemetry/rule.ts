@@ -1,12 +1,10 @@
 // What is to be watched: a condition, and the devices that it is watched on.
 import { type Static, Type } from 'typebox'
 import { type Database, failure, Name, nullable, oneOf, resource, row, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
-import { clearAlerts } from './alert.ts'
+import { clearAlerts, SEVERITIES } from './alert.ts'
 import { Condition, type Leaf, leavesOf } from './condition.ts'
 import { Device } from './device.ts'
 import { DeviceProfile } from './profile.ts'
-
-export const SEVERITIES = ['info', 'warning', 'critical'] as const
 
 /** A condition, and the devices that it is watched on: those that are all of what is said, all of them where nothing is. */
 export const Rule = row('tel_rule', {

@@ -105,9 +105,10 @@ const hasChanged = ({ leaves }: Watched, outcome: Outcome) =>
 export async function watchReadings(tx: Tx, rules: readonly WatchedRule[], heard: readonly Heard[], seriesOf: SeriesOf): Promise<void> {
   const pairs = heard.flatMap(({ device, readings }) => {
     const metrics = new Set(readings.map(({ metric }) => metric))
+    const byTime = readings.toSorted((a, b) => a.at - b.at)
     return rules
       .filter((rule) => isOf(rule, device) && (rule.watchesSilence || [...rule.metrics].some((metric) => metrics.has(metric))))
-      .map((rule) => ({ rule, device, readings: readings.toSorted((a, b) => a.at - b.at) }))
+      .map((rule) => ({ rule, device, readings: byTime }))
   })
   if (pairs.length === 0) return
   const states = await lockStates(tx, [...new Set(pairs.map(({ device }) => device.id))])
@@ -228,13 +229,7 @@ async function keep(tx: Tx, settled: readonly (Watched & { outcome: Outcome })[]
   const over: [string, string][] = []
   for (const { rule, device, alert, kept, outcome } of settled) {
     const now = open.get(`${rule.id} ${device.id}`) ?? (outcome.ended === null ? alert : null)
-    if (
-      now === null &&
-      isSame(
-        outcome.leaves,
-        outcome.leaves.map(() => OFF),
-      )
-    ) {
+    if (now === null && outcome.leaves.every(({ since }) => since === null)) {
       if (kept) over.push([rule.id, device.id])
     } else rows.push([rule.id, device.id, rule.version, JSON.stringify(outcome.leaves), now])
   }
