@@ -228,6 +228,7 @@ t.test('a server that breaks off in the middle of a copy: nothing hangs, and the
 
 t.test('somebody writes for long: the switch is put off, and others write meanwhile', async (t) => {
   const { acme, c, issue } = await stocked()
+  await stockUp(acme, c, '1000') // how long the switch is put off, and so how much is issued, is the host's affair
   await ask(acme, '', SCHEMA)
   let release = () => {}
   let long: Promise<unknown> = Promise.resolve()
