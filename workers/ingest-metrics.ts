@@ -5,6 +5,8 @@ import type { IngestResult } from '../domain/telemetry/index.ts'
 export interface IngestMetrics {
   /** Notes a batch: messages in it, what became of them, and how long it took in seconds. */
   observe(messages: number, result: IngestResult, seconds: number): void
+  /** Notes messages of a flood that were put aside. */
+  aside(messages: number): void
 }
 
 /** @param lag messages that wait in Kafka, as far as this process knows */
@@ -12,6 +14,7 @@ export function ingestMetrics(registry: Registry, lag: () => number): IngestMetr
   const registers = [registry]
   const rows = new Counter({ name: 'telemetry_readings_total', help: 'Readings written or already there', registers })
   const rejected = new Counter({ name: 'telemetry_rejected_total', help: 'Readings refused, by reason', labelNames: ['reason'], registers })
+  const aside = new Counter({ name: 'telemetry_aside_total', help: 'Messages of a flood that were put aside, for others’ sake', registers })
   const size = new Histogram({
     name: 'telemetry_batch_messages',
     help: 'Messages in a batch',
@@ -39,5 +42,6 @@ export function ingestMetrics(registry: Registry, lag: () => number): IngestMetr
       size.observe(messages)
       time.observe(seconds)
     },
+    aside: (messages) => aside.inc(messages),
   }
 }

@@ -53,7 +53,7 @@ export async function migrateJobs(controlUrl: string): Promise<void> {
   }
 }
 
-const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14, tokens: 1, throttle: 1, sessions: 90, intake: 4 }
+const KEEP_DAYS = { outbox: 7, idempotency: 1, inbox: 14, tokens: 1, throttle: 1, sessions: 90, intake: 4, rejections: 90 }
 
 /** Partitions ahead of time and rows past their keep, on one database. Idempotent. */
 async function upkeepOf(database: Database, keepReadingsDays?: number): Promise<void> {
@@ -69,6 +69,7 @@ async function upkeepOf(database: Database, keepReadingsDays?: number): Promise<
     if (keepReadingsDays !== undefined) {
       await connection.query(sql.run`select plane.make_measurement_partitions()`)
       await connection.query(sql.run`select plane.forget_intake(${KEEP_DAYS.intake}::int)`)
+      await connection.query(sql.run`select plane.forget_rejections(${KEEP_DAYS.rejections}::int)`)
       await connection.query(sql.run`select plane.keep_readings(${keepReadingsDays}::int)`)
     }
   })

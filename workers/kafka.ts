@@ -25,7 +25,14 @@ export interface OutgoingMessage {
   key: string
   value: string | Buffer
   headers?: Record<string, string>
+  /** Milliseconds since 1970; now when nothing is said. */
+  timestamp?: number
 }
+
+/** librdkafka's code in a rebalance. */
+const PARTITIONS_GIVEN = -175
+/** What node-rdkafka says when brokers do not answer; in events and reports the code is always -1. */
+const AWAY = /broker connections are down|broker transport failure|message timed out/
 
 /** librdkafka's names for our options: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md */
 function connection(options: KafkaOptions): Record<string, unknown> {
@@ -68,6 +75,7 @@ export async function openMockBroker(topics: readonly string[] = []): Promise<Br
 export class Producer {
   readonly #producer: rdkafka.Producer
   #connecting: Promise<unknown> | null = null
+  #pinging: Promise<void> | null = null
   #timer: NodeJS.Timeout | undefined
   connected = false
 
@@ -78,19 +86,20 @@ export class Producer {
         'enable.idempotence': true,
         'compression.codec': 'snappy',
         'linger.ms': 5,
-        'message.timeout.ms': 10_000,
         'queue.buffering.max.messages': 200_000,
         dr_cb: true,
       } as never,
-      { acks: -1 } as never,
+      // Of each topic: among the settings above it would be taken without a word, and not hold.
+      { acks: -1, 'message.timeout.ms': 10_000 } as never,
     )
     this.#producer.on('event.error', (error) => {
-      // All brokers down: librdkafka keeps trying by itself; the next delivery says that it is back.
-      if (error.code === -187 || error.code === -195) this.connected = false
+      // librdkafka keeps trying by itself; the next delivery says that they are back.
+      if (AWAY.test(error.message)) this.connected = false
     })
     this.#producer.on('delivery-report', (error, report) => {
       const settle = report.opaque as ((error: Error | null) => void) | undefined
       if (!error) this.connected = true
+      else if (AWAY.test(error.message)) this.connected = false
       settle?.(error as unknown as Error | null)
     })
   }
@@ -112,13 +121,17 @@ export class Producer {
   /** Whether a broker answers now. */
   async ping(timeout = 2_000): Promise<void> {
     await this.connect(timeout)
-    await new Promise<void>((resolve, reject) =>
+    // One for all who ask: each question holds a thread of the few that passwords are hashed on too.
+    this.#pinging ??= new Promise<void>((resolve, reject) =>
       this.#producer.getMetadata({ timeout }, (error) => {
         this.connected = !error
         if (error) reject(error)
         else resolve()
       }),
-    )
+    ).finally(() => {
+      this.#pinging = null
+    })
+    await this.#pinging
   }
 
   /** Keeps its promise when every message is acknowledged; rejects with the first error. */
@@ -126,15 +139,15 @@ export class Producer {
     await Promise.all(await this.sendEach(messages))
   }
 
-  /** One promise a message, so that the caller knows which arrived. */
+  /** One promise a message, so that the caller knows which arrived. Throws soon while the brokers are known to be away. */
   async sendEach(messages: readonly OutgoingMessage[]): Promise<Promise<void>[]> {
-    await this.connect()
-    const sent = messages.map(({ topic, key, value, headers }) => {
+    if (!this.connected) await this.ping()
+    const sent = messages.map(({ topic, key, value, headers, timestamp = Date.now() }) => {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       try {
         const list = Object.entries(headers ?? {}).map(([name, text]) => ({ [name]: text }))
         const settle = (error: Error | null) => (error ? reject(error) : resolve())
-        this.#producer.produce(topic, null, typeof value === 'string' ? Buffer.from(value) : value, key, Date.now(), settle, list)
+        this.#producer.produce(topic, null, typeof value === 'string' ? Buffer.from(value) : value, key, timestamp, settle, list)
       } catch (error) {
         reject(error)
       }
@@ -204,7 +217,10 @@ export class Consumer {
         'enable.auto.commit': false,
         'enable.auto.offset.store': false,
         'partition.assignment.strategy': 'cooperative-sticky',
-        'queued.max.messages.kbytes': 8_192,
+        // What is fetched ahead is memory: a few batches are enough.
+        'queued.max.messages.kbytes': 4_096,
+        'fetch.message.max.bytes': 512 * 1024,
+        'fetch.max.bytes': 4 * 1024 * 1024,
         'fetch.wait.max.ms': 100,
         'session.timeout.ms': 10_000,
         'topic.metadata.refresh.interval.ms': 5_000,
@@ -217,6 +233,20 @@ export class Consumer {
       { 'auto.offset.reset': 'earliest' },
     )
     this.#consumer.on('event.error', (error) => this.#options.onError?.(new Error(error.message)))
+    this.#consumer.on('rebalance', ({ code }, places) => this.#place(code, places))
+  }
+
+  /** Notes where the group is in partitions that are given to this consumer, and forgets those that are taken from it. */
+  #place(code: number, places: readonly rdkafka.Assignment[]): void {
+    for (const { topic, partition } of places) this.#reached.delete(`${topic}/${partition}`)
+    if (code !== PARTITIONS_GIVEN || places.length === 0) return
+    this.#consumer.committed([...places], 5_000, (error, found) => {
+      if (error) return // the lag is told as if nothing had been read, until something is
+      for (const { topic, partition, offset } of found as rdkafka.TopicPartitionOffset[]) {
+        const name = `${topic}/${partition}`
+        if (offset >= 0 && !this.#reached.has(name)) this.#reached.set(name, offset)
+      }
+    })
   }
 
   async start(): Promise<void> {

@@ -1,9 +1,10 @@
 import type { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
-import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
+import { type IngestResult, senderOf, TelemetryIngest } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import { Floods } from './floods.ts'
 import { ingestMetrics } from './ingest-metrics.ts'
-import { Consumer, type KafkaOptions, type Producer } from './kafka.ts'
+import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { TOPICS } from './topics.ts'
 
@@ -11,6 +12,8 @@ import { TOPICS } from './topics.ts'
 const BATCH = 250
 /** What is read of a message takes ten times its bytes. */
 const BATCH_BYTES = 512 * 1024
+/** So many messages wait before anybody is asked to stand aside: seconds of work, at the most. */
+const BEHIND = 10 * BATCH
 
 export interface TelemetryConsumerOptions {
   kafka: KafkaOptions
@@ -22,14 +25,30 @@ export interface TelemetryConsumerOptions {
   producer: Producer
   log: WorkerLog
   onBatch?: (result: IngestResult) => void
-  /** Where readings come from; a test has its own. */
+  /** Where readings come from, and where those of a flood are put aside; a test has its own. */
   topic?: string
+  aside?: string
   group?: string
+  /** Messages that wait before those of a flood are put aside. */
+  behind?: number
   /** What operators see is counted here. */
   registry?: Registry
 }
 
-/** Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason. */
+export interface TelemetryConsumer {
+  start(): Promise<void>
+  /** Resolves when the group has given its partitions, or after `ms`. */
+  assigned(ms: number): Promise<void>
+  stop(): Promise<void>
+}
+
+/**
+ * Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason.
+ *
+ * While readings wait, those of a company that floods the topic are put aside unread, into a topic of their own, and are
+ * taken in from there at the same time: the others wait for the time that takes, not for the flood. A company stays aside
+ * until its flood is over, so its readings keep their order until then.
+ */
 export function telemetryConsumer({
   kafka,
   planes,
@@ -39,38 +58,80 @@ export function telemetryConsumer({
   onBatch,
   registry,
   topic = TOPICS.telemetry,
+  aside = TOPICS.telemetryAside,
   group = 'tenantry.telemetry',
+  behind = BEHIND,
   ...options
-}: TelemetryConsumerOptions): Consumer {
+}: TelemetryConsumerOptions): TelemetryConsumer {
   const ingest = new TelemetryIngest(planes, tenants, options)
-  const consumer: Consumer = new Consumer({
-    ...kafka,
-    group,
-    topics: [topic],
-    batch: BATCH,
-    batchBytes: BATCH_BYTES,
-    overlap: true, // a reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn
-    handle: async (messages, _signal, before) => {
-      const began = performance.now()
-      const result = await ingest.ingest(
-        messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key, receivedAt: m.timestamp })),
-        newId(),
-        before,
+  const floods = new Floods()
+  /** What is done of a batch that is tried again. */
+  const settled = new WeakMap<readonly Message[], Map<string, IngestResult>>()
+
+  /** Puts aside what a flood brought; returns the rest. */
+  async function withoutFloods(messages: readonly Message[]): Promise<readonly Message[]> {
+    const senders = messages.map(({ value }) => senderOf(value))
+    const bytes = new Map<string, number>()
+    for (const [at, sender] of senders.entries())
+      if (sender !== null) bytes.set(sender, (bytes.get(sender) ?? 0) + messages[at]!.value!.length)
+    floods.note(bytes, main.lag() > behind, Date.now())
+    const flood = new Set(messages.filter((_, at) => senders[at] !== null && floods.has(senders[at]!)))
+    if (flood.size === 0) return messages
+    await producer.send(
+      [...flood].map(({ key, value, headers, timestamp }) => ({ topic: aside, key: key ?? '', value: value!, headers, timestamp })),
+    )
+    metrics?.aside(flood.size)
+    return messages.filter((message) => !flood.has(message))
+  }
+
+  async function take(messages: readonly Message[], before: Promise<boolean>, progress: Map<string, IngestResult>): Promise<void> {
+    const began = performance.now()
+    const result = await ingest.ingest(
+      messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key, receivedAt: m.timestamp })),
+      newId(),
+      { before, settled: progress },
+    )
+    if (result.rejections.length > 0) {
+      await producer.send(
+        result.rejections.map(({ device, reason, count }) => ({
+          topic: TOPICS.telemetryRejected,
+          key: device,
+          value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }),
+        })),
       )
-      if (result.rejections.length > 0) {
-        await producer.send(
-          result.rejections.map(({ device, reason, count }) => ({
-            topic: TOPICS.telemetryRejected,
-            key: device,
-            value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }),
-          })),
-        )
-      }
-      metrics?.observe(messages.length, result, (performance.now() - began) / 1000)
-      onBatch?.(result)
-    },
-    onError: (error) => log.warn({ err: error, consumer: 'telemetry' }, 'consumer trouble'),
-  })
-  const metrics = registry && ingestMetrics(registry, () => consumer.lag())
-  return consumer
+    }
+    metrics?.observe(messages.length, result, (performance.now() - began) / 1000)
+    onBatch?.(result)
+  }
+
+  const consumer = (
+    of: string,
+    group: string,
+    overlap: boolean,
+    sorted: (messages: readonly Message[]) => Promise<readonly Message[]>,
+  ): Consumer =>
+    new Consumer({
+      ...kafka,
+      group,
+      topics: [of],
+      batch: BATCH,
+      batchBytes: BATCH_BYTES,
+      overlap,
+      handle: async (messages, _signal, before) => {
+        const progress = settled.get(messages) ?? new Map<string, IngestResult>()
+        settled.set(messages, progress)
+        await take(await sorted(messages), before, progress)
+      },
+      onError: (error) => log.warn({ err: error, consumer: group }, 'consumer trouble'),
+    })
+  // A reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn.
+  const main = consumer(topic, group, true, withoutFloods)
+  const second = consumer(aside, `${group}.aside`, false, async (messages) => messages)
+  const both = [main, second]
+  const metrics = registry && ingestMetrics(registry, () => both.reduce((waiting, one) => waiting + one.lag(), 0))
+  return {
+    start: async () => void (await Promise.all(both.map((one) => one.start()))),
+    assigned: async (ms) => void (await Promise.all(both.map((one) => one.assigned(ms)))),
+    stop: async () => void (await Promise.all(both.map((one) => one.stop()))),
+  }
 }

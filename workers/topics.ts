@@ -6,6 +6,7 @@ const DAY = 86_400_000
 export const TOPICS = {
   events: 'tenantry.events.v1',
   telemetry: 'tenantry.telemetry.v1',
+  telemetryAside: 'tenantry.telemetry.aside.v1',
   telemetryRejected: 'tenantry.telemetry.rejected.v1',
   jobs: 'tenantry.jobs.v1',
 } as const
@@ -18,6 +19,7 @@ export const deadLetter = (topic: string): string => `${topic}.dlq`
 export const topicDeclarations: readonly TopicDeclaration[] = [
   { topic: TOPICS.events, partitions: 12, retentionMs: 7 * DAY },
   { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY },
+  { topic: TOPICS.telemetryAside, partitions: 24, retentionMs: 3 * DAY },
   { topic: TOPICS.telemetryRejected, partitions: 6, retentionMs: 7 * DAY },
   { topic: TOPICS.jobs, partitions: 12, retentionMs: 7 * DAY },
   { topic: deadLetter(TOPICS.events), partitions: 3, retentionMs: 30 * DAY },

@@ -28,6 +28,15 @@ export interface IngestResult {
   rejections: Rejection[]
 }
 
+export interface IngestOf {
+  /** Whether the batch before is written: where readings are watched by rules theirs come first. False: it never will be. */
+  before?: Promise<boolean>
+  /** What became of the tenants that are done, by slug: when the same batch comes again, they are left alone. */
+  settled?: Map<string, IngestResult>
+  /** Milliseconds since 1970. */
+  now?: number
+}
+
 interface Attributed {
   parsed: Parsed
   hash: string
@@ -94,15 +103,11 @@ export class TelemetryIngest {
     this.#tenants = tenants
   }
 
-  /**
-   * One transaction a tenant. Throws when a database is away: then the whole batch comes again, and nothing doubles.
-   * @param before whether the batch before is written: where readings are watched by rules theirs come first. False: it never will be
-   */
+  /** One transaction a tenant. Throws when a database is away: then the whole batch comes again, and nothing doubles. */
   async ingest(
     messages: readonly IncomingReadings[],
     correlationId: string,
-    before: Promise<boolean> = Promise.resolve(true),
-    now: number = Date.now(),
+    { before = Promise.resolve(true), settled = new Map(), now = Date.now() }: IngestOf = {},
   ): Promise<IngestResult> {
     const rejections: Rejection[] = []
     const byTenant = new Map<string, Attributed[]>()
@@ -119,6 +124,12 @@ export class TelemetryIngest {
     let accepted = 0
     // Who sent little first: nobody waits for the transaction of one who sends fifty times as much.
     for (const [slug, own] of [...byTenant].sort(([, a], [, b]) => readingsIn(a) - readingsIn(b))) {
+      const done = settled.get(slug)
+      if (done) {
+        accepted += done.accepted
+        rejections.push(...done.rejections)
+        continue
+      }
       const tenant = await this.#tenants.bySlug(slug)
       const refused = refusalOf(tenant, now)
       if (refused) {
@@ -133,6 +144,7 @@ export class TelemetryIngest {
         if (error instanceof Failure && error.detail === 'already_exists') return write('again')
         throw error
       })
+      settled.set(slug, result)
       accepted += result.accepted
       if (result.accepted > 0) this.#announce(tenant!.id)
       rejections.push(...result.rejections)

@@ -11,7 +11,9 @@ export interface Rejection {
 
 export const Rejected = Type.Object(
   {
-    device: Type.String({ description: 'As the message called it; empty where none could be read' }),
+    device: Type.String({
+      description: 'As the message called it; empty where none could be read, and for strangers beyond the first thousand of an hour',
+    }),
     reason: Type.String({ examples: ['out_of_limits'] }),
     hour: Timestamp,
     count: Type.Integer({ description: 'Readings, or messages of which none could be read' }),
@@ -29,7 +31,13 @@ export const RejectedQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** Adds to the counts of this hour. Keys are taken in their order, so that two consumers wait and never block each other. */
+/** Names of senders without a good key that an hour remembers; they may call themselves anything. */
+const STRANGERS_AN_HOUR = 1_000
+
+/**
+ * Adds to the counts of this hour. Keys are taken in their order, so that two consumers wait and never block each other.
+ * Whose key is wrong may call itself anything: when there are enough names, those that are new are counted without one.
+ */
 export async function countRejections(tx: Tx, rejections: readonly Rejection[]): Promise<void> {
   if (rejections.length === 0) return
   const sums = new Map<string, Rejection>()
@@ -37,11 +45,21 @@ export async function countRejections(tx: Tx, rejections: readonly Rejection[]):
     const key = `${r.device} ${r.reason}`
     sums.set(key, { ...r, count: r.count + (sums.get(key)?.count ?? 0) })
   }
-  const rows = [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, r]) => [r.device, r.reason, r.count])
+  const rows = [...sums.values()].map((r) => [r.device, r.reason, r.count])
+  const now = tx.now.toISOString()
   await tx.query(sql.run`
+    with hour as (select date_trunc('hour', ${now}::timestamptz) as begins),
+    strangers as materialized (
+      select count(*) >= ${STRANGERS_AN_HOUR}::int as enough from tel_rejection s, hour
+      where s.tenant_id = ${tx.tenantId} and s.hour = hour.begins and s.reason = 'unauthorized'),
+    refused as (
+      select r.reason, r.count, case when r.reason <> 'unauthorized' or not strangers.enough or k.device is not null then r.device else '' end as device
+      from ${sql.unnest(rows, ['text', 'text', 'int8'])} as r (device, reason, count)
+      cross join strangers cross join hour
+      left join tel_rejection k on k.tenant_id = ${tx.tenantId} and k.device = r.device and k.reason = r.reason and k.hour = hour.begins)
     insert into tel_rejection as t (tenant_id, device, reason, hour, count, last_at)
-    select ${tx.tenantId}, r.device, r.reason, date_trunc('hour', ${tx.now.toISOString()}::timestamptz), r.count, ${tx.now.toISOString()}
-    from ${sql.unnest(rows, ['text', 'text', 'int8'])} as r (device, reason, count)
+    select ${tx.tenantId}, r.device, r.reason, hour.begins, sum(r.count), ${now} from refused r cross join hour
+    group by r.device, r.reason, hour.begins order by r.device, r.reason
     on conflict (tenant_id, device, reason, hour) do update set count = t.count + excluded.count, last_at = excluded.last_at`)
 }
 

@@ -144,6 +144,7 @@ try {
   closing.push(await startMailWorker())
   const { passed, failed, skipped, code } = await runTap({
     ...clean,
+    UV_THREADPOOL_SIZE: '16', // as `npm run worker` has it
     TENANTRY_TEST_SERVICES: JSON.stringify(started),
     TENANTRY_TEST_STATEMENTS: statements,
   })

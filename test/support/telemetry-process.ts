@@ -7,6 +7,7 @@ import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 export interface ConsumerOrder {
   config: Config
   topic: string
+  aside: string
   group: string
 }
 export interface ConsumerSays {
@@ -15,7 +16,7 @@ export interface ConsumerSays {
   accepted: number
 }
 
-const { config, topic, group } = JSON.parse(process.env.CONSUMER_ORDER!) as ConsumerOrder
+const { config, topic, aside, group } = JSON.parse(process.env.CONSUMER_ORDER!) as ConsumerOrder
 const log = createLog('test', 'silent')
 const runtime = await createRuntime(config, log)
 const { planes, tenants } = runtime.services
@@ -27,6 +28,7 @@ const consumer = telemetryConsumer({
   producer: runtime.producer,
   log: log.root,
   topic,
+  aside,
   group,
   onBatch: (result) => {
     accepted += result.accepted

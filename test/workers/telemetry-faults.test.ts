@@ -33,17 +33,18 @@ const gate = await openGate(t, postgres.url('telemetry', 'tenantry_app'))
 const { tenant, runtime } = await testApp(t, { TELEMETRY_CATALOG: JSON.stringify({ main: gate.url }) })
 
 const name = newId().slice(-8)
-const [topic, group] = [`test-readings-${name}`, `test-readings-${name}`]
-await createTopics(runtime.kafka, [{ topic, partitions: 8, retentionMs: 3_600_000 }], 1).catch(() => {}) // one broker makes them by itself
+const [topic, aside, group] = [`test-readings-${name}`, `test-readings-aside-${name}`, `test-readings-${name}`]
+const topics = [topic, aside].map((one) => ({ topic: one, partitions: 8, retentionMs: 3_600_000 }))
+await createTopics(runtime.kafka, topics, 1).catch(() => {}) // one broker makes them by itself
 
 const children = new Set<ChildProcess>()
 let largest = 0
-/** Another consumer of the group, with the heap that `npm run worker` gives it. */
+/** Another consumer of the group, with the bounds that `npm run worker` gives it. */
 function consumer(): ChildProcess {
-  const order: ConsumerOrder = { config: { ...runtime.config }, topic, group }
+  const order: ConsumerOrder = { config: { ...runtime.config }, topic, aside, group }
   const child = fork(path.join(import.meta.dirname, '../support/telemetry-process.ts'), {
     execArgv: ['--max-semi-space-size=8', '--max-old-space-size=512'],
-    env: { ...process.env, MALLOC_ARENA_MAX: '2', CONSUMER_ORDER: JSON.stringify(order) },
+    env: { ...process.env, UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2', CONSUMER_ORDER: JSON.stringify(order) },
   })
   child.on('message', ({ rss }: ConsumerSays) => {
     largest = Math.max(largest, rss)

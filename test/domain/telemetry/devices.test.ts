@@ -234,6 +234,32 @@ t.test('what was refused is listed by device, reason and hour', async (t) => {
   t.same(summary((await listed(acme.viewer)).data), all.slice(0, 1))
 })
 
+t.test('strangers may call themselves anything: an hour remembers a thousand names and counts the rest', async (t) => {
+  const acme = await tenant()
+  const knock = (names: string[]) =>
+    ingest.ingest(
+      names.map((device) => ({
+        value: Buffer.from(JSON.stringify({ tenant: acme.slug, device, readings: [{ ts: at(1), metric: 'm', value: 1 }] })),
+        key: 'dk_wrong',
+        device,
+      })),
+      newId(),
+    )
+  const counted = async () =>
+    (
+      await owner.query(
+        `select count(*)::int as names, sum(count)::int as readings, coalesce(sum(count) filter (where device = ''), 0)::int as nameless
+         from tel_rejection where tenant_id = $1`,
+        [acme.id],
+      )
+    ).rows[0]
+  await knock(times(1_000, (n) => `stranger-${n}`))
+  t.same(await counted(), { names: 1_000, readings: 1_000, nameless: 0 })
+  await knock([...times(100, (n) => `late-${n}`), 'stranger-7', 'stranger-7'])
+  t.same(await counted(), { names: 1_001, readings: 1_102, nameless: 100 })
+  t.match((await acme.viewer.get('/telemetry/rejections?device=stranger-7')).data, [{ count: 3 }])
+})
+
 t.test('twenty bring a metric and its series for the first time: there is one of each', async (t) => {
   const acme = await tenant()
   const device = await deviceOf(acme)

@@ -2,7 +2,7 @@
 import { Client } from 'pg'
 import t from 'tap'
 import { newId } from '../../../domain/kernel/index.ts'
-import { TelemetryIngest } from '../../../domain/telemetry/index.ts'
+import { type IngestResult, TelemetryIngest } from '../../../domain/telemetry/index.ts'
 import { testApp, times } from '../../support/app.ts'
 import { testServices } from '../../support/services.ts'
 import { probes } from '../../support/telemetry.ts'
@@ -59,6 +59,23 @@ t.test('what comes again is not counted again', async (t) => {
   const batch = [message(small.slug, one, 0, 40, minute)]
   for (let n = 0; n < 3; n++) await ingest.ingest(batch, newId())
   t.equal((await ingest.ingest([message(small.slug, one, 100, 60, minute)], newId())).accepted, 60)
+})
+
+t.test('a batch that is tried again counts nothing again of those who were done', async (t) => {
+  const [done, late] = [await tenant(), await tenant()]
+  const [one, other] = [await probe(done), await probe(late)]
+  const rule = { name: 'Watched', condition: { kind: 'threshold', metric: 'm', above: 1e9 } }
+  t.equal((await late.admin.post('/telemetry/rules', rule)).status, 201)
+  const batch = [
+    message(done.slug, one, 0, 3, minute),
+    { ...message(done.slug, one, 0, 3, minute), key: 'dk_wrong' },
+    message(late.slug, other, 0, 50, minute),
+  ]
+  const settled = new Map<string, IngestResult>()
+  await t.rejects(ingest.ingest(batch, newId(), { before: Promise.resolve(false), settled }), 'rules watch the one who sent more')
+  t.same([...settled.keys()], [done.slug])
+  t.match(await ingest.ingest(batch, newId(), { settled }), { accepted: 53, rejections: [{ reason: 'unauthorized', count: 3 }] })
+  t.match((await done.viewer.get('/telemetry/rejections')).data, [{ reason: 'unauthorized', count: 3 }])
 })
 
 t.test('in one batch those who sent little are written before the one who sent much', async (t) => {

@@ -300,13 +300,13 @@ t.test('batches in flight beside each other are weighed one after the other', as
   })
   let before = Promise.resolve(true)
   for (let n = 1; n <= 20; n++) {
-    const turn = ingest.ingest([message(n)], newId(), before).then(() => true)
+    const turn = ingest.ingest([message(n)], newId(), { before }).then(() => true)
     before = turn
   }
   await before
   t.equal((await alerts(acme)).length, 10, 'each time it was too hot')
   t.equal((await alerts(acme, '&status=raised')).length, 1)
-  await t.rejects(ingest.ingest([message(21)], newId(), Promise.resolve(false)), 'what follows on nothing is not written')
+  await t.rejects(ingest.ingest([message(21)], newId(), { before: Promise.resolve(false) }), 'what follows on nothing is not written')
   // Twenty processes that do not know of each other: the alert is one.
   await device.send([at(30, 1)])
   const others = times(20, () => new TelemetryIngest(runtime.services.planes, runtime.services.tenants))
