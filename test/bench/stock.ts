@@ -1,11 +1,4 @@
-// Stock at its size: lists, postings, values as of a moment, what is written late, and records from files.
-import { randomUUID } from 'node:crypto'
-import { Readable } from 'node:stream'
-import { importLifecycle, startImport } from '../../domain/erp/exchange/index.ts'
-import { noteFile } from '../../domain/files/index.ts'
-import { newId } from '../../domain/kernel/index.ts'
-import { createLog } from '../../server/log.ts'
-import { carryImport } from '../../workers/exchanger.ts'
+// Stock at its size: lists, postings, values as of a moment, and what is written late.
 import { seedStock } from '../support/stock-seed.ts'
 import {
   bare,
@@ -20,7 +13,6 @@ import {
   percentile,
   quick,
   results,
-  runtime,
   timed,
   took,
 } from './harness.ts'
@@ -29,7 +21,6 @@ const PRODUCTS = quick ? 5_000 : 200_000
 const PARTIES = PRODUCTS
 const MOVES_EACH = 10
 const LATER = 10_000
-const LINES = quick ? 10_000 : 100_000
 
 /** Ten places, so many parties, and ten moves of each product, valued by the function that values everything. */
 async function seed(): Promise<{ places: string[]; client: string }> {
@@ -209,43 +200,4 @@ export async function stock() {
     connections: 10,
   })
   goal('ten operators at once', mixed.p99, 100)
-
-  note('  records from a file …')
-  const rows = Array.from({ length: LINES }, (_, n) => `I-${n},Imported number ${n},U,2.50,EUR`).join('\n')
-  const unit = (await data.query('select code from erp_uom where id = $1', [first.uom])).rows[0].code
-  const csv = `code,name,uom,list_price,currency\n${rows.replaceAll(',U,', `,${unit},`)}`
-  const { services } = runtime
-  const file = newId()
-  const { file: _, ...received } = await services.files.take(first.id, file, Readable.from([Buffer.from(csv)]))
-  const scope = { ...first.scope, actor: { ...first.scope.actor, userId: first.admin.userId } }
-  const home = services.planes.data.get('main')!
-  const made = await home.write(scope, async (tx) => {
-    await noteFile(tx, { id: file, name: 'i.csv', scan: 'unscanned', ...received })
-    return startImport(tx, { entity: 'erp_product', file_id: file })
-  })
-  const job = {
-    event_id: randomUUID(),
-    type: 'job.data-import',
-    tenant_id: first.id,
-    entity_id: made.id,
-    version: 1,
-    occurred_at: '',
-    correlation_id: '',
-    data: { organization_id: scope.context.organizationId, workspace_id: null, user_id: first.admin.userId, kind: 'worker' },
-  }
-  const deps = { ...services, log: createLog('bench', 'silent').root }
-  const memory = process.memoryUsage.rss()
-  const carry = () => carryImport(deps as never, job as never, new AbortController().signal)
-  const reading = await timed(carry)
-  const ready = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
-  if (ready.status !== 'ready' || ready.wrong > 0) throw new Error(JSON.stringify(ready))
-  await home.write(scope, (tx) => importLifecycle.move(tx, 'apply', made.id, ready.version))
-  const taking = await timed(carry)
-  const done = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
-  if (done.status !== 'done') throw new Error(JSON.stringify(done))
-  note(
-    `    ${LINES} lines: read in ${(reading / 1000).toFixed(1)} s, taken in ${(taking / 1000).toFixed(1)} s; this process grew by ${((process.memoryUsage.rss() - memory) / 1e6).toFixed(0)} MB`,
-  )
-  const rate = LINES / ((reading + taking) / 1000)
-  results.push({ name: 'import', ratio: rate / 5_000, ours: rate, limit: 5_000, unit: 'lines/s' })
 }

@@ -1,0 +1,72 @@
+// Records from a file: read, checked and taken in, against the insert of the same rows alone.
+import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { importLifecycle, startImport } from '../../domain/erp/exchange/index.ts'
+import { noteFile } from '../../domain/files/index.ts'
+import { newId } from '../../domain/kernel/index.ts'
+import { createLog } from '../../server/log.ts'
+import { carryImport } from '../../workers/exchanger.ts'
+import { data, first, note, quick, results, runtime, timed } from './harness.ts'
+
+const LINES = quick ? 10_000 : 100_000
+const GOAL = 5_000
+
+export async function imports() {
+  note(`imports: ${LINES} lines …`)
+  const unit = (await data.query('select code from erp_uom where id = $1', [first.uom])).rows[0].code
+  const rows = Array.from({ length: LINES }, (_, n) => `I-${n},Imported number ${n},${unit},2.50,EUR`).join('\n')
+  const csv = `code,name,uom,list_price,currency\n${rows}`
+  const { services } = runtime
+  const file = newId()
+  const { file: _, ...received } = await services.files.take(first.id, file, Readable.from([Buffer.from(csv)]))
+  const scope = { ...first.scope, actor: { ...first.scope.actor, userId: first.admin.userId } }
+  const home = services.planes.data.get('main')!
+  const made = await home.write(scope, async (tx) => {
+    await noteFile(tx, { id: file, name: 'i.csv', scan: 'unscanned', ...received })
+    return startImport(tx, { entity: 'erp_product', file_id: file })
+  })
+  const job = {
+    event_id: randomUUID(),
+    type: 'job.data-import',
+    tenant_id: first.id,
+    entity_id: made.id,
+    version: 1,
+    occurred_at: '',
+    correlation_id: '',
+    data: { organization_id: scope.context.organizationId, workspace_id: null, user_id: first.admin.userId, kind: 'worker' },
+  }
+  const deps = { ...services, log: createLog('bench', 'silent').root }
+  const memory = process.memoryUsage.rss()
+  const carry = () => carryImport(deps as never, job as never, new AbortController().signal)
+  const reading = await timed(carry)
+  const ready = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
+  if (ready.status !== 'ready' || ready.wrong > 0) throw new Error(JSON.stringify(ready))
+  await home.write(scope, (tx) => importLifecycle.move(tx, 'apply', made.id, ready.version))
+  const taking = await timed(carry)
+  const done = await home.read(scope, (tx) => importLifecycle.get(tx, made.id))
+  if (done.status !== 'done') throw new Error(JSON.stringify(done))
+  const grown = (process.memoryUsage.rss() - memory) / 1e6
+  const rate = LINES / ((reading + taking) / 1000)
+
+  // The same rows once more, by one statement, with keys and indexes alone: no trail, no events, nothing read or checked.
+  await data.query('set session_replication_role = replica')
+  const bare = await timed(() =>
+    data.query(
+      `insert into erp_product (id, tenant_id, organization_id, code, name, uom_id, list_price, currency)
+       select gen_random_uuid(), $1, $2, 'J-' || n, 'Imported number ' || n, $3, 2.50, 'EUR' from generate_series(1, $4::int) n`,
+      [first.id, first.organization, first.uom, LINES],
+    ),
+  )
+  await data.query('set session_replication_role = origin')
+  note(
+    `    read in ${(reading / 1000).toFixed(1)} s, taken in ${(taking / 1000).toFixed(1)} s; this process grew by ${grown.toFixed(0)} MB; the rows alone are inserted in ${(bare / 1000).toFixed(1)} s`,
+  )
+  results.push({ name: 'imports, of the goal', ratio: rate / GOAL, ours: rate, limit: GOAL, unit: 'lines/s' })
+  results.push({
+    name: 'imports, taken in',
+    ratio: bare / taking,
+    ours: LINES / (taking / 1000),
+    limit: LINES / (bare / 1000),
+    unit: 'rows/s',
+  })
+}
