@@ -16,6 +16,7 @@ import {
   importLifecycle,
   keepLines,
   LineReader,
+  linesOf,
   MOST_IN_WORKBOOK,
   MOST_LINES,
   mappable,
@@ -40,6 +41,7 @@ import {
 } from '../domain/files/index.ts'
 import { Failure, failure, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
+import { ahead, inPieces } from './ahead.ts'
 import type { Event } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 
@@ -51,11 +53,15 @@ export interface ExchangeDependencies {
   log: WorkerLog
 }
 
+/** All lines are taken in, in one transaction: 200,000 of them within this, at a hundred a second. */
+const TAKING_MS = 2_000_000
+
 interface Place {
   tenant: Tenant
   scope: Scope
   read<T>(work: (tx: Tx) => Promise<T>): Promise<T>
-  write<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  /** @param deadlineMs how long it may take, when that is long */
+  write<T>(work: (tx: Tx) => Promise<T>, deadlineMs?: number): Promise<T>
 }
 
 /** Where a job is done, and in whose name: what it makes is made by who asked. Null for a tenant that is gone. */
@@ -75,7 +81,8 @@ async function placeOf({ planes, tenants, vault }: ExchangeDependencies, job: Ev
     tenant,
     scope,
     read: (work) => databaseOf(planes, 'data', tenant).read(scope, work),
-    write: (work) => writeAtHome(planes, tenants, 'data', tenant, (database) => database.write(scope, work)),
+    write: (work, deadlineMs) =>
+      writeAtHome(planes, tenants, 'data', tenant, (database) => database.write(deadlineMs ? { ...scope, deadlineMs } : scope, work)),
   }
 }
 
@@ -119,17 +126,19 @@ const notThere = (error: unknown): null => {
 }
 
 async function apply(place: Place, id: string): Promise<void> {
-  // How far it is, is told outside of the transaction that makes the records.
+  // How far it is, is told outside of the transaction that makes the records, and their lines are read there.
   const outside = AsyncLocalStorage.snapshot()
   let telling: Promise<unknown> = Promise.resolve()
   let lines = { from: 0, to: 0 }
   try {
-    await place.write((tx) =>
-      takeLines(tx, id, (taken, next) => {
-        lines = next
-        if (taken > 0 && taken % (5 * CHUNK) === 0)
-          telling = telling.then(() => outside(() => place.write((other) => noteTaken(other, id, taken))).catch(() => {}))
-      }),
+    await place.write(
+      (tx) =>
+        takeLines(tx, id, ahead(linesOf((work) => outside(() => place.read(work)), id)), (taken, next) => {
+          lines = next
+          if (taken > 0 && taken % (5 * CHUNK) === 0)
+            telling = telling.then(() => outside(() => place.write((other) => noteTaken(other, id, taken))).catch(() => {}))
+        }),
+      TAKING_MS,
     )
   } catch (error) {
     await telling
@@ -142,33 +151,26 @@ async function readFile(deps: ExchangeDependencies, place: Place, found: Import,
   const file = await place.read((tx) => getFile(tx, found.file_id))
   const local = path.join(folder, 'table')
   await pipeline(await deps.files.open(place.tenant.id, file), createWriteStream(local))
-  const resource = exchanged(found.entity)
-  let reader: LineReader | undefined
-  let line = 0
-  let chunk: Cell[][] = []
-  const keep = async () => {
-    const first = line - chunk.length + 1
-    const wanted = await place.write(async (tx) => keepLines(tx, found, first, await reader!.read(tx, chunk)))
-    chunk = []
-    return wanted
-  }
-  for await (const cells of readTable(local, file.media_type, found.encoding as Encoding)) {
-    line++
-    if (!reader) {
-      reader = await begin(place, found, cells, resource)
-      continue
+  const table = readTable(local, file.media_type, found.encoding as Encoding)
+  try {
+    const heading = await table.next()
+    if (heading.done)
+      throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
+    const reader = await begin(place, found, heading.value, exchanged(found.entity))
+    let line = 1 // the heading's
+    for await (const lines of ahead(inPieces(table, CHUNK))) {
+      const fresh = lines.slice(Math.max(0, found.lines + 1 - line)) // the others were read before a worker died
+      line += lines.length
+      if (line > MOST_LINES + 1) throw failure('invalid_value', { path: 'file', rule: 'lines' }, `A file has at most ${MOST_LINES} lines.`)
+      if (fresh.length === 0) continue
+      const first = line - fresh.length + 1
+      if (!(await place.write(async (tx) => keepLines(tx, found, first, await reader.read(tx, fresh))))) return
+      if (signal.aborted) throw failure('overloaded')
     }
-    if (line <= found.lines + 1) continue // read before a worker died
-    if (line > MOST_LINES + 1) throw failure('invalid_value', { path: 'file', rule: 'lines' }, `A file has at most ${MOST_LINES} lines.`)
-    chunk.push(cells)
-    if (chunk.length < CHUNK) continue
-    if (!(await keep())) return
-    if (signal.aborted) throw failure('overloaded')
+    await place.write((tx) => settleImport(tx, found.id, 'finish_reading'))
+  } finally {
+    await table.return(undefined)
   }
-  if (!reader)
-    throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
-  if (chunk.length > 0 && !(await keep())) return
-  await place.write((tx) => settleImport(tx, found.id, 'finish_reading'))
 }
 
 /** Settles how a file is read, by its heading: as was asked, as the last one like it, or as its columns are called. */

@@ -42,8 +42,9 @@ async function* readCsv(file: string, encoding: Encoding): AsyncGenerator<Cell[]
   const count = (separator: string) => heading.split(separator).length
   const delimiter = [',', ';', '\t'].reduce((best, one) => (count(one) > count(best) ? one : best))
   const parser = parse({ delimiter, bom: true, relax_column_count: true, skip_empty_lines: true, max_record_size: 1024 * 1024 })
+  const bytes = createReadStream(file)
   const feed = async () => {
-    for await (const text of decoded(createReadStream(file), encoding, true))
+    for await (const text of decoded(bytes, encoding, true))
       if (!parser.write(text)) await new Promise((resolve) => parser.once('drain', resolve))
     parser.end()
   }
@@ -54,6 +55,8 @@ async function* readCsv(file: string, encoding: Encoding): AsyncGenerator<Cell[]
     const { code, lines } = error as { code?: string; lines?: number }
     if (code?.startsWith('CSV_')) throw refuse('csv', `Line ${lines} is no CSV: is a quote missing?`, { line: lines })
     throw error
+  } finally {
+    bytes.destroy() // who reads no further leaves no file open
   }
 }
 

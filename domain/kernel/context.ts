@@ -85,6 +85,8 @@ export interface Scope {
   /** The same's currency, ISO 4217. */
   currency?: string | undefined
   secrets?: Secrets | undefined
+  /** How long it may take, in ms; as long as the database's own when nothing is said. */
+  deadlineMs?: number
 }
 
 export const systemActor = (tenantId: Uuid, name: string): Actor => ({ tenantId, userId: null, kind: 'service', sessionId: null, name })

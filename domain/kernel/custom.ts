@@ -56,11 +56,14 @@ type Values = Record<string, unknown>
  */
 export async function checkCustom<R extends Values>(tx: Tx, row: Row, records: readonly R[], before?: Values): Promise<readonly R[]> {
   if (!row.custom) return records
-  const schema = customSchema(await customFieldsOf(tx, row.table))
+  const fields = await customFieldsOf(tx, row.table)
+  const schema = customSchema(fields)
+  const needed = fields.some(({ required }) => required)
   return records.map((record, at) => {
     const merged = { ...(before?.custom as Values | undefined), ...(record.custom as Values | undefined) }
     const custom = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== null))
-    if (!Value.Check(schema, custom)) {
+    const bare = !needed && Object.keys(custom).length === 0
+    if (!bare && !Value.Check(schema, custom)) {
       // A field that is not declared is told of twice, once as `false`.
       const told = [...Value.Errors(schema, custom)].filter(({ keyword }) => keyword !== 'boolean')
       const errors = told.slice(0, 20).map((error) => ({

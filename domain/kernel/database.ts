@@ -1,4 +1,5 @@
 // A database and its units of work: the only way to a connection.
+import type { DatabasePoolConnection } from 'slonik'
 import { Type } from 'typebox'
 import type { Actor, Context, DomainEvent, Job, Queries, Scope, Tx } from './context.ts'
 import { failure } from './errors.ts'
@@ -57,7 +58,7 @@ export class Database {
   async write<T>(scope: Scope, work: (tx: Tx) => Promise<T>, once?: Once): Promise<T> {
     let emitted = 0
     let changedRights = false
-    const value = await this.#pool.lend(scope.tenantId, this.#schema, (connection) =>
+    const run = (connection: DatabasePoolConnection) =>
       connection.transaction(async (transaction) => {
         const jobs: Job[] = []
         const tx = new UnitOfWork(transaction, scope, (job) => jobs.push(job))
@@ -81,8 +82,8 @@ export class Database {
         emitted = await tx.seal(once ? keepAnswer(tx, once, value) : null)
         if (this.#options.settle) changedRights = (await transaction.one(rightsChanged)).changed
         return value
-      }, 1),
-    )
+      }, 1)
+    const value = await this.#pool.lend(scope.tenantId, this.#schema, run, scope.deadlineMs)
     if (emitted > 0) {
       this.wakeRelay()
       this.#options.announce?.(scope.tenantId)

@@ -133,7 +133,12 @@ export class Pool {
   }
 
   /** Lends a connection that is bound to a tenant, or to the platform, and reads tables of that schema. */
-  async lend<T>(binding: Binding, schema: string, work: (connection: DatabasePoolConnection) => Promise<T>): Promise<T> {
+  async lend<T>(
+    binding: Binding,
+    schema: string,
+    work: (connection: DatabasePoolConnection) => Promise<T>,
+    deadlineMs = this.#deadlineMs,
+  ): Promise<T> {
     let outcome: Outcome<T>
     await this.#open?.enter(this)
     try {
@@ -142,7 +147,7 @@ export class Pool {
         try {
           return {
             value: await within(
-              this.#deadlineMs,
+              deadlineMs,
               this.#bind(connection, binding, schema).then(() => work(connection)),
             ),
           }

@@ -1,7 +1,6 @@
 // Master data: what every declared table can do.
 
 import type { Static, TProperties } from 'typebox'
-import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { checkCustom } from './custom.ts'
 import { failure } from './errors.ts'
@@ -92,7 +91,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
   async function createMany(tx: Tx, inputs: readonly object[]): Promise<R[]> {
     const now = tx.now.toISOString()
     const rows = inputs.map((input) => ({
-      ...(Value.Default(row.input, structuredClone(input)) as object),
+      ...row.complete(input),
       id: newId(),
       tenant_id: tx.tenantId,
       ...(row.scope === 'organization' ? { organization_id: tx.context.organizationId } : {}),

@@ -1,5 +1,6 @@
 // A table's columns as one schema: the source of SQL column lists, row checks, request and response bodies and OpenAPI.
-import { type Static, type TObject, type TProperties, Type } from 'typebox'
+import { type Static, type TObject, type TProperties, type TSchema, Type } from 'typebox'
+import { Value } from 'typebox/value'
 import type { Tx } from './context.ts'
 import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
@@ -42,6 +43,8 @@ export interface Row<P extends TProperties = TProperties> {
   readonly input: TObject
   /** The same with everything optional: JSON merge patch. */
   readonly patch: TObject
+  /** An input with the defaults of what it leaves out. */
+  complete(input: object): Record<string, unknown>
   readonly columns: readonly string[]
   readonly writable: readonly string[]
   readonly sealed: Readonly<Record<string, Canonical>>
@@ -67,16 +70,18 @@ export function row<P extends TProperties>(table: string, declared: P, options: 
   const writable = Object.keys(properties).filter((name) => !derived.includes(name) && !(name in computed))
   const body = Object.fromEntries(writable.map((name) => [name, properties[name]!])) as TProperties
   const optional = (schema: object) => 'default' in schema || isNullable(schema)
+  const input = Type.Object(
+    Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, optional(schema) ? Type.Optional(schema) : schema])),
+    { additionalProperties: false },
+  )
   return {
     table,
     scope,
     softDelete,
     properties,
     schema: Type.Object({ ...shownOf(properties, sealed), ...implied }, { additionalProperties: false }) as never,
-    input: Type.Object(
-      Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, optional(schema) ? Type.Optional(schema) : schema])),
-      { additionalProperties: false },
-    ),
+    input,
+    complete: completing(input),
     patch: Type.Object(
       {
         ...Object.fromEntries(Object.entries(body).map(([name, schema]) => [name, Type.Optional(schema)])),
@@ -89,6 +94,20 @@ export function row<P extends TProperties>(table: string, declared: P, options: 
     sealed,
     custom,
     computed,
+  }
+}
+
+/** Fills in defaults. Of plain properties by hand, as this is done for every line of a file; within objects and lists as the schema says. */
+function completing({ properties }: TObject): (input: object) => Record<string, unknown> {
+  const entries = Object.entries(properties) as [string, TSchema & { default?: unknown }][]
+  const defaults = entries.filter(([, schema]) => 'default' in schema).map(([name, schema]) => [name, schema.default] as const)
+  const nested = entries.filter(([, { default: _, ...schema }]) => JSON.stringify(schema).includes('"default":'))
+  return (input) => {
+    const whole: Record<string, unknown> = { ...input }
+    for (const [name, value] of defaults)
+      if (whole[name] === undefined) whole[name] = typeof value === 'object' ? structuredClone(value) : value
+    for (const [name, schema] of nested) if (whole[name] !== undefined) whole[name] = Value.Default(schema, structuredClone(whole[name]))
+    return whole
   }
 }
 

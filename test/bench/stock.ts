@@ -1,21 +1,6 @@
 // Stock at its size: lists, postings, values as of a moment, and what is written late.
 import { seedStock } from '../support/stock-seed.ts'
-import {
-  bare,
-  data,
-  first,
-  goal,
-  headers,
-  measured,
-  must,
-  note,
-  ours,
-  percentile,
-  quick,
-  results,
-  timed,
-  took,
-} from './harness.ts'
+import { bare, data, first, goal, headers, measured, must, note, ours, percentile, quick, results, timed, took } from './harness.ts'
 
 const PRODUCTS = quick ? 5_000 : 200_000
 const PARTIES = PRODUCTS

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import t from 'tap'
 import { Type } from 'typebox'
-import { Database, Listener, newId, sql, type Tx } from '../../domain/kernel/index.ts'
+import { Database, failure, Listener, newId, sql, type Tx } from '../../domain/kernel/index.ts'
 import { openMockBroker } from '../../workers/kafka.ts'
 import { topicDeclarations } from '../../workers/topics.ts'
 import { startApi } from '../support/api-process.ts'
@@ -107,6 +107,9 @@ t.test('a database host that freezes, and closes nothing, is given up in time an
     await Promise.all(times(4, () => database.read(scope, count))),
     times(4, () => ({ n: 0 })),
   )
+  const long = (tx: Tx) => tx.query(sql.run`select pg_sleep(0.6)`)
+  await t.rejects(database.write(scope, long), failure('database_unavailable'))
+  await database.write({ ...scope, deadlineMs: 20_000 }, long) // what is known to be long may be
 })
 
 t.test('a listener on a host that froze stops being trusted, and is again once it answers', async (t) => {

@@ -250,32 +250,55 @@ export async function noteTaken(tx: Tx, id: string, taken: number): Promise<void
 }
 
 const Line = Type.Object({ line: Type.Integer(), record: Type.Object({}, { additionalProperties: true }) }, { additionalProperties: false })
+type Line = Static<typeof Line>
+
+/**
+ * The lines of an import, a thousand at a time. They do not change any more once it is taken in, so they are read by
+ * connections of their own, while others are written.
+ */
+export async function* linesOf(read: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>, id: string): AsyncGenerator<readonly Line[]> {
+  for (let after = 0; ; ) {
+    const lines = await read(async (tx) => {
+      const kept = await tx.any(sql.prepared(Line)`
+        select line, record from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and line > ${after} order by line limit ${CHUNK}`)
+      return Promise.all(
+        kept.map(async ({ line, record }) => {
+          const { sealed } = record as { sealed?: string }
+          if (!sealed) return { line, record }
+          return { line, record: JSON.parse((await tx.secrets.open(purpose, Buffer.from(sealed, 'hex'))).toString()) as object }
+        }),
+      )
+    })
+    if (lines.length === 0) return
+    after = lines.at(-1)!.line
+    yield lines
+  }
+}
 
 /**
  * Takes all lines in, in the transaction that it is given: whatever fails, nothing was. One at a time: an advisory lock of
  * the import is held until the end, and who comes second finds it done. Throws what making the records throws.
+ * @param lines `linesOf` the import
  * @param progress is told how many were made, and which lines are next
  */
-export async function takeLines(tx: Tx, id: string, progress: (taken: number, next: { from: number; to: number }) => void): Promise<void> {
+export async function takeLines(
+  tx: Tx,
+  id: string,
+  lines: AsyncIterable<readonly Line[]>,
+  progress: (taken: number, next: { from: number; to: number }) => void,
+): Promise<void> {
   await oneAtATime(tx, `import ${id}`)
   const found = await importLifecycle.get(tx, id)
   if (found.status !== 'applying') return
   const resource = exchanged(found.entity)
   let taken = 0
-  for (let after = 0; ; ) {
-    const lines = await tx.any(sql.prepared(Line)`
-      select line, record from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and line > ${after} order by line limit ${CHUNK}`)
-    if (lines.length === 0) break
-    const records = await Promise.all(
-      lines.map(async ({ record }) => {
-        const { sealed } = record as { sealed?: string }
-        return sealed ? (JSON.parse((await tx.secrets.open(purpose, Buffer.from(sealed, 'hex'))).toString()) as object) : record
-      }),
+  for await (const some of lines) {
+    progress(taken, { from: some[0]!.line, to: some.at(-1)!.line })
+    await resource.createMany(
+      tx,
+      some.map(({ record }) => record),
     )
-    after = lines.at(-1)!.line
-    progress(taken, { from: lines[0]!.line, to: after })
-    await resource.createMany(tx, records)
-    taken += lines.length
+    taken += some.length
   }
   await settleImport(tx, id, 'finish', { taken })
 }

@@ -10,6 +10,7 @@ export {
   importLifecycle,
   importList,
   keepLines,
+  linesOf,
   MOST_LINES,
   mappable,
   NewImport,

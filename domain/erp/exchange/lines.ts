@@ -2,7 +2,6 @@
 import type { TObject, TSchema } from 'typebox'
 import { Type } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
-import { Value } from 'typebox/value'
 import type { Cell } from '../../files/index.ts'
 import { type CustomField, customFieldsOf, customSchema, isUuid, type Row, scopeOf, sql, type Tx, tableOf } from '../../kernel/index.ts'
 import type { exchanged } from './entities.ts'
@@ -69,7 +68,8 @@ export class LineReader {
   readonly #columns: readonly string[]
   readonly #mapping: Mapping
   readonly #check: Validator
-  readonly #checkCustom: TObject
+  readonly #custom: TObject
+  readonly #checkCustom: Validator
   readonly #codes: Set<string>
 
   private constructor(
@@ -84,7 +84,8 @@ export class LineReader {
     this.#columns = columns
     this.#mapping = mapping
     this.#check = Compile(resource.row.input) as unknown as Validator
-    this.#checkCustom = customSchema(fields)
+    this.#custom = customSchema(fields)
+    this.#checkCustom = Compile(this.#custom) as unknown as Validator
     this.#codes = new Set(codes)
   }
 
@@ -119,7 +120,7 @@ export class LineReader {
       if (!property.startsWith('custom.')) record[property] = cellAs(cell, properties[property])
       else {
         const code = property.slice('custom.'.length)
-        custom[code] = cellAs(cell, this.#checkCustom.properties[code])
+        custom[code] = cellAs(cell, this.#custom.properties[code])
       }
     }
     return { record: Object.keys(custom).length > 0 ? { ...record, custom } : record, errors: [] }
@@ -146,7 +147,7 @@ export class LineReader {
   }
 
   #validate({ record, errors }: ReadLine): void {
-    const whole = Value.Default(this.#row.input, structuredClone(record)) as Record<string, unknown>
+    const whole = this.#row.complete(record)
     const told = new Set(errors.map(({ column }) => column))
     const add = (path: string, rule: string, message: string) => {
       if (!told.has(path)) errors.push({ column: path, rule, message })
@@ -157,8 +158,8 @@ export class LineReader {
         for (const column of requiredProperties ?? [error.instancePath.slice(1)])
           add(column, error.keyword, requiredProperties ? 'is needed' : error.message)
       }
-    if (this.#row.custom && !Value.Check(this.#checkCustom, whole.custom ?? {}))
-      for (const error of [...Value.Errors(this.#checkCustom, whole.custom ?? {})].slice(0, 20)) {
+    if (this.#row.custom && !this.#checkCustom.Check(whole.custom ?? {}))
+      for (const error of [...this.#checkCustom.Errors(whole.custom ?? {})].slice(0, 20)) {
         const { requiredProperties } = error.params as { requiredProperties?: string[] }
         for (const column of requiredProperties ?? [error.instancePath.slice(1)]) add(`custom.${column}`, error.keyword, error.message)
       }
