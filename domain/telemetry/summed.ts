@@ -43,36 +43,57 @@ const HOUR = 3_600_000
 const DAY = 24 * HOUR
 const MONTH = 30 * DAY
 
-/**
- * What buckets are worked out from. UTC's hours make up a zone's longer ones where its clocks are off by whole hours; UTC's days are
- * a zone's where they are not off at all. Clocks are looked at every month.
- */
-export function sourceOf({ from, to, bucket, timeZone }: Span, further: readonly Further[]): Source {
-  const { seconds } = kindOf(bucket)
-  if (further.length > 0 || seconds < 3_600) return 'raw'
+/** By how many minutes a zone's clocks are ahead of UTC within a span, looked at every month. */
+function offsetsWithin({ from, to, timeZone }: Span): number[] {
   const format = offsetsOf(timeZone)
   const [start, end] = [Math.max(Date.parse(from), Date.UTC(1970)), Math.min(Date.parse(to), Date.now() + DAY)]
   const offsets = Array.from({ length: Math.max(1, Math.ceil((end - start) / MONTH)) }, (_, n) => offsetAt(format, start + n * MONTH))
-  offsets.push(offsetAt(format, Math.max(start, end)))
-  if (offsets.every((minutes) => minutes === 0) && seconds * 1000 >= DAY) return 'daily'
-  return offsets.every((minutes) => minutes % 60 === 0) ? 'hourly' : 'raw'
+  return [...offsets, offsetAt(format, Math.max(start, end))]
+}
+const areWholeHours = (offsets: readonly number[]) => offsets.every((minutes) => minutes % 60 === 0)
+
+/**
+ * What buckets are worked out from. UTC's hours make up a zone's longer ones where its clocks are off by whole hours; where they
+ * are not (Asia/Kolkata), its days all but for the hours in which they begin. UTC's days are a zone's where it is not off at
+ * all.
+ */
+export function sourceOf(span: Span, further: readonly Further[]): Source {
+  const { seconds, calendar } = kindOf(span.bucket)
+  if (further.length > 0 || seconds < 3_600) return 'raw'
+  const offsets = offsetsWithin(span)
+  if (offsets.every((minutes) => minutes === 0) && calendar) return 'daily'
+  return calendar || areWholeHours(offsets) ? 'hourly' : 'raw'
 }
 
-/** Hours or days that are whole within a span, and what of it is before and after them, from readings: as `part`. */
-function parts(tx: Tx, ids: Fragment, { from, to }: Span, source: Source): Fragment {
-  const readings = (since: string, until: string, by: 'hour' | 'day') => sql.fragment`
-    select series_id, date_trunc(${by}, ts, 'UTC') as bucket, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
-      (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
-    from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${since} and ts < ${until} group by 1, 2`
-  const [by, length] = source === 'daily' ? (['day', DAY] as const) : (['hour', HOUR] as const)
+/**
+ * What was summed up before within a span, and the rest of it from readings: what is before and after the whole hours or days,
+ * and hours in which a bucket ends and another one begins. `bucket` is a moment within the bucket that a part belongs to.
+ */
+function parts(tx: Tx, ids: Fragment, span: Span, source: Source): Fragment {
+  const { from, to } = span
+  const [by, length, table] = source === 'daily' ? (['day', DAY, 'tel_daily'] as const) : (['hour', HOUR, 'tel_hourly'] as const)
   const first = new Date(Math.ceil(Date.parse(from) / length) * length).toISOString()
   const last = new Date(Math.floor(Date.parse(to) / length) * length).toISOString()
-  if (first >= last) return readings(from, to, by)
+  const readings = (of: Fragment, since: string, until: string) => sql.fragment`
+    select series_id, min(ts) as bucket, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
+      (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
+    from ${of} where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${since} and ts < ${until}
+    group by series_id, date_trunc(${by}, ts, 'UTC'), ${startOf(span, sql.fragment`ts`)}`
+  const all = sql.fragment`tel_measurement`
+  if (first >= last) return readings(all, from, to)
+  const isDivided = (hour: Fragment) =>
+    sql.fragment`${startOf(span, hour)} <> ${startOf(span, sql.fragment`(${hour} + interval '59 minutes 59.999 seconds')`)}`
+  const divides = source === 'hourly' && !areWholeHours(offsetsWithin(span))
+  const dividedHours = sql.fragment`
+    (select h.hour from generate_series(${first}::timestamptz, ${last}::timestamptz - interval '1 hour', interval '1 hour') as h (hour) where ${isDivided(sql.fragment`h.hour`)}) as d
+    join tel_measurement on ts >= d.hour and ts < d.hour + interval '1 hour'`
   return sql.fragment`
-    select series_id, bucket, count, avg * count as sum, min, max, first, last from ${sql.identifier([source === 'daily' ? 'tel_daily' : 'tel_hourly'])}
+    select series_id, bucket, count, avg * count as sum, min, max, first, last from ${sql.identifier([table])}
     where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and bucket >= ${first} and bucket < ${last}
-    union all ${readings(from, first, by)}
-    union all ${readings(last, to, by)}`
+      ${divides ? sql.fragment`and not ${isDivided(sql.fragment`bucket`)}` : sql.fragment``}
+    ${divides ? sql.fragment`union all ${readings(dividedHours, first, last)}` : sql.fragment``}
+    union all ${readings(all, from, first)}
+    union all ${readings(all, last, to)}`
 }
 
 type Asked = Pick<Series, 'series_id' | 'kind'>
@@ -91,7 +112,8 @@ function bucketsOf(tx: Tx, series: readonly Asked[], span: Span, further: readon
       from tel_measurement where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${span.from} and ts < ${span.to} group by 1, 2`
   const part = parts(tx, ids, span, source)
   if (span.bucket === '1h')
-    return sql.fragment`select series_id, bucket as ts, count, sum, min, max, sum / count as avg, first, last from (${part}) as part`
+    return sql.fragment`
+      select series_id, date_trunc('hour', bucket, 'UTC') as ts, count, sum, min, max, sum / count as avg, first, last from (${part}) as part`
   return sql.fragment`
     select series_id, ${startOf(span, sql.fragment`bucket`)} as ts, sum(count)::int8 as count, sum(sum) as sum, min(min) as min, max(max) as max,
       sum(sum) / sum(count)::float8 as avg, (array_agg(first order by bucket))[1] as first, (array_agg(last order by bucket desc))[1] as last

@@ -1,8 +1,6 @@
 // Readings: of one series as they were sent or in buckets, of many beside each other, and the latest of all.
-import { Readable } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { csvLine } from '../../domain/files/index.ts'
 import { failure, oneOf, requireTimeZone, Timestamp, TimeZone, Uuid } from '../../domain/kernel/index.ts'
 import {
   AGGREGATES,
@@ -19,7 +17,6 @@ import {
   type Further,
   LatestReading,
   latestReadings,
-  type Reading,
   ReadingOrBucket,
   rawReadings,
   readingsOf,
@@ -29,6 +26,7 @@ import {
 } from '../../domain/telemetry/index.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
+import { formatOf, sendLines } from './lines.ts'
 
 const LENGTHS = Object.keys(BUCKETS) as BucketLength[]
 const between = {
@@ -130,44 +128,34 @@ const timeZoneOf = (request: FastifyRequest, { time_zone = request.tenant.timezo
   return time_zone
 }
 
-const STREAMS = { 'text/csv': 'csv', 'application/x-ndjson': 'ndjson' } as const
-const streamOf = (request: FastifyRequest) => STREAMS[request.headers.accept as keyof typeof STREAMS]
-const STREAM_PAGE = 5_000
+const PAGE = 5_000
 const STREAMED_SERIES = 1_000
-const COLUMNS = ['device', 'metric', 'ts', 'value', 'quality'] as const
 
-/** Every reading, series by series and newest first, a page in memory at a time. What is wrong is said before the first line. */
-async function streamReadings(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  question: SeriesQuestion,
-  span: { from: string; to: string },
-  as: 'csv' | 'ndjson',
-) {
-  const series = await request.read((tx) => seriesOf(tx, question, STREAMED_SERIES))
-  async function* lines() {
-    if (as === 'csv') yield csvLine(COLUMNS)
-    for (const { series_id, device, metric } of series) {
-      for (let before: string | null = null; ; ) {
-        const page: readonly Static<typeof Reading>[] = await request.read((tx) =>
-          readingsOf(tx, series_id, { ...span, before, limit: STREAM_PAGE }),
-        )
-        const rows = page.slice(0, STREAM_PAGE)
-        yield rows
-          .map(({ ts, value, quality }) =>
-            as === 'csv' ? csvLine([device, metric, ts, value, quality]) : `${JSON.stringify({ device, metric, ts, value, quality })}\n`,
-          )
-          .join('')
-        if (page.length <= STREAM_PAGE) break
-        before = rows.at(-1)!.ts
-      }
-    }
+/** The pages of a series that ends with one that is not full. @param ask for one more than `PAGE`, before a moment */
+async function* pagesOf<R extends { ts: string }>(ask: (before: string | null) => Promise<readonly R[]>): AsyncGenerator<readonly R[]> {
+  for (let before: string | null = null; ; ) {
+    const found: readonly R[] = await ask(before)
+    const page = found.slice(0, PAGE)
+    yield page
+    if (found.length <= PAGE) return
+    before = page.at(-1)!.ts
   }
-  return reply
-    .type(as === 'csv' ? 'text/csv; charset=utf-8' : 'application/x-ndjson')
-    .header('content-disposition', `attachment; filename="readings.${as}"`)
-    .send(Readable.from(lines()))
 }
+
+type Span = ReturnType<typeof spanOf>
+
+/** Every reading, series by series and newest first. Throws `not_found`, `invalid_value`. */
+async function everyReading(request: FastifyRequest, question: SeriesQuestion, span: Span) {
+  const series = await request.read((tx) => seriesOf(tx, question, STREAMED_SERIES))
+  return (async function* () {
+    for (const { series_id, device, metric } of series) {
+      const pages = pagesOf((before) => request.read((tx) => readingsOf(tx, series_id, { ...span, before, limit: PAGE })))
+      for await (const page of pages) yield page.map(({ ts, value, quality }) => ({ device, metric, ts, value, quality }))
+    }
+  })()
+}
+const READING = ['device', 'metric', 'ts', 'value', 'quality'] as const
+const BUCKET = ['ts', 'count', 'sum', 'min', 'max', 'avg', 'first', 'last'] as const
 
 const tags = ['telemetry']
 const options = { permission: 'telemetry.reading.read', module: 'telemetry.devices', plane: 'telemetry' } as const
@@ -180,7 +168,7 @@ export default async function readings(app: FastifyInstance) {
       schema: {
         tags,
         summary: 'Readings of one device and metric, raw or by time bucket, newest first',
-        description: 'All of the raw ones, streamed, with `Accept: text/csv` or `application/x-ndjson`.',
+        description: 'All of them, streamed, with `Accept: text/csv` or `application/x-ndjson`; of filled buckets at most `limit`.',
         querystring: Question,
         response: {
           200: ok(Type.Array(ReadingOrBucket), { pagination: Pagination, source: SourceSchema }),
@@ -193,8 +181,19 @@ export default async function readings(app: FastifyInstance) {
       const further = furtherOf(request.query.aggregates)
       const timeZone = timeZoneOf(request, request.query)
       const span = spanOf(request.query)
-      const stream = streamOf(request)
-      if (stream && !bucket) return streamReadings(request, reply, { devices: [device], metrics: [metric] }, span, stream)
+      const format = formatOf(request)
+      if (format && !bucket)
+        return sendLines(reply, format, READING, await everyReading(request, { devices: [device], metrics: [metric] }, span))
+      if (format && bucket) {
+        await request.read((tx) => seriesOf(tx, { devices: [device], metrics: [metric] }, 1))
+        const ask = (limit: number) => async (before: string | null) => {
+          const question = { device, metric, ...span, bucket, timeZone, fill, further, limit, before }
+          return (await request.read((tx) => bucketedReadings(tx, question))).buckets
+        }
+        // Gaps are filled from what is on both sides of them, so filled buckets come in one piece, of at most `limit`.
+        const pages = fill === 'none' ? pagesOf(ask(PAGE)) : [await ask(limit)(null)]
+        return sendLines(reply, format, [...BUCKET, ...further], pages)
+      }
       const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further}`
       const [before = null] = (placeIn(request, list, cursor) ?? []) as [string?]
       const question = { device, metric, ...span, limit, before }
@@ -238,7 +237,10 @@ export default async function readings(app: FastifyInstance) {
         response: { ...guarded('not_found', 'invalid_value') },
       },
     },
-    (request, reply) => streamReadings(request, reply, seriesAsked(request.query), spanOf(request.query), streamOf(request) ?? 'ndjson'),
+    async (request, reply) => {
+      const readings = await everyReading(request, seriesAsked(request.query), spanOf(request.query))
+      return sendLines(reply, formatOf(request) ?? 'ndjson', READING, readings)
+    },
   )
 
   app.get<{ Querystring: Static<typeof AlignedQuestion> }>(

@@ -173,4 +173,23 @@ t.test('all of a series is streamed, as lines of JSON or CSV', async (t) => {
   const lines = (await acme.viewer.get(path, { accept: 'application/x-ndjson' })).text.trim().split('\n')
   t.equal(new Set(lines).size, 5_500)
   t.same(JSON.parse(lines.at(-1)!), { device, metric: 'm', ts: '2025-05-01T00:00:00.000Z', value: 0, quality: 0 })
+
+  const hours = (await acme.viewer.get(`${path}&bucket=1h&aggregates=p50`, { accept: 'text/csv' })).text.trim().split('\r\n')
+  t.equal(hours.length, 5_501, 'buckets too')
+  t.equal(new Set(hours).size, 5_501)
+  t.same(hours[0], 'ts,count,sum,min,max,avg,first,last,p50')
+  t.same(hours.at(-1), '2025-05-01T00:00:00.000Z,1,0,0,0,0,0,0,0')
+  const days = (await acme.viewer.get(`${path}&bucket=1d&time_zone=UTC`, { accept: 'application/x-ndjson' })).text.trim().split('\n')
+  t.equal(days.length, 230)
+  t.match(JSON.parse(days.at(-1)!), { ts: '2025-05-01T00:00:00.000Z', count: 24, sum: 276 })
+  const filled = `${path}&bucket=1d&time_zone=UTC&fill=previous&limit=1000`
+  const filledDays = (await acme.viewer.get(filled, { accept: 'text/csv' })).text.trim().split('\r\n')
+  t.equal(filledDays.length, 366)
+  t.match(await acme.viewer.get(`${filled}0`, { accept: 'text/csv' }), { status: 200 })
+  t.match(await acme.viewer.get(`${path}&bucket=1m&fill=null`, { accept: 'text/csv' }), {
+    status: 400,
+    body: { detail: 'invalid_value' },
+  })
+  t.equal((await acme.viewer.get(path.replace(device, 'nobody'), { accept: 'text/csv' })).status, 404)
+  t.equal((await acme.viewer.get(`${path.replace(device, 'nobody')}&bucket=1h`, { accept: 'text/csv' })).status, 404)
 })
