@@ -5,7 +5,7 @@ import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory 
 import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey, type KnownDevice } from './device-key.ts'
 import { minuteOf, noteIntake, roomIn } from './intake.ts'
-import { type GoodReading, type Parsed, parseMessage, type RejectionReason } from './message.ts'
+import { type GoodReading, MAX_DEVICE, type Parsed, parseMessage, type RejectionReason } from './message.ts'
 import { type Conversions, KnownConversions } from './profile.ts'
 import { countRejections, type Rejection } from './rejection.ts'
 import { KnownRules, type WatchedRule } from './rule.ts'
@@ -114,7 +114,8 @@ export class TelemetryIngest {
     for (const { value, key, device, receivedAt = now } of messages) {
       const parsed = parseMessage(value, now, this.#keepDays)
       if (typeof parsed === 'string') {
-        rejections.push({ device: device ?? '', reason: parsed, count: 1 })
+        // Whoever sends chooses it, and it may be as long as a message.
+        rejections.push({ device: (device ?? '').slice(0, MAX_DEVICE), reason: parsed, count: 1 })
         continue
       }
       const own = byTenant.get(parsed.tenant) ?? []

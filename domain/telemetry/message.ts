@@ -3,6 +3,8 @@ import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 
 export const MAX_MESSAGE_BYTES = 256 * 1024
+/** Characters of a device's code. */
+export const MAX_DEVICE = 64
 const MAX_AHEAD_MS = 5 * 60_000
 const DAY_MS = 86_400_000
 export const QUALITIES = { good: 0, uncertain: 1, bad: 2 } as const
@@ -10,7 +12,7 @@ export const QUALITIES = { good: 0, uncertain: 1, bad: 2 } as const
 export const TelemetryMessage = Type.Object(
   {
     tenant: Type.String({ minLength: 1, maxLength: 63 }),
-    device: Type.String({ minLength: 1, maxLength: 64 }),
+    device: Type.String({ minLength: 1, maxLength: MAX_DEVICE }),
     sent_at: Type.Optional(Type.String({ maxLength: 40 })),
     readings: Type.Array(
       Type.Object(
@@ -72,13 +74,14 @@ const SLUG = /"tenant"\s*:\s*"([^"\\]{1,63})"/y
 
 /**
  * Whose a message says it is, without reading all of it: good enough to sort the post by, and no more. Null where that
- * cannot be told so easily.
+ * cannot be told so easily, and of what is too large to be read.
  */
 export function senderOf(value: Buffer | null): string | null {
-  const at = value?.indexOf('"tenant"') ?? -1
+  if (!value || value.length > MAX_MESSAGE_BYTES) return null
+  const at = value.indexOf('"tenant"')
   if (at < 0) return null
   SLUG.lastIndex = 0
-  return SLUG.exec(value!.toString('latin1', at, at + 96))?.[1] ?? null
+  return SLUG.exec(value.toString('latin1', at, at + 96))?.[1] ?? null
 }
 
 /**

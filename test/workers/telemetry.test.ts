@@ -101,6 +101,21 @@ t.test('what is wrong is refused with its reason and never holds up a good readi
   t.equal((await readings(acme, probe.code, 'm')).data.length, 1)
 })
 
+t.test('a message whose key is as long as a message holds up nobody', async (t) => {
+  const acme = await tenant()
+  const probe = await device(acme)
+  const key = `${newId()}${'k'.repeat(600_000)}`
+  await runtime.producer.send([{ topic: TOPICS.telemetry, key, value: 'not json', headers: { 'device-key': probe.key } }])
+  await eventually(async () => rejected.some((r) => r.device === key.slice(0, 64)), Boolean, 15)
+  await probe.send({ tenant: acme.slug, device: probe.code, readings: [{ ts: at(1), metric: 'm', value: 1 }] })
+  await eventually(
+    () => readings(acme, probe.code, 'm'),
+    (a) => a.status === 200,
+    15,
+  )
+  t.equal(rejected.filter((r) => r.device === key.slice(0, 64)).length, 1)
+})
+
 t.test('a revoked key bites at the next batch; another tenant’s device stays unseen', async (t) => {
   const [acme, globex] = await Promise.all([tenant(), tenant()])
   const probe = await device(acme)
