@@ -2,7 +2,7 @@
 //   CONTROL_DATABASE_URL  a server and a role that may create databases and roles
 //   KAFKA_BROKERS, REDIS_URL
 import { spawn } from 'node:child_process'
-import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Client } from 'pg'
@@ -19,17 +19,10 @@ import { checkStatements } from './statements.ts'
 import { proveStock } from './stock-proof.ts'
 
 const root = path.join(import.meta.dirname, '..', '..')
-const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
-/** All files; first those that kill things and wait until they are back, so that no core waits for them at the end. */
-const all = () => {
-  const files = globSync('test/**/*.test.ts', { cwd: root }).sort()
-  const waits = (file: string) => /^test\/(workers|server)\//.test(file)
-  return [...files.filter(waits).reverse(), ...files.filter((file) => !waits(file))]
-}
-const files = named.length > 0 ? named : all()
+const files = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
-if (named.length === 0 && !process.argv.includes('--no-check')) {
+if (files.length === 0 && !process.argv.includes('--no-check')) {
   const wrong = await check()
   if (wrong > 0) process.exit(1)
 }
