@@ -189,7 +189,7 @@ async function begin(place: Place, found: Import, cells: readonly Cell[], resour
     if (Object.keys(mapping).length === 0)
       throw failure('invalid_value', { path: 'mapping', rule: 'none' }, 'No column is called as a property is: send a mapping.')
     await noteHeading(tx, found.id, heading, mapping)
-    return LineReader.of(tx, resource, heading, mapping, found.lines > 0 ? await codesRead(tx, found.id) : [])
+    return LineReader.of(tx, resource, heading, mapping, found.mode, found.lines > 0 ? await codesRead(tx, found.id) : [])
   })
 }
 

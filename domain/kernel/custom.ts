@@ -55,7 +55,7 @@ type Values = Record<string, unknown>
  * is not named stays, null takes it away. Throws `invalid_value` with what is wrong in each.
  */
 export async function checkCustom<R extends Values>(tx: Tx, row: Row, records: readonly R[], before?: Values): Promise<readonly R[]> {
-  if (!row.custom) return records
+  if (!row.custom || records.length === 0) return records
   const fields = await customFieldsOf(tx, row.table)
   const schema = customSchema(fields)
   const needed = fields.some(({ required }) => required)

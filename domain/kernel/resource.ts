@@ -33,6 +33,13 @@ export interface ResourceOptions<P extends TProperties> {
   check?: (tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>) => Promise<void>
 }
 
+/** What is changed of a record, as long as it is what somebody has seen. */
+export interface RecordChange {
+  id: Uuid
+  version: number
+  patch: Readonly<Record<string, unknown>>
+}
+
 export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>> {
   readonly row: Row<P>
   readonly module: string | null
@@ -45,6 +52,7 @@ export interface Resource<P extends TProperties = TProperties, R = RowOf<Row<P>>
   create(tx: Tx, input: object): Promise<R>
   createMany(tx: Tx, inputs: readonly object[]): Promise<R[]>
   update(tx: Tx, id: Uuid, version: number, patch: object): Promise<R>
+  updateMany(tx: Tx, changes: readonly RecordChange[]): Promise<R[]>
   softDelete(tx: Tx, id: Uuid, version: number): Promise<void>
   recover(tx: Tx, id: Uuid): Promise<R>
   history(tx: Tx, id: Uuid): Promise<readonly Static<typeof Change>[]>
@@ -150,6 +158,59 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     return changed as R
   }
 
+  /**
+   * One update for as many records as are given, each with changes of its own: they are laid over the record as JSON, typed by
+   * the table itself. Throws `version_conflict` with the ids of those that were changed meanwhile, or are gone.
+   */
+  async function updateMany(tx: Tx, changes: readonly RecordChange[]): Promise<R[]> {
+    if (changes.length === 0) return []
+    const ids = sql.array(
+      changes.map(({ id }) => id),
+      'uuid',
+    )
+    const there = await tx.any(sql.prepared(row.schema)`
+      select ${columns(anyRow)} from ${tableOf(anyRow)} where ${sql.and(scopeOf(tx, anyRow))} and id = any(${ids}) and ${live()}`)
+    const before = new Map(there.map((r) => [(r as { id: string }).id, r as Record<string, unknown>]))
+    const conflicting = (changed: ReadonlySet<string>) => {
+      const stale = changes.flatMap(({ id }) => (changed.has(id) ? [] : [id]))
+      if (stale.length > 0) throw failure('version_conflict', { ids: stale.slice(0, 20) })
+    }
+    conflicting(new Set(changes.flatMap(({ id, version }) => (before.get(id)?.version === version ? [id] : []))))
+    if (options.references)
+      await checkReferences(
+        tx,
+        options.references,
+        changes.map(({ patch }) => patch),
+      )
+    for (const { id, patch } of changes) {
+      if (options.tree && patch[options.tree]) await checkTree(tx, anyRow, options.tree, id, patch[options.tree] as string)
+      if (options.check) await options.check(tx, [{ ...before.get(id), ...patch }], before.get(id))
+    }
+    const own = changes.filter(({ patch }) => row.custom && patch.custom !== undefined)
+    const merged = own.map(({ id, patch }) => ({
+      ...patch,
+      custom: { ...(before.get(id)!.custom as object), ...(patch.custom as object) },
+    }))
+    const checked = new Map((await checkCustom(tx, anyRow, merged)).map((patch, at) => [own[at]!.id, patch]))
+    const whole = changes.map(({ id, patch }) => checked.get(id) ?? patch)
+    const written = await sealRows(tx, anyRow, whole)
+    const names = [...new Set(written.flatMap((patch) => Object.keys(patch)))].filter(
+      (n) => row.writable.includes(n) || indexes.includes(n),
+    )
+    const sets = names.map((n) => sql.fragment`, ${sql.identifier([n])} = n.${sql.identifier([n])}`)
+    const asked = changes.map(({ id, version }, at) => ({ id, version, patch: written[at]! }))
+    const changed = await tx.any(sql.prepared(row.schema)`
+      update ${tableOf(anyRow)} as t set version = t.version + 1, updated_at = ${tx.now.toISOString()} ${sql.join(sets, sql.fragment` `)}
+      from jsonb_to_recordset(${JSON.stringify(asked)}::jsonb) as c (id uuid, version int, patch jsonb)
+      join ${tableOf(anyRow)} as o on o.id = c.id and ${sql.and(scopeOf(tx, anyRow, 'o'))}
+      cross join lateral jsonb_populate_record(o, c.patch) as n
+      where ${sql.and(scopeOf(tx, anyRow, 't'))} and t.id = o.id and t.version = c.version and o.version = c.version and ${live('t')}
+      returning ${columns(anyRow, 't')}`)
+    conflicting(new Set(changed.map((r) => (r as { id: string }).id)))
+    for (const r of changed) emit(tx, 'updated', r as R)
+    return changed as unknown as R[]
+  }
+
   async function mark(tx: Tx, id: Uuid, deleted: boolean, version?: number): Promise<R | null> {
     const state = deleted ? sql.fragment`deleted_at is null` : sql.fragment`deleted_at is not null`
     const matches = version === undefined ? sql.fragment`true` : sql.fragment`version = ${version}`
@@ -172,6 +233,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     createMany,
     create: async (tx, input) => (await createMany(tx, [input]))[0]!,
     update,
+    updateMany,
     softDelete: async (tx, id, version) => {
       if (options.usedBy) {
         await lockAlone(tx, anyRow, id)

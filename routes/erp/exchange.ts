@@ -14,6 +14,7 @@ import {
   importList,
   NewExport,
   NewImport,
+  permissionsOf,
   previewImport,
   startExport,
   startImport,
@@ -43,7 +44,7 @@ export default async function exchange(app: FastifyInstance) {
         summary: 'Read records from a file that was uploaded, CSV or XLSX, and look at them',
         body: NewImport,
         run: (tx, input, request) => {
-          request.require(`${exchanged(input.entity).permission}.create`)
+          for (const permission of permissionsOf(input)) request.require(permission)
           return startImport(tx, input)
         },
       },

@@ -6,6 +6,7 @@ import { crc32, deflateRawSync } from 'node:zlib'
 import { Client as Pg } from 'pg'
 import { readSheet } from 'read-excel-file/node'
 import t from 'tap'
+import { products } from '../../domain/erp/products/index.ts'
 import { writeWorkbook } from '../../domain/files/index.ts'
 import { newId } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
@@ -118,6 +119,94 @@ t.test('what is wrong is said line by line, and then nothing is taken', async (t
   })
 })
 
+t.test('a file changes what is there by its code, makes what is not, or says that it cannot', async (t) => {
+  const acme = await shop()
+  const uom_id = (await acme.viewer.get('/erp/uoms')).data[0].id
+  const product = async (code: string) => (await acme.viewer.get(`/erp/products?code=${code}`)).data[0]
+  for (const code of ['A', 'B', 'C'])
+    await acme.admin.post('/erp/products', { code, name: `Old ${code}`, uom_id, list_price: '1', currency: 'EUR', custom: { pot: 7 } })
+
+  const prices = await read(acme, 'erp_product', 'code,list_price,custom.pot\nA,2.5,\nB,,9\n', { mode: 'update' })
+  t.match(prices, { status: 'ready', mode: 'update', lines: 2, wrong: 0 })
+  t.match((await acme.admin.get(`/erp/imports/${prices.id}/preview`)).data, [{ line: 2, record_id: (await product('A')).id }, { line: 3 }])
+  t.match(await apply(acme, prices), { status: 'done', taken: 2 })
+  t.match(await product('A'), { name: 'Old A', list_price: '2.5000', custom: { pot: 7 }, version: 2 }, 'an empty cell changes nothing')
+  t.match(await product('B'), { name: 'Old B', list_price: '1.0000', custom: { pot: 9 }, version: 2 })
+  t.match((await acme.viewer.get(`/erp/products/${(await product('A')).id}/history`)).data[0], {
+    action: 'update',
+    actor_id: acme.admin.userId,
+    diff: { list_price: [1, 2.5] },
+  })
+
+  const wrong = await read(acme, 'erp_product', 'code,list_price,custom.pot\nA,dear,\nD,1,\n,3,\nB,1,big\nA,1,\n', { mode: 'update' })
+  t.match(wrong, { status: 'ready', lines: 5, wrong: 5 })
+  t.same(await errorsOf(acme, wrong), [
+    [2, 'list_price pattern'],
+    [3, 'code not_found'],
+    [4, 'code required'],
+    [5, 'custom.pot type'],
+    [6, 'code twice'],
+  ])
+
+  const both = await read(acme, 'erp_product', 'code,name,uom\nA,New A,PCS\nD,New D,PCS\n', { mode: 'upsert' })
+  t.match(both, { status: 'ready', wrong: 0 })
+  t.match(await apply(acme, both), { status: 'done', taken: 2 })
+  t.match(await product('A'), { name: 'New A', list_price: '2.5000', version: 3 })
+  t.match(await product('D'), { name: 'New D', version: 1 })
+
+  // Who was quicker is not overwritten, and nothing of the file is taken.
+  const late = await read(acme, 'erp_product', 'code,name\nA,Late A\nC,Late C\n', { mode: 'update' })
+  const { id, version } = await product('C')
+  t.equal((await acme.admin.patch(`/erp/products/${id}`, { name: 'Quick C', version })).status, 200)
+  t.match(await apply(acme, late), { status: 'failed', taken: 0, failure: { detail: 'version_conflict', details: { ids: [id] } } })
+  t.match(await product('A'), { name: 'New A' })
+  t.match(await product('C'), { name: 'Quick C' })
+
+  // What is written out is read in again.
+  const out = (await acme.admin.post('/erp/exports', { entity: 'erp_product', format: 'csv' })).data
+  const { file_id } = await ended(acme, out.id, 'exports')
+  const csv = (await acme.admin.get(`/files/${file_id}/content`)).text.replaceAll('New ', 'Newer ')
+  const again = await read(acme, 'erp_product', csv, { mode: 'update' })
+  t.match(again, { status: 'ready', lines: 4, wrong: 0 })
+  t.match(await apply(acme, again), { status: 'done', taken: 4 })
+  t.match(await product('D'), { name: 'Newer D' })
+
+  const refused = await acme.admin.post('/erp/imports', { entity: 'erp_product_variant', mode: 'update', file_id })
+  t.match(refused, { status: 400, body: { detail: 'invalid_value' } })
+})
+
+t.test('twenty change the same records at once: one does, and the others are told', async (t) => {
+  const acme = await shop()
+  const uom_id = (await acme.viewer.get('/erp/uoms')).data[0].id
+  for (const code of ['A', 'B', 'C']) await acme.admin.post('/erp/products', { code, name: code, uom_id })
+  const seen = (await acme.viewer.get('/erp/products')).data as { id: string; version: number }[]
+  const results = await Promise.allSettled(
+    times(20, (n) =>
+      runtime.services.planes.data.get('main')!.write(acme.scope, (tx) =>
+        products.updateMany(
+          tx,
+          seen.map(({ id, version }) => ({ id, version, patch: { name: `By ${n}` } })),
+        ),
+      ),
+    ),
+  )
+  t.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+  for (const result of results) if (result.status === 'rejected') t.equal(result.reason.detail, 'version_conflict')
+  const now = (await acme.viewer.get('/erp/products')).data as { name: string; version: number }[]
+  t.equal(new Set(now.map(({ name }) => name)).size, 1, 'all by the same one')
+  t.ok(now.every(({ version }) => version === 2))
+})
+
+t.test('a file changes places, whose rules hold for each', async (t) => {
+  const acme = await shop()
+  for (const code of ['ROOT', 'LEFT', 'RIGHT']) await acme.admin.post('/erp/locations', { code, name: code })
+  const moved = await read(acme, 'erp_location', 'code,parent\nLEFT,ROOT\nRIGHT,LEFT\n', { mode: 'update' })
+  t.match(await apply(acme, moved), { status: 'done', taken: 2 })
+  const ring = await read(acme, 'erp_location', 'code,parent\nROOT,RIGHT\n', { mode: 'update' })
+  t.match(await apply(acme, ring), { status: 'failed', failure: { detail: 'invalid_value' } })
+  t.equal((await acme.viewer.get('/erp/locations?code=ROOT')).data[0].parent_id, null)
+})
+
 t.test('all or nothing: what comes in between undoes the whole, and says where', async (t) => {
   const acme = await shop()
   const csv = `code,name,uom\n${times(1500, (n) => `P${n},Product ${n},PCS`).join('\n')}`
@@ -187,6 +276,19 @@ t.test('a mapping is remembered for the next file with the same columns', async 
   t.match(await refuse({ entity: 'res_users' }), { status: 400, body: { detail: 'invalid_body' } })
   t.match(await refuse({ file_id: newId() }), { status: 400, body: { detail: 'invalid_reference' } })
   t.equal((await acme.operator.post('/erp/imports', { entity: 'erp_product', file_id: first.file_id })).status, 403)
+  // Who may take in new records may not change those that are there by the same way.
+  const maker = await acme.user('viewer')
+  const role = await acme.admin.post('/rbac/roles', {
+    code: 'maker',
+    name: 'Maker',
+    permissions: ['*.read', 'erp.import.*', 'erp.product.create'],
+  })
+  await acme.admin.post(`/users/${maker.userId}/roles`, { role: 'maker' })
+  t.equal(role.status, 201)
+  const asked = (mode: string) => maker.post('/erp/imports', { entity: 'erp_product', mode, file_id: first.file_id })
+  t.equal((await asked('create')).status, 201)
+  for (const mode of ['update', 'upsert'])
+    t.match(await asked(mode), { status: 403, body: { error: { details: { permission: 'erp.product.update' } } } }, mode)
   t.match(await read(acme, 'erp_product', file('C'), { mapping: { Colour: 'name' } }), {
     status: 'failed',
     failure: { details: { rule: 'column' } },

@@ -19,7 +19,7 @@ import {
 } from '../../kernel/index.ts'
 import { EXCHANGED, exchanged } from './entities.ts'
 import { askWorker } from './job.ts'
-import type { Mapping, ReadLine } from './lines.ts'
+import { hasCodes, type Mapping, MODES, type ReadLine } from './lines.ts'
 
 const MappingSchema = Type.Record(Type.String({ maxLength: 200 }), Type.String({ maxLength: 60 }), {
   maxProperties: 200,
@@ -27,10 +27,18 @@ const MappingSchema = Type.Record(Type.String({ maxLength: 200 }), Type.String({
   examples: [{ 'Item no.': 'code', Description: 'name', Unit: 'uom_id' }],
 })
 
+const MODE = {
+  default: 'create',
+  description:
+    'Whether its lines make records, change those that are there, or either: found by their code. A cell that is empty changes nothing. ' +
+    'Who has changed one since the file was read is not overwritten: then nothing is taken',
+} as const
+
 export const Import = row(
   'erp_import',
   {
     entity: oneOf(EXCHANGED),
+    mode: oneOf(MODES, MODE),
     status: oneOf(['reading', 'ready', 'applying', 'done', 'failed', 'cancelled']),
     file_id: Uuid,
     encoding: oneOf(ENCODINGS, { default: 'utf-8' }),
@@ -38,7 +46,7 @@ export const Import = row(
     mapping: MappingSchema,
     lines: Type.Integer({ description: 'Read so far' }),
     wrong: Type.Integer({ description: 'Of these, with errors: GET /erp/imports/{id}/errors' }),
-    taken: Type.Integer({ description: 'Records made so far; they are there when the import is done' }),
+    taken: Type.Integer({ description: 'Records made or changed so far; they are so when the import is done' }),
     failure: nullable(Type.Object({}, { additionalProperties: true })),
     requested_by: nullable(Uuid),
   },
@@ -51,6 +59,7 @@ export const NewImport = Type.Object(
   {
     entity: oneOf(EXCHANGED),
     file_id: Uuid,
+    mode: Type.Optional(oneOf(MODES, MODE)),
     encoding: Type.Optional(oneOf(ENCODINGS, { default: 'utf-8', description: 'Of a CSV file' })),
     mapping: Type.Optional(MappingSchema),
   },
@@ -66,6 +75,7 @@ export const ImportError = Type.Object(
 export const ImportPreview = Type.Object(
   {
     line: Type.Integer(),
+    record_id: nullable({ ...Uuid, description: 'The record that it changes; null where it makes one' }),
     record: Type.Object({}, { additionalProperties: true }),
     errors: nullable(Type.Array(ImportError.properties.errors.items)),
   },
@@ -79,16 +89,22 @@ export const CHUNK = 1_000
 
 /** Asks for a file to be read; a worker does. Throws `invalid_reference`, `invalid_value`. */
 export async function startImport(tx: Tx, input: Static<typeof NewImport>): Promise<Import> {
-  const { entity, file_id, encoding = 'utf-8', mapping = {} } = input
+  const { entity, file_id, mode = 'create', encoding = 'utf-8', mapping = {} } = input
   checkMapping(entity, mapping)
+  if (mode !== 'create' && !hasCodes(exchanged(entity).row))
+    throw failure('invalid_value', {
+      path: '/mode',
+      rule: 'code',
+      message: `records of ${entity} have no code of their own to be found by`,
+    })
   const file = await tx.exists(sql.run`
     select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${file_id} and deleted_at is null and scan in ('clean', 'unscanned')`)
   if (!file) throw failure('invalid_reference', { path: 'file_id', ids: [file_id] })
   const id = newId()
   const now = tx.now.toISOString()
   const made = (await tx.one(sql.prepared(Import.schema)`
-    insert into erp_import (id, tenant_id, organization_id, workspace_id, entity, file_id, encoding, mapping, requested_by, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${entity}, ${file_id}, ${encoding}, ${sql.jsonb(mapping)}, ${tx.actor.userId}, ${now}, ${now})
+    insert into erp_import (id, tenant_id, organization_id, workspace_id, entity, mode, file_id, encoding, mapping, requested_by, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${entity}, ${mode}, ${file_id}, ${encoding}, ${sql.jsonb(mapping)}, ${tx.actor.userId}, ${now}, ${now})
     returning ${columns(Import)}`)) as unknown as Import
   askWorker(tx, 'data-import', made)
   return made
@@ -109,7 +125,7 @@ function checkMapping(entity: string, mapping: Mapping): void {
 /** What was read of a file, the first lines of it. */
 export const previewImport = (tx: Tx, id: string) =>
   tx.any(sql.prepared(ImportPreview)`
-    select line, record, errors from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} order by line limit 20`)
+    select line, record_id, record, errors from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} order by line limit 20`)
 
 /** Lines with errors, from the one after `after` on, one more than `limit` where there are more. */
 export const importErrors = (tx: Tx, id: string, limit: number, after: number) =>
@@ -122,10 +138,13 @@ export interface Asked {
   may?: (permission: string) => boolean
 }
 
-/** Whoever takes records in needs the right to make them one by one. */
-function mayCreate(_tx: Tx, { entity }: Import, { may = () => true }: Asked): void {
-  const permission = `${exchanged(entity).permission}.create`
-  if (!may(permission)) throw failure('permission_denied', { permission })
+/** What it takes to do one by one what an import does. */
+export const permissionsOf = ({ entity, mode = 'create' }: Pick<Static<typeof NewImport>, 'entity' | 'mode'>): string[] =>
+  (mode === 'upsert' ? ['create', 'update'] : [mode]).map((verb) => `${exchanged(entity).permission}.${verb}`)
+
+function mayDoEach(_tx: Tx, found: Import, { may = () => true }: Asked): void {
+  const permission = permissionsOf(found).find((one) => !may(one))
+  if (permission) throw failure('permission_denied', { permission })
 }
 
 function nothingWrong(_tx: Tx, { lines, wrong }: Import): void {
@@ -145,7 +164,7 @@ export const importLifecycle = lifecycle(Import, {
     apply: {
       from: 'ready',
       to: 'applying',
-      guard: [mayCreate, nothingWrong],
+      guard: [mayDoEach, nothingWrong],
       summary: 'Take all lines in, or none',
       effect: async (tx, { id, version }) => askWorker(tx, 'data-import', { id, version: version + 1 }),
     },
@@ -224,15 +243,16 @@ export async function keepLines(tx: Tx, found: Import, first: number, read: read
     where tenant_id = ${tx.tenantId} and id = ${found.id} and status = 'reading'`)
   if (rowCount === 0) return false
   const rows = await Promise.all(
-    read.map(async ({ record, errors }, at) => {
+    read.map(async ({ record, errors, changes }, at) => {
       const text = JSON.stringify(record)
       const kept = sealed ? JSON.stringify({ sealed: (await tx.secrets.seal(purpose, text)).toString('hex') }) : text
-      return [first + at, kept, errors.length > 0 ? JSON.stringify(errors) : null]
+      return [first + at, kept, errors.length > 0 ? JSON.stringify(errors) : null, changes?.id ?? null, changes?.version ?? null]
     }),
   )
   await tx.query(sql.run`
-    insert into erp_import_line (tenant_id, import_id, line, record, errors)
-    select ${tx.tenantId}, ${found.id}, l.line, l.record, l.errors from ${sql.unnest(rows, ['int4', 'jsonb', 'jsonb'])} as l (line, record, errors)
+    insert into erp_import_line (tenant_id, import_id, line, record, errors, record_id, record_version)
+    select ${tx.tenantId}, ${found.id}, l.line, l.record, l.errors, l.record_id, l.record_version
+    from ${sql.unnest(rows, ['int4', 'jsonb', 'jsonb', 'uuid', 'int4'])} as l (line, record, errors, record_id, record_version)
     on conflict do nothing`)
   return true
 }
@@ -249,7 +269,15 @@ export async function noteTaken(tx: Tx, id: string, taken: number): Promise<void
   await tx.query(sql.run`update erp_import set taken = ${taken} where tenant_id = ${tx.tenantId} and id = ${id} and status = 'applying'`)
 }
 
-const Line = Type.Object({ line: Type.Integer(), record: Type.Object({}, { additionalProperties: true }) }, { additionalProperties: false })
+const Line = Type.Object(
+  {
+    line: Type.Integer(),
+    record: Type.Object({}, { additionalProperties: true }),
+    record_id: nullable(Uuid),
+    record_version: nullable(Type.Integer()),
+  },
+  { additionalProperties: false },
+)
 type Line = Static<typeof Line>
 
 /**
@@ -260,12 +288,12 @@ export async function* linesOf(read: <T>(work: (tx: Tx) => Promise<T>) => Promis
   for (let after = 0; ; ) {
     const lines = await read(async (tx) => {
       const kept = await tx.any(sql.prepared(Line)`
-        select line, record from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and line > ${after} order by line limit ${CHUNK}`)
+        select line, record, record_id, record_version from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id} and line > ${after} order by line limit ${CHUNK}`)
       return Promise.all(
-        kept.map(async ({ line, record }) => {
-          const { sealed } = record as { sealed?: string }
-          if (!sealed) return { line, record }
-          return { line, record: JSON.parse((await tx.secrets.open(purpose, Buffer.from(sealed, 'hex'))).toString()) as object }
+        kept.map(async (line) => {
+          const { sealed } = line.record as { sealed?: string }
+          if (!sealed) return line
+          return { ...line, record: JSON.parse((await tx.secrets.open(purpose, Buffer.from(sealed, 'hex'))).toString()) as object }
         }),
       )
     })
@@ -294,10 +322,12 @@ export async function takeLines(
   let taken = 0
   for await (const some of lines) {
     progress(taken, { from: some[0]!.line, to: some.at(-1)!.line })
-    await resource.createMany(
-      tx,
-      some.map(({ record }) => record),
+    const made = some.flatMap(({ record, record_id }) => (record_id ? [] : [record]))
+    if (made.length > 0) await resource.createMany(tx, made)
+    const changed = some.flatMap(({ record, record_id, record_version }) =>
+      record_id ? [{ id: record_id, version: record_version!, patch: record as Record<string, unknown> }] : [],
     )
+    await resource.updateMany(tx, changed)
     taken += some.length
   }
   await settleImport(tx, id, 'finish', { taken })

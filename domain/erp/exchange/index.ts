@@ -16,6 +16,7 @@ export {
   NewImport,
   noteHeading,
   noteTaken,
+  permissionsOf,
   previewImport,
   rememberedMapping,
   settleImport,

@@ -14,12 +14,20 @@ export interface LineError {
 export interface ReadLine {
   record: Record<string, unknown>
   errors: LineError[]
+  /** The record that it changes, and as of which version; none for one that it makes. */
+  changes?: { id: string; version: number }
 }
+/** Whether lines make records, change those that are there, or either. */
+export const MODES = ['create', 'update', 'upsert'] as const
+export type Mode = (typeof MODES)[number]
 /** Column of the file → property of the record, `custom.<code>` for a company's own field. */
 export type Mapping = Readonly<Record<string, string>>
 
 /** Tables whose codes are unique within more than the organization: the database has the word when they are taken in. */
 const CODES_WITHIN = ['erp_product_variant']
+
+/** Whether a record is known by its code within the organization. */
+export const hasCodes = (row: Row): boolean => 'code' in row.properties && !CODES_WITHIN.includes(row.table)
 
 const isNullish = (cell: Cell | undefined): cell is null | undefined => cell === null || cell === undefined || cell === ''
 const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9.]+/g, '_')
@@ -61,21 +69,27 @@ function cellAs(cell: Cell, schema: TSchema | undefined): unknown {
   return text
 }
 
+const There = Type.Object({ id: Type.String(), version: Type.Integer(), code: Type.String() }, { additionalProperties: false })
+
 /** Reads lines of one entity; made once a file. */
 export class LineReader {
   readonly #row: Row
   readonly #references: Readonly<Record<string, () => Row>>
   readonly #columns: readonly string[]
   readonly #mapping: Mapping
+  readonly #mode: Mode
   readonly #check: Validator
+  readonly #checkChange: Validator
   readonly #custom: TObject
   readonly #checkCustom: Validator
+  readonly #checkCustomChange: Validator
   readonly #codes: Set<string>
 
   private constructor(
     resource: ReturnType<typeof exchanged>,
     columns: readonly string[],
     mapping: Mapping,
+    mode: Mode,
     fields: readonly CustomField[],
     codes: Iterable<string>,
   ) {
@@ -83,9 +97,13 @@ export class LineReader {
     this.#references = resource.references
     this.#columns = columns
     this.#mapping = mapping
+    this.#mode = mode
     this.#check = Compile(resource.row.input) as unknown as Validator
+    this.#checkChange = Compile(resource.row.patch) as unknown as Validator
     this.#custom = customSchema(fields)
     this.#checkCustom = Compile(this.#custom) as unknown as Validator
+    // What a record has already need not be said again.
+    this.#checkCustomChange = Compile(customSchema(fields.map((field) => ({ ...field, required: false })))) as unknown as Validator
     this.#codes = new Set(codes)
   }
 
@@ -95,17 +113,18 @@ export class LineReader {
     resource: ReturnType<typeof exchanged>,
     columns: readonly string[],
     mapping: Mapping,
+    mode: Mode,
     codes: Iterable<string>,
   ): Promise<LineReader> {
-    return new LineReader(resource, columns, mapping, resource.row.custom ? await customFieldsOf(tx, resource.row.table) : [], codes)
+    return new LineReader(resource, columns, mapping, mode, resource.row.custom ? await customFieldsOf(tx, resource.row.table) : [], codes)
   }
 
   /** Lines as records, each with what is wrong with it; a query a reference for all of them. */
   async read(tx: Tx, lines: readonly (readonly Cell[])[]): Promise<ReadLine[]> {
     const read = lines.map((cells) => this.#recordOf(cells))
     for (const [property, target] of Object.entries(this.#references)) await this.#refer(tx, property, target(), read)
+    if (hasCodes(this.#row)) await this.#findCodes(tx, read)
     for (const line of read) this.#validate(line)
-    await this.#findTaken(tx, read)
     return read
   }
 
@@ -146,40 +165,46 @@ export class LineReader {
     }
   }
 
-  #validate({ record, errors }: ReadLine): void {
-    const whole = this.#row.complete(record)
+  #validate({ record, errors, changes }: ReadLine): void {
+    const changing = changes !== undefined || this.#mode === 'update'
+    const whole = changing ? record : this.#row.complete(record)
+    const [check, checkCustom] = changing ? [this.#checkChange, this.#checkCustomChange] : [this.#check, this.#checkCustom]
     const told = new Set(errors.map(({ column }) => column))
     const add = (path: string, rule: string, message: string) => {
       if (!told.has(path)) errors.push({ column: path, rule, message })
     }
-    if (!this.#check.Check(whole))
-      for (const error of [...this.#check.Errors(whole)].slice(0, 20)) {
+    if (!check.Check(whole))
+      for (const error of [...check.Errors(whole)].slice(0, 20)) {
         const { requiredProperties } = error.params as { requiredProperties?: string[] }
         for (const column of requiredProperties ?? [error.instancePath.slice(1)])
           add(column, error.keyword, requiredProperties ? 'is needed' : error.message)
       }
-    if (this.#row.custom && !this.#checkCustom.Check(whole.custom ?? {}))
-      for (const error of [...this.#checkCustom.Errors(whole.custom ?? {})].slice(0, 20)) {
+    if (this.#row.custom && !checkCustom.Check(whole.custom ?? {}))
+      for (const error of [...checkCustom.Errors(whole.custom ?? {})].slice(0, 20)) {
         const { requiredProperties } = error.params as { requiredProperties?: string[] }
         for (const column of requiredProperties ?? [error.instancePath.slice(1)]) add(`custom.${column}`, error.keyword, error.message)
       }
   }
 
-  /** Codes are a record's name: one that is taken, here or in the file, is said before anything is written. */
-  async #findTaken(tx: Tx, read: readonly ReadLine[]): Promise<void> {
-    if (!('code' in this.#row.properties) || CODES_WITHIN.includes(this.#row.table)) return
+  /** Codes are a record's name: whether it is taken, here or in the file, or has to be, is said before anything is written. */
+  async #findCodes(tx: Tx, read: readonly ReadLine[]): Promise<void> {
     const codes = read.flatMap(({ record }) => (typeof record.code === 'string' ? [record.code] : []))
-    const taken = new Set(
-      (
-        await tx.any(sql.prepared(Type.Object({ code: Type.String() }, { additionalProperties: false }))`
-        select code from ${tableOf(this.#row)} where ${sql.and(scopeOf(tx, this.#row))} and deleted_at is null and code = any(${sql.array(codes, 'text')})`)
-      ).map(({ code }) => code),
-    )
-    for (const { record, errors } of read) {
-      const { code } = record
-      if (typeof code !== 'string') continue
-      if (taken.has(code)) errors.push({ column: 'code', rule: 'already_exists', message: `'${code}' is taken` })
-      else if (this.#codes.has(code)) errors.push({ column: 'code', rule: 'twice', message: `'${code}' stands in this file twice` })
+    const there = await tx.any(sql.prepared(There)`
+      select id, version, code from ${tableOf(this.#row)}
+      where ${sql.and(scopeOf(tx, this.#row))} and deleted_at is null and code = any(${sql.array(codes, 'text')})`)
+    const byCode = new Map(there.map(({ code, ...found }) => [code, found]))
+    for (const line of read) {
+      const { code } = line.record
+      if (typeof code !== 'string') {
+        if (this.#mode === 'update') line.errors.push({ column: 'code', rule: 'required', message: 'is needed: records are found by it' })
+        continue
+      }
+      const found = byCode.get(code)
+      const wrong = (rule: string, message: string) => line.errors.push({ column: 'code', rule, message })
+      if (found && this.#mode === 'create') wrong('already_exists', `'${code}' is taken`)
+      else if (!found && this.#mode === 'update') wrong('not_found', `'${code.slice(0, 64)}' is not there`)
+      else if (this.#codes.has(code)) wrong('twice', `'${code}' stands in this file twice`)
+      else if (found) line.changes = found
       this.#codes.add(code)
     }
   }
