@@ -74,16 +74,20 @@ function parts(tx: Tx, ids: Fragment, span: Span, source: Source): Fragment {
   const [by, length, table] = source === 'daily' ? (['day', DAY, 'tel_daily'] as const) : (['hour', HOUR, 'tel_hourly'] as const)
   const first = new Date(Math.ceil(Date.parse(from) / length) * length).toISOString()
   const last = new Date(Math.floor(Date.parse(to) / length) * length).toISOString()
+  const divides = source === 'hourly' && !areWholeHours(offsetsWithin(span))
+  const whole = sql.fragment`date_trunc(${by}, ts, 'UTC')`
+  const [moment, group] = divides
+    ? [sql.fragment`min(ts)`, sql.fragment`${whole}, ${startOf(span, sql.fragment`ts`)}`]
+    : [whole, sql.fragment`bucket`]
   const readings = (of: Fragment, since: string, until: string) => sql.fragment`
-    select series_id, min(ts) as bucket, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
+    select series_id, ${moment} as bucket, count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
       (array_agg(value order by ts))[1] as first, (array_agg(value order by ts desc))[1] as last
     from ${of} where tenant_id = ${tx.tenantId} and series_id = any(${ids}) and ts >= ${since} and ts < ${until}
-    group by series_id, date_trunc(${by}, ts, 'UTC'), ${startOf(span, sql.fragment`ts`)}`
+    group by series_id, ${group}`
   const all = sql.fragment`tel_measurement`
   if (first >= last) return readings(all, from, to)
   const isDivided = (hour: Fragment) =>
     sql.fragment`${startOf(span, hour)} <> ${startOf(span, sql.fragment`(${hour} + interval '59 minutes 59.999 seconds')`)}`
-  const divides = source === 'hourly' && !areWholeHours(offsetsWithin(span))
   const dividedHours = sql.fragment`
     (select h.hour from generate_series(${first}::timestamptz, ${last}::timestamptz - interval '1 hour', interval '1 hour') as h (hour) where ${isDivided(sql.fragment`h.hour`)}) as d
     join tel_measurement on ts >= d.hour and ts < d.hour + interval '1 hour'`
@@ -113,7 +117,7 @@ function bucketsOf(tx: Tx, series: readonly Asked[], span: Span, further: readon
   const part = parts(tx, ids, span, source)
   if (span.bucket === '1h')
     return sql.fragment`
-      select series_id, date_trunc('hour', bucket, 'UTC') as ts, count, sum, min, max, sum / count as avg, first, last from (${part}) as part`
+      select series_id, bucket as ts, count, sum, min, max, sum / count as avg, first, last from (${part}) as part`
   return sql.fragment`
     select series_id, ${startOf(span, sql.fragment`bucket`)} as ts, sum(count)::int8 as count, sum(sum) as sum, min(min) as min, max(max) as max,
       sum(sum) / sum(count)::float8 as avg, (array_agg(first order by bucket))[1] as first, (array_agg(last order by bucket desc))[1] as last
