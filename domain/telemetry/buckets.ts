@@ -66,7 +66,15 @@ export function offsetAt(format: Intl.DateTimeFormat, at: number): number {
   const [, sign, hours, minutes = '0'] = /GMT(?:([+-])(\d{2}):(\d{2}))?/.exec(name) ?? []
   return sign ? (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) : 0
 }
-export const offsetsOf = (timeZone: string) => new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
+const formats = new Map<string, Intl.DateTimeFormat>()
+const MOST_FORMATS = 600
+/** What tells a zone's offsets; kept, because to make one takes milliseconds. */
+export function offsetsOf(timeZone: string): Intl.DateTimeFormat {
+  const format = formats.get(timeZone) ?? new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
+  if (formats.size >= MOST_FORMATS) formats.clear()
+  formats.set(timeZone, format)
+  return format
+}
 
 const Begins = Type.Object({ begins: Type.Array(Type.Number()) }, { additionalProperties: false })
 
