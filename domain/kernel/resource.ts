@@ -76,15 +76,19 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     const type = `${options.permission}.${verb}`
     tx.emit({ type, entity_id: id, version, data: publicOf(anyRow, r as object), ...ownerOf(anyRow) })
   }
-  /** @param now the row that is changed, as it is, where somebody has read it */
+  /** @param id of the row that is changed; @param now that row as it is, where somebody has read it */
   const check = async (tx: Tx, rows: readonly Record<string, unknown>[], id?: Uuid, now?: Record<string, unknown>) => {
     if (options.references) await checkReferences(tx, options.references, rows)
-    const parent = options.tree && id ? rows[0]![options.tree] : null
-    if (parent) await checkTree(tx, anyRow, options.tree!, id!, parent as string)
+    if (id) await checkChange(tx, id, rows[0]!, now)
+    else await options.check?.(tx, rows)
+  }
+  const checkChange = async (tx: Tx, id: Uuid, patch: Readonly<Record<string, unknown>>, now?: Record<string, unknown>) => {
+    const parent = options.tree ? patch[options.tree] : null
+    if (parent) await checkTree(tx, anyRow, options.tree!, id, parent as string)
     if (!options.check) return
     // Who changes it meanwhile changes its version too, and this one is refused.
-    const before = now ?? (id ? ((await get(tx, id)) as Record<string, unknown>) : undefined)
-    await options.check(tx, before ? [{ ...before, ...rows[0] }] : rows, before)
+    const before = now ?? ((await get(tx, id)) as Record<string, unknown>)
+    await options.check(tx, [{ ...before, ...patch }], before)
   }
   const indexes = Object.entries(row.sealed).flatMap(([column, canonical]) => (canonical ? [indexOf(column)] : []))
 
@@ -182,10 +186,7 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
         options.references,
         changes.map(({ patch }) => patch),
       )
-    for (const { id, patch } of changes) {
-      if (options.tree && patch[options.tree]) await checkTree(tx, anyRow, options.tree, id, patch[options.tree] as string)
-      if (options.check) await options.check(tx, [{ ...before.get(id), ...patch }], before.get(id))
-    }
+    for (const { id, patch } of changes) await checkChange(tx, id, patch, before.get(id))
     const own = changes.filter(({ patch }) => row.custom && patch.custom !== undefined)
     const merged = own.map(({ id, patch }) => ({
       ...patch,
