@@ -2,7 +2,12 @@
 import fp from 'fastify-plugin'
 import type { Plane, Tenant } from '../domain/tenancy/index.ts'
 
+/** The scope that a route's permissions are decided in: the scope of what it touches, not of the caller's context. */
+export type Level = 'tenant' | 'organization' | 'workspace'
+
 export interface RouteAccess {
+  /** Where `permission` and `widens` are decided. Every route that names a permission says it. */
+  level?: Level
   /** Needs this permission in the caller's context. */
   permission?: string
   /** Permissions that let the caller see or do more here: others' keys beside his own. Asked by `request.may`. */
@@ -48,6 +53,7 @@ const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
 export const mutates = ({ method }: { method: string }): boolean => !SAFE.has(method)
 
 const KEYS = [
+  'level',
   'permission',
   'widens',
   'authenticated',
