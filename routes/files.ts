@@ -96,6 +96,7 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Querystring: { entity_id: string } }>(
     '/files/attached',
     {
+      level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
@@ -110,6 +111,7 @@ export default async function files(app: FastifyInstance) {
   app.post<{ Querystring: Static<typeof Attach> }>(
     '/files',
     {
+      level: 'workspace',
       permission: 'file.object.create',
       bodyLimit: keeper.mostBytes + 64 * 1024,
       schema: {
@@ -154,6 +156,8 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/files/:id/content',
     {
+      level: 'workspace',
+      notImpersonated: true,
       permission: 'file.object.read',
       schema: {
         tags,
@@ -185,6 +189,7 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Params: { id: string }; Querystring: Static<typeof Preview> }>(
     '/files/:id/preview',
     {
+      level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
@@ -211,6 +216,7 @@ export default async function files(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof NewLink> }>(
     '/files/:id/links',
     {
+      level: 'workspace',
       permission: 'file.object.link',
       schema: {
         tags,
@@ -229,6 +235,7 @@ export default async function files(app: FastifyInstance) {
   app.delete<{ Params: { id: string; link: string } }>(
     '/files/:id/links/:link',
     {
+      level: 'workspace',
       permission: 'file.object.link',
       schema: { tags, summary: 'Detach a file from a record', params: OfLink, response: { 204: Type.Null(), ...mutation('not_found') } },
     },
@@ -241,6 +248,7 @@ export default async function files(app: FastifyInstance) {
   app.delete<{ Params: { id: string } }>(
     '/files/:id',
     {
+      level: 'workspace',
       permission: 'file.object.delete',
       schema: {
         tags,

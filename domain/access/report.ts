@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { type Context, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { evaluate } from './evaluate.ts'
 import { allGrants } from './grants.ts'
+import { type Registry, scopeOfLevel } from './level.ts'
 
 /** An account that nobody used for so long, and still has rights. */
 const DORMANT_DAYS = 90
@@ -16,15 +17,15 @@ export const MatrixRow = Type.Object({
 })
 
 /** Who may do what in a place, by roles and overrides; modules and access modes hold for all alike and are not in it. */
-export async function matrix(tx: Tx, registry: Iterable<string>, context: Context): Promise<Static<typeof MatrixRow>[]> {
-  const codes = [...registry].sort()
+export async function matrix(tx: Tx, registry: Registry, context: Context): Promise<Static<typeof MatrixRow>[]> {
+  const entries = [...registry].sort(([a], [b]) => (a < b ? -1 : 1))
   const now = tx.now.getTime()
   return (await allGrants(tx)).map((grants) => ({
     user_id: grants.user_id,
     name: grants.name,
     kind: grants.kind,
     status: grants.status,
-    permissions: codes.filter((code) => evaluate(grants, code, context, now).allowed),
+    permissions: entries.flatMap(([code, entry]) => (evaluate(grants, code, scopeOfLevel(entry, context), now).allowed ? [code] : [])),
   }))
 }
 

@@ -58,6 +58,7 @@ export default async function exchange(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/erp/imports/:id/preview',
     {
+      level: 'workspace',
       permission: 'erp.import.read',
       schema: {
         tags: ['imports'],
@@ -76,6 +77,7 @@ export default async function exchange(app: FastifyInstance) {
   app.get<{ Params: { id: string }; Querystring: Static<typeof Page> }>(
     '/erp/imports/:id/errors',
     {
+      level: 'workspace',
       permission: 'erp.import.read',
       schema: {
         tags: ['imports'],
@@ -111,6 +113,7 @@ export default async function exchange(app: FastifyInstance) {
           return startExport(tx, input)
         },
         refusals: ['invalid_query'],
+        notImpersonated: true,
       },
     }),
   )
