@@ -1,3 +1,4 @@
+export { csvLine } from './csv.ts'
 export {
   deleteFile,
   FileDocument,
@@ -15,4 +16,6 @@ export {
 export { FileKeeper, PREVIEW_SIZES, type PreviewSize } from './keeper.ts'
 export { clamd } from './scanner.ts'
 export { type FileStore, FolderStore, S3Store } from './store.ts'
-export { type Cell, csvLine, ENCODINGS, type Encoding, readTable, writeWorkbook } from './tables.ts'
+export { type Cell, ENCODINGS, type Encoding, TABLE_LIMITS } from './table-limits.ts'
+export { readTable } from './tables.ts'
+export { writeWorkbook } from './workbook.ts'

@@ -82,8 +82,6 @@ export const ImportPreview = Type.Object(
   { additionalProperties: false },
 )
 
-/** Lines that a file may have. */
-export const MOST_LINES = 200_000
 /** Read, checked and written so many at a time. */
 export const CHUNK = 1_000
 

@@ -11,7 +11,6 @@ export {
   importList,
   keepLines,
   linesOf,
-  MOST_LINES,
   mappable,
   NewImport,
   noteHeading,
