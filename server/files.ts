@@ -14,6 +14,7 @@ export function keeperOf(config: Config): FileKeeper {
     scan,
     incoming,
     mostBytes: config.FILES_MAX_BYTES,
+    ...(config.FILES_TYPES ? { types: config.FILES_TYPES.split(',') } : {}),
   })
 }
 

@@ -10,7 +10,10 @@ import {
   type AskedBy,
   CHUNK,
   codesRead,
+  countStart,
+  type ExchangeJob,
   exchanged,
+  exportPermission,
   getExport,
   type Import,
   importLifecycle,
@@ -26,6 +29,7 @@ import {
   settleImport,
   suggest,
   takeLines,
+  withdrawStart,
 } from '../domain/erp/exchange/index.ts'
 import {
   type Cell,
@@ -42,6 +46,7 @@ import { Failure, failure, newId, openRows, parseListQuery, type Scope, type Tx 
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
 import { ahead, inPieces } from './ahead.ts'
 import type { Event } from './event-consumer.ts'
+import type { JobHandler } from './job-consumer.ts'
 import type { WorkerLog } from './log.ts'
 
 export interface ExchangeDependencies {
@@ -50,7 +55,11 @@ export interface ExchangeDependencies {
   vault: Vault
   files: FileKeeper
   log: WorkerLog
+  /** How long the files of exports are kept. */
+  keepExportsDays: number
 }
+
+const DAY_MS = 86_400_000
 
 /** All lines are taken in, in one transaction: 200,000 of them within this, at a hundred a second. */
 const TAKING_MS = 2_000_000
@@ -92,6 +101,12 @@ function lasting(error: unknown): Record<string, unknown> | null {
   const { lines } = error as Failure & { lines?: object }
   return { detail: error.detail, message: error.message, details: error.details, ...(lines ? { lines } : {}) }
 }
+
+/** How the starts of a kind of job are counted, in the tenant that the job is of; jobs of a tenant that is gone need none. */
+export const startsOf = (deps: ExchangeDependencies, kind: ExchangeJob): NonNullable<JobHandler['starts']> => ({
+  begin: async (job) => (await (await placeOf(deps, job))?.write((tx) => countStart(tx, kind, job.entity_id))) ?? true,
+  withdraw: async (job) => (await placeOf(deps, job))?.write((tx) => withdrawStart(tx, kind, job.entity_id)),
+})
 
 /** Runs with a folder that is gone afterwards. */
 async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
@@ -147,7 +162,7 @@ async function apply(place: Place, id: string): Promise<void> {
 }
 
 async function readFile(deps: ExchangeDependencies, place: Place, found: Import, folder: string, signal: AbortSignal): Promise<void> {
-  const file = await place.read((tx) => getFile(tx, found.file_id))
+  const file = await place.read((tx) => getFile(tx, found.file_id, null))
   const local = path.join(folder, 'table')
   await pipeline(await deps.files.open(place.tenant.id, file), createWriteStream(local))
   const table = readTable(local, file.media_type, found.encoding as Encoding)
@@ -194,7 +209,7 @@ async function begin(place: Place, found: Import, cells: readonly Cell[], resour
 /** Writes a list into a file of the one who asked. */
 export async function carryExport(deps: ExchangeDependencies, job: Event): Promise<void> {
   const place = await placeOf(deps, job)
-  const found = await place?.read((tx) => getExport(tx, job.entity_id)).catch(notThere)
+  const found = await place?.read((tx) => getExport(tx, job.entity_id, null)).catch(notThere)
   if (!place || !found || found.status !== 'queued') return
   const { row, spec, list } = exchanged(found.entity)
   const names = row.columns.filter((name: string) => name !== 'deleted_at')
@@ -217,12 +232,14 @@ export async function carryExport(deps: ExchangeDependencies, job: Event): Promi
   const id = newId()
   try {
     const bytes = found.format === 'csv' ? Readable.from(csv()) : Readable.from([await workbook(lines())])
-    const { file: _, ...received } = await deps.files.take(place.tenant.id, id, bytes, Number.POSITIVE_INFINITY)
+    const { file: _, ...received } = await deps.files.write(place.tenant.id, id, bytes)
     const verdict = deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, id) : null
     await place.write(async (tx) => {
-      await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received })
+      const expires_at = new Date(tx.now.getTime() + deps.keepExportsDays * DAY_MS)
+      const exported = { read_permissions: [exportPermission(found.entity)], expires_at }
+      await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received }, { exported })
       if (verdict) await noteVerdict(tx, id, verdict)
-      await noteExported(tx, found.id, { file_id: id, records })
+      if (!(await noteExported(tx, found.id, { file_id: id, records, expires_at }))) throw failure('invalid_transition')
     })
   } catch (error) {
     await deps.files.remove(place.tenant.id, id).catch(() => {})

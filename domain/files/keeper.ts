@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { failure, newId } from '../kernel/index.ts'
 import { type FileObject, keyOf } from './file.ts'
+import { ALLOWED_TYPES } from './media-type.ts'
 import { openPicture, PICTURES, type Received, receive } from './receive.ts'
 import type { Scan, Verdict } from './scanner.ts'
 import type { ByteRange, FileStore } from './store.ts'
@@ -20,6 +21,8 @@ export interface KeeperOptions {
   incoming: string
   /** Bytes of one file. */
   mostBytes: number
+  /** Media types of uploads that are taken; `ALLOWED_TYPES` by default. */
+  types?: readonly string[]
 }
 
 /** Throws `file_infected`, `scanner_unavailable`. */
@@ -42,10 +45,19 @@ export class FileKeeper {
     return this.#options.scan ? 'pending' : 'unscanned'
   }
 
-  /** Takes bytes in and puts them into the store. Throws as `receive`. */
-  async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream, most: number = this.mostBytes): Promise<Received> {
+  /** Takes an upload and puts it into the store. Throws as `receive`. */
+  take(tenantId: string, id: string, bytes: NodeJS.ReadableStream): Promise<Received> {
+    return this.#put(tenantId, id, bytes, this.mostBytes, this.#options.types ?? ALLOWED_TYPES)
+  }
+
+  /** Puts a file of our own making into the store, of any size. */
+  write(tenantId: string, id: string, bytes: NodeJS.ReadableStream): Promise<Received> {
+    return this.#put(tenantId, id, bytes, Number.POSITIVE_INFINITY, null)
+  }
+
+  async #put(tenantId: string, id: string, bytes: NodeJS.ReadableStream, most: number, types: readonly string[] | null): Promise<Received> {
     const { store, incoming } = this.#options
-    const received = await receive(bytes, incoming, most)
+    const received = await receive(bytes, incoming, most, types)
     await store.put(keyOf(tenantId, id), received.file, received)
     return received
   }

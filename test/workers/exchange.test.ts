@@ -248,7 +248,7 @@ t.test('reading goes on where a worker died, and two that take in do so once', a
     data: { organization_id: acme.organizations[0]!.id, workspace_id: null, user_id: acme.admin.userId, kind: 'worker' },
     correlation_id: newId(),
   }
-  const deps = { ...runtime.services, log: quietLog.root } as never
+  const deps = { ...runtime.services, log: quietLog.root, keepExportsDays: 7 } as never
   await t.rejects(carryImport(deps, job as never, AbortSignal.abort()), { detail: 'overloaded' } as never)
   const half = (await acme.admin.get(`/erp/imports/${id}`)).data
   t.match(half, { status: 'reading', lines: 1000 })
