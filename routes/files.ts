@@ -84,7 +84,7 @@ export default async function files(app: FastifyInstance) {
     const file = await request.read((tx) => getFile(tx, params.id, reader))
     assertDownloadable(file, reader)
     if (file.scan !== 'pending') return file
-    const verdict = await keeper.judge(tenant.id, file.id)
+    const verdict = await keeper.judge(tenant.id, file)
     return verdict ? await request.write((tx) => noteVerdict(tx, file.id, verdict)) : file
   }
 
@@ -171,7 +171,7 @@ export default async function files(app: FastifyInstance) {
         const link = query.entity ? (query as Static<typeof NewLink>) : undefined
         const noted = await request.write((tx) => noteFile(tx, { id, name, scan: keeper.state, ...received }, link ? { link } : {}))
         if (noted.id !== id) await keeper.remove(tenant.id, id) // it had come before
-        const verdict = noted.scan === 'pending' ? await keeper.judge(tenant.id, noted.id) : null
+        const verdict = noted.scan === 'pending' ? await keeper.judge(tenant.id, noted) : null
         request.once = undefined
         const made = verdict ? await request.write((tx) => noteVerdict(tx, noted.id, verdict)) : noted
         if (made.scan === 'infected') throw failure('file_infected', { id: made.id, finding: made.finding })

@@ -41,6 +41,7 @@ import {
   noteVerdict,
   readTable,
   writeWorkbook,
+  XLSX,
 } from '../domain/files/index.ts'
 import { Failure, failure, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
@@ -231,9 +232,12 @@ export async function carryExport(deps: ExchangeDependencies, job: Event): Promi
   }
   const id = newId()
   try {
-    const bytes = found.format === 'csv' ? Readable.from(csv()) : Readable.from([await workbook(lines())])
-    const { file: _, ...received } = await deps.files.write(place.tenant.id, id, bytes)
-    const verdict = deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, id) : null
+    const { file: _, ...received } =
+      found.format === 'csv'
+        ? await deps.files.write(place.tenant.id, id, csv(), 'text/plain')
+        : await deps.files.write(place.tenant.id, id, Readable.from([await workbook(lines())]), XLSX)
+    const verdict =
+      deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, { id, size: received.size, sealed: true }) : null
     await place.write(async (tx) => {
       const expires_at = new Date(tx.now.getTime() + deps.keepExportsDays * DAY_MS)
       const exported = { read_permissions: [exportPermission(found.entity)], expires_at }

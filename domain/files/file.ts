@@ -33,6 +33,7 @@ export const FileObject = row('file_object', {
   height: nullable(Type.Integer()),
   uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
   origin: oneOf(['upload', 'export']),
+  sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
   read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
   expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
 })
@@ -122,7 +123,7 @@ export async function filesOf(tx: Tx, record: RecordName, reader: FileReader): P
     order by l.created_at, l.id limit 500`)) as unknown as readonly FileObject[]
 }
 
-/** What an export's file has beyond an upload's. */
+/** What an export's file has beyond an upload's; its bytes are sealed. */
 export interface ExportedFile {
   read_permissions: readonly string[]
   expires_at: Date
@@ -137,9 +138,9 @@ export async function noteFile(
   if (!tx.context.organizationId) throw failure('context_required')
   const now = tx.now.toISOString()
   await tx.query(sql.run`
-    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, read_permissions, expires_at, created_at, updated_at)
+    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
     values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
-      ${exported ? 'export' : 'upload'}, ${sql.array([...(exported?.read_permissions ?? [])], 'text')}, ${exported?.expires_at.toISOString() ?? null}, ${now}, ${now})`)
+      ${exported ? 'export' : 'upload'}, ${exported !== undefined}, ${sql.array([...(exported?.read_permissions ?? [])], 'text')}, ${exported?.expires_at.toISOString() ?? null}, ${now}, ${now})`)
   if (link) await linkFile(tx, id, link, null)
   const made = await getFile(tx, id, null)
   tx.emit({ type: 'file.object.created', entity_id: id, version: 1, data: made })

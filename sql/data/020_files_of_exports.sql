@@ -1,9 +1,11 @@
 -- Exports belong to the user who asked for them, and end; a job that keeps killing its process is set aside.
 alter table file_object
   add column origin text not null default 'upload' check (origin in ('upload', 'export')),
+  add column sealed boolean not null default false,
   add column read_permissions text[] not null default '{}',
   add column expires_at timestamptz(3);
 comment on column file_object.origin is 'upload: the user''s own bytes; export: records of the ERP, written by a worker.';
+comment on column file_object.sealed is 'Its bytes are encrypted in the store under the tenant''s key.';
 comment on column file_object.read_permissions is 'Needed, beside file.object.read, by users other than the one in uploaded_by; of an export by every user who downloads it.';
 comment on column file_object.expires_at is 'From then on the file is not served; the hourly job removes its bytes. Null for files that stay.';
 create index file_object_expires_at on file_object (tenant_id, expires_at) where expires_at is not null and deleted_at is null;
