@@ -33,6 +33,7 @@ import {
 } from '../domain/erp/exchange/index.ts'
 import {
   type Cell,
+  charactersOf,
   csvLine,
   type Encoding,
   type FileKeeper,
@@ -61,6 +62,8 @@ export interface ExchangeDependencies {
 }
 
 const DAY_MS = 86_400_000
+/** Characters of lines that are read, checked and kept at once: of usual lines a thousand have fewer. */
+const MAX_CHARACTERS = 2_000_000
 
 /** All lines are taken in, in one transaction: 200,000 of them within this, at a hundred a second. */
 const TAKING_MS = 2_000_000
@@ -173,7 +176,7 @@ async function readFile(deps: ExchangeDependencies, place: Place, found: Import,
       throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
     const reader = await begin(place, found, heading.value, exchanged(found.entity))
     let line = 1 // the heading's
-    for await (const lines of ahead(inPieces(table, CHUNK))) {
+    for await (const lines of ahead(inPieces(table, CHUNK, { of: charactersOf, max: MAX_CHARACTERS }))) {
       const fresh = lines.slice(Math.max(0, found.lines + 1 - line)) // the others were read before a worker died
       line += lines.length
       if (fresh.length === 0) continue

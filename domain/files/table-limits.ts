@@ -6,8 +6,13 @@ export const TABLE_LIMITS = {
   columns: 200,
   /** Cells of a workbook that have a value. */
   cells: 4_000_000,
-  /** Characters of a cell. */
+  /**
+   * Characters of a cell, of a row, and of a file. A workbook may name one long text in each of its cells, so the size of its
+   * parts says nothing about the text that is read of it.
+   */
   characters: 10_000,
+  rowCharacters: 100_000,
+  fileCharacters: 100_000_000,
   /** Bytes of a workbook's parts after unpacking, counted while they are unpacked: the sizes that a zip declares prove nothing. */
   unpackedBytes: 200 * 1024 * 1024,
   /** Parts of a workbook. */
@@ -47,3 +52,9 @@ export class TableError extends Error {
 export const tooManyRows = () => new TableError('lines', `A file has at most ${TABLE_LIMITS.rows - 1} lines.`)
 export const tooManyColumns = () => new TableError('columns', `A table has at most ${TABLE_LIMITS.columns} columns.`)
 export const tooLongText = () => new TableError('text', `A cell has at most ${TABLE_LIMITS.characters} characters.`)
+export const tooLongRow = () => new TableError('text', `A row has at most ${TABLE_LIMITS.rowCharacters} characters.`)
+export const tooMuchText = () => new TableError('text', `A file has at most ${TABLE_LIMITS.fileCharacters} characters.`)
+
+/** Characters of the texts in a row. */
+export const charactersOf = (row: readonly Cell[]): number =>
+  row.reduce<number>((sum, cell) => sum + (typeof cell === 'string' ? cell.length : 0), 0)

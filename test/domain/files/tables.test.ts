@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import t from 'tap'
 import { type Cell, csvLine, readTable, TABLE_LIMITS } from '../../../domain/files/index.ts'
+import { times } from '../../support/app.ts'
 import { sheetOf, type WorkbookParts, workbookOf, zip } from '../../support/zip.ts'
 
 const XLSX = 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet'
@@ -74,6 +75,22 @@ t.test('F18: spreadsheets larger than they look are refused, each by its rule', 
     ['100 MB between two tags', { sheet: Buffer.concat([Buffer.from('<worksheet>'), spaces]) }, 'xlsx'],
     ['100 MB in an attribute', { sheet: Buffer.concat([Buffer.from('<worksheet a="'), spaces]) }, 'xlsx'],
     ['100 MB in a comment', { sheet: Buffer.concat([Buffer.from('<worksheet><!--'), spaces]) }, 'xlsx'],
+    [
+      'one text of 10,000 characters in a hundred cells of each row',
+      {
+        sheet: sheetOf(times(1_000, (n) => `<row r="${n + 1}">${'<c t="s"><v>0</v></c>'.repeat(100)}</row>`).join('')),
+        sharedStrings: `<sst><si><t>${'x'.repeat(10_000)}</t></si></sst>`,
+      },
+      'text',
+    ],
+    [
+      'one text of 10,000 characters in 200,000 rows',
+      {
+        sheet: sheetOf(times(200_000, (n) => `<row r="${n + 1}"><c t="s"><v>0</v></c></row>`).join('')),
+        sharedStrings: `<sst><si><t>${'x'.repeat(10_000)}</t></si></sst>`,
+      },
+      'text',
+    ],
     ['a cell of one text too long', { sheet: sheetOf(`<row r="1">${cell('A1', long)}</row>`) }, 'text'],
     ['a shared string that is too long', { sheet, sharedStrings: `<sst><si><t>${long}</t></si></sst>` }, 'text'],
     ['elements a thousand deep', { sheet: '<a>'.repeat(1_000) }, 'xlsx'],
