@@ -17,7 +17,7 @@ const BATCH = 500
 /**
  * Removes the expired files of these tenants, one tenant after the other; a failure stops no other tenant, and the rest is
  * done in the next run. Bytes go first, the row after them: a run that stops in between is taken up by the next one, and
- * nobody is served an expired file meanwhile, because every read looks at `expires_at`. A download that has begun keeps
+ * no expired file is served meanwhile, because every read looks at `expires_at`. A download that has begun keeps
  * its open file.
  */
 export async function removeExpiredFiles(deps: ExpiryDependencies, tenants: readonly Tenant[]): Promise<void> {

@@ -50,8 +50,8 @@ async function* decoded(bytes: Readable, encoding: Encoding, whole: boolean): As
 }
 
 /**
- * A place where a spreadsheet may begin a formula: after the start of a cell, `;`, tab or a line break, whatever space and
- * quotes are in between. Spreadsheets of many countries split by `;` and ignore quotes in the middle of a cell, so a quoted
+ * A place where a spreadsheet may begin a formula: after the start of a cell, `;`, tab or a line break, with any space and
+ * quotes between. Spreadsheets of many countries split by `;` and ignore quotes in the middle of a cell, so a quoted
  * field is no protection there. The signs are OWASP's, with their full-width forms:
  * https://owasp.org/www-community/attacks/CSV_Injection. A negative number is none.
  */

@@ -123,7 +123,7 @@ export async function filesOf(tx: Tx, record: RecordName, reader: FileReader): P
     order by l.created_at, l.id limit 500`)) as unknown as readonly FileObject[]
 }
 
-/** What an export's file has beyond an upload's; its bytes are sealed. */
+/** Properties of an export's file beyond an upload's; its bytes are sealed. */
 export interface ExportedFile {
   read_permissions: readonly string[]
   expires_at: Date

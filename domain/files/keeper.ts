@@ -31,7 +31,7 @@ export interface KeeperOptions {
   types?: readonly string[]
 }
 
-/** What of a file says how its bytes lie in the store. */
+/** Properties of a file that say how its bytes lie in the store. */
 export type StoredFile = Pick<FileObject, 'id' | 'size' | 'sealed'>
 
 /** Throws `file_infected`, `scanner_unavailable`. */

@@ -5,7 +5,7 @@ import type { ByteRange } from './store.ts'
 
 /** Bytes of a chunk before encryption. */
 const CHUNK = 64 * 1024
-/** What encryption adds to a chunk: version, nonce and tag (see `kernel/cipher.ts`). */
+/** Bytes that encryption adds to a chunk: version, nonce and tag (see `kernel/cipher.ts`). */
 const OVERHEAD = 29
 
 /**
@@ -42,7 +42,7 @@ export function sealedRange({ start, end }: ByteRange, size: number): ByteRange 
   return { start: first * (CHUNK + OVERHEAD), end: Math.min((last + 1) * (CHUNK + OVERHEAD), sealedSize(size)) - 1 }
 }
 
-/** Decrypts what the store has of `sealedRange`. Throws where a bit of it differs. */
+/** Decrypts the stored bytes of `sealedRange`. Throws where a bit of them differs. */
 export async function* openBytes(
   secrets: Secrets,
   file: string,

@@ -10,7 +10,7 @@ const FIRST_BYTES = 64 * 1024
 export class SharedStrings {
   #bytes = Buffer.allocUnsafe(FIRST_BYTES)
   #used = 0
-  /** Where each string ends. */
+  /** The end of each string in the buffer. */
   #ends = new Uint32Array(1024)
   #count = 0
 

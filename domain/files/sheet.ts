@@ -21,7 +21,7 @@ function columnOf(reference: string): number | null {
   return null
 }
 
-/** What of a workbook the cells refer to. */
+/** Parts of a workbook that cells refer to. */
 export interface CellContext {
   shared: SharedStrings
   /** Whether a cell style shows its number as a date. */

@@ -20,7 +20,7 @@ export interface Context {
   workspaceId: Uuid | null
 }
 
-/** What a plan limits. `device_metrics` are those of each device, `metrics` and `series` those of the tenant. */
+/** Metrics that a plan limits. `device_metrics` are those of each device, `metrics` and `series` those of the tenant. */
 export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls' | 'readings' | 'device_metrics' | 'metrics' | 'series'
 /** Metric → how many; null is without limit, and what is not named is as `limitOf` says. */
 export type Limits = Readonly<Partial<Record<Metric, number | null>>>

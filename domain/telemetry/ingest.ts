@@ -49,7 +49,7 @@ interface Attributed {
 /** What one message brought, by a device that is known. */
 interface Group {
   device: KnownDevice
-  /** What the device calls itself. */
+  /** The code by which the device calls itself. */
   code: string
   readings: readonly GoodReading[]
   /** The minute in which it was received. */
@@ -181,14 +181,14 @@ export class TelemetryIngest {
         taken.set(minute, used + readings.length)
         groups.push({ device, code: parsed.device, readings, minute })
       }
-      const ensured = await ensureSeries(tx, this.#unknownSeries(tx.tenantId, groups), tenant.limits)
+      const { ids, unknown } = this.#knownSeries(tx.tenantId, groups)
+      const ensured = await ensureSeries(tx, unknown, tenant.limits)
       found = ensured.series
+      for (const { device_id, metric, series_id } of found) ids.get(device_id)!.set(metric, series_id)
       withinLimits(groups, ensured.refused, rejections)
       const accepted = groups.reduce((sum, { readings }) => sum + readings.length, 0)
       if (accepted > 0) {
-        const fresh = new Map(found.map(({ device_id, metric, series_id }) => [`${device_id} ${metric}`, series_id]))
-        const seriesOf = (device: string, metric: string) =>
-          this.#series.get(tx.tenantId, device, metric) ?? fresh.get(`${device} ${metric}`)!
+        const seriesOf = (device: string, metric: string) => ids.get(device)!.get(metric)!
         written = await insert(tx, groups, seriesOf, readings)
         await noteLateHours(tx, lateHours(groups, seriesOf, lateBefore))
         await tx.query(sql.run`
@@ -207,15 +207,24 @@ export class TelemetryIngest {
     return result
   }
 
-  /** Series that are not in memory, each once, in the order in which they came. */
-  #unknownSeries(tenantId: string, groups: readonly Group[]): SeriesName[] {
+  /**
+   * Ids of the series in memory, by device and metric, and the series that are not there, each once, in the order in which
+   * they came. The ids are copied, because another batch may push them out of memory while this one waits.
+   */
+  #knownSeries(tenantId: string, groups: readonly Group[]): { ids: Map<string, Map<string, number>>; unknown: SeriesName[] } {
+    const ids = new Map<string, Map<string, number>>()
     const unknown = new Map<string, SeriesName>()
     for (const { device, readings } of groups) {
+      const own = ids.get(device.id) ?? new Map<string, number>()
+      ids.set(device.id, own)
       for (const { metric } of readings) {
-        if (this.#series.get(tenantId, device.id, metric) === undefined) unknown.set(`${device.id} ${metric}`, [device.id, metric])
+        if (own.has(metric)) continue
+        const id = this.#series.get(tenantId, device.id, metric)
+        if (id === undefined) unknown.set(`${device.id} ${metric}`, [device.id, metric])
+        else own.set(metric, id)
       }
     }
-    return [...unknown.values()]
+    return { ids, unknown: [...unknown.values()] }
   }
 }
 

@@ -26,7 +26,7 @@ const Code = Type.Object({ code: Type.String() }, { additionalProperties: false 
 
 /**
  * Finds series, and makes those that are new within the limits `device_metrics`, `metrics` and `series`. Series that exist
- * are found whatever the limits say: a tenant that has more than its plan allows keeps them.
+ * are found in any case: a tenant that has more than its plan allows keeps them.
  *
  * Exact under concurrency: new series are made under the advisory lock `metricsLock` of the tenant, held until the
  * transaction ends, and what exists is read again and counted after it was taken. Each of several consumers therefore

@@ -1,4 +1,4 @@
-// What a request's caller may know of files.
+// The caller of a request as a reader of files.
 import type { FastifyRequest } from 'fastify'
 import { EXCHANGED } from '../../domain/erp/exchange/index.ts'
 import { type FileReader, LINKABLE, readPermissionOf } from '../../domain/files/index.ts'

@@ -39,7 +39,7 @@ export function zip(parts: readonly ZipPart[]): Buffer {
   end.writeUInt32LE(offset, 16)
   return Buffer.concat([...locals, ...directory, end])
 }
-/** What makes a zip file pass for a workbook. */
+/** The part that makes a zip file pass for a workbook. */
 export const CONTENT_TYPES = Buffer.from(
   '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/></Types>',
 )

@@ -1,4 +1,4 @@
-// What devices make by sending is limited: metrics of a device, metrics and series of a tenant.
+// Limits on metrics of a device, and on metrics and series of a tenant, which devices make by sending.
 import { Client } from 'pg'
 import t from 'tap'
 import { newId } from '../../../domain/kernel/index.ts'
