@@ -1,41 +1,69 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { decide, matches } from '../domain/access/index.ts'
-import { failure } from '../domain/kernel/index.ts'
+import { decide, type Granter, holdsAnywhere, mayIn, scopeOfLevel } from '../domain/access/index.ts'
+import { type Context, failure } from '../domain/kernel/index.ts'
 import { hasFlag } from '../domain/platform/index.ts'
-import { mutates } from './route-options.ts'
+import { lacksFactor } from './assurance.ts'
+import { mutates, type RouteAccess } from './route-options.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Has the caller this permission in his context? An API key has what its maker has and it was given. */
+    /** Whether the actor holds a permission in the scope that its level names. */
     may(permission: string): boolean
-    /** Refuses with `permission_denied` unless he may. */
+    /** Refuses with `permission_denied` what `may` denies. */
     require(permission: string): void
+    /** Refuses with `permission_denied` an actor who lacks a permission in this scope. */
+    requireIn(permission: string, scope: Context): void
+    /** The actor, for functions that change rights. */
+    granter: Granter
   }
 }
 
+/** Whether the actor passes the gate of a route. */
+function passes(request: FastifyRequest, { permission, level, organizationFrom }: RouteAccess): boolean {
+  const now = Date.now()
+  if (level === 'object' || level === 'shared') return holdsAnywhere(request.grants, permission!, now)
+  const scope = organizationFrom
+    ? { organizationId: (request.params as Record<string, string>)[organizationFrom]!, workspaceId: null }
+    : scopeOfLevel({ level: level!, mutates: mutates(request) }, request.context)
+  return decide(request.grants, permission!, scope, now).allowed
+}
+
 /**
- * What the tenant bought, then what the caller may: the calls of its plan, the module, the feature, the permission in the
- * caller's context. A module that was taken away stays readable. Refuses with `plan_limit`, `module_unavailable`,
- * `permission_denied`.
+ * The tenant's entitlement, then the actor's rights: the calls of its plan, the module, the feature, the permission in the
+ * scope of the route's level. A module that was withdrawn stays readable. Refuses with `plan_limit`,
+ * `module_unavailable`, `permission_denied`.
  */
 export default fp(
   async (app) => {
     const { apiCalls } = app.services
     app.decorateRequest('may', function (this: FastifyRequest, permission: string) {
-      if (!app.permissionsOf(this.tenant).has(permission)) return false
-      if (this.apiKey && !this.apiKey.permissions.some((pattern) => matches(pattern, permission))) return false
-      return decide(this.grants, permission, this.context, Date.now()).allowed
+      // A route that any session passes was not asked for the second factor that a permission takes.
+      if (this.routeOptions.config.access?.authenticated && lacksFactor(this)) return false
+      return mayIn(this.grants, app.permissionsOf(this.tenant), permission, this.context, Date.now())
     })
     app.decorateRequest('require', function (this: FastifyRequest, permission: string) {
       if (!this.may(permission)) throw failure('permission_denied', { permission })
     })
+    app.decorateRequest('requireIn', function (this: FastifyRequest, permission: string, scope: Context) {
+      const known = app.permissionsOf(this.tenant).has(permission)
+      if (!known || !decide(this.grants, permission, scope, Date.now()).allowed) {
+        const { organizationId: organization_id, workspaceId: workspace_id } = scope
+        throw failure('permission_denied', { permission, scope: { organization_id, workspace_id } })
+      }
+    })
+    app.decorateRequest('granter', {
+      getter(this: FastifyRequest) {
+        return { grants: this.grants, registry: app.permissionsOf(this.tenant) }
+      },
+    })
     app.addHook('onRequest', (request, _reply, done) => {
       if (!request.actor) return done()
-      const { permission, module, flag } = request.routeOptions.config.access ?? {}
+      const access = request.routeOptions.config.access ?? {}
+      const { permission, module, flag } = access
       const { tenant, actor } = request
       const now = new Date()
-      // What needs a session alone is counted and goes on: signing out, the menu, what is used up.
+      // Calls that need a session alone are counted and go on: signing out, the menu, the usage.
       const limit = permission ? tenant.limits.api_calls : null
       if (!apiCalls.take(tenant.id, limit, now)) throw failure('plan_limit', { metric: 'api_calls', limit })
       if (module) {
@@ -45,7 +73,9 @@ export default fp(
         }
       }
       if (flag && !hasFlag(tenant, flag, actor.userId, now.getTime())) throw failure('module_unavailable', { flag })
-      if (permission) request.require(permission)
+      if (permission && !(app.permissionsOf(tenant).has(permission) && passes(request, access))) {
+        throw failure('permission_denied', { permission })
+      }
       done()
     })
   },

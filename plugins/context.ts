@@ -10,7 +10,7 @@ declare module 'fastify' {
 
 /**
  * Organization and workspace, held on every request against assignments and settings. Refuses with `context_required`,
- * `context_forbidden`; a route that only needs a session goes on without one.
+ * `context_forbidden` on the routes that are decided in the context; others go on without one.
  */
 export default fp(
   async (app) => {
@@ -18,8 +18,9 @@ export default fp(
     app.addHook('onRequest', (request, _reply, done) => {
       if (!request.actor) return done()
       const verdict = checkContext(request.grants, request.claimedContext, Date.now())
-      const { authenticated } = request.routeOptions.config.access ?? {}
-      if (verdict !== 'ok' && !authenticated) throw failure(verdict)
+      const { level, organizationFrom } = request.routeOptions.config.access ?? {}
+      const works = level === 'workspace' || (level === 'organization' && !organizationFrom)
+      if (verdict !== 'ok' && works) throw failure(verdict)
       request.context = verdict === 'ok' ? request.claimedContext : { organizationId: null, workspaceId: null }
       done()
     })

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { isEverything, reachOf } from '../domain/access/index.ts'
 import { type Once, openRows, type Row, type Scope, systemScope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Plane, writeAtHome } from '../domain/tenancy/index.ts'
 
@@ -19,12 +20,16 @@ declare module 'fastify' {
 function scopeOf(request: FastifyRequest): Scope {
   const { tenant, actor, context } = request
   if (!actor) return { ...systemScope(tenant.id, 'public', request.id), limits: tenant.limits }
+  const { permission, level } = request.routeOptions.config.access ?? {}
+  const narrows = permission !== undefined && (level === 'workspace' || level === 'object')
+  const reach = narrows ? reachOf(request.grants, permission, Date.now()) : null
   const organization = request.grants.organizations.find(({ id }) => id === context.organizationId)
   return {
     tenantId: tenant.id,
     actor,
     context,
     correlationId: request.id,
+    reach: reach && isEverything(request.grants, reach) ? null : reach,
     limits: tenant.limits,
     secrets: request.server.services.vault.of(tenant.id),
     numberFormats: organization,

@@ -1,17 +1,19 @@
-// What a route says about itself beyond method and path. The app refuses to start on a route that says nothing.
+// The options of a route beyond method and path. The app refuses to start on a route without them.
 import fp from 'fastify-plugin'
+import type { Level, PermissionEntry, Registry } from '../domain/access/index.ts'
 import type { Plane, Tenant } from '../domain/tenancy/index.ts'
 
-/** The scope that a route's permissions are decided in: the scope of what it touches, not of the caller's context. */
-export type Level = 'tenant' | 'organization' | 'workspace'
-
 export interface RouteAccess {
-  /** Where `permission` and `widens` are decided. Every route that names a permission says it. */
+  /** The scope that `permission` and `widens` are decided in; a route that names one of them must say it. */
   level?: Level
-  /** Needs this permission in the caller's context. */
+  /** Needs this permission in the scope that the level names. */
   permission?: string
-  /** Permissions that let the caller see or do more here: others' keys beside his own. Asked by `request.may`. */
+  /** Permissions that let the caller see or do more here: others' keys beside their own. Asked by `request.may`. */
   widens?: readonly string[]
+  /** The path parameter that names the organization whose scope decides, instead of the context's organization. */
+  organizationFrom?: string
+  /** Never for platform staff in a user's place, whatever the tenant consented to. */
+  notImpersonated?: true
   /** Needs a session, and neither a permission nor a chosen organization. */
   authenticated?: true
   /** For a part of the system, by service token. */
@@ -56,6 +58,8 @@ const KEYS = [
   'level',
   'permission',
   'widens',
+  'organizationFrom',
+  'notImpersonated',
   'authenticated',
   'public',
   'service',
@@ -71,26 +75,19 @@ const KEYS = [
   'authLimit',
 ] as const
 
-interface RegisteredPermission {
-  module: string | null
-  /** Asked for on the platform's own host alone. */
-  platform: boolean
-  routes: string[]
-}
-
 declare module 'fastify' {
   interface FastifyInstance {
     /** Every permission that some route asks for, with its module: the registry is generated from here. */
-    permissions: Map<string, RegisteredPermission>
+    permissions: Map<string, PermissionEntry>
     /** Those that there are for a kind of tenant. */
-    permissionsOf(tenant: { kind: Tenant['kind'] }): ReadonlyMap<string, RegisteredPermission>
+    permissionsOf(tenant: { kind: Tenant['kind'] }): Registry
   }
 }
 
 export default fp(
   async (app) => {
     app.decorate('permissions', new Map())
-    let ofCustomers: Map<string, RegisteredPermission> | undefined
+    let ofCustomers: Registry | undefined
     app.addHook('onReady', async () => {
       ofCustomers = new Map([...app.permissions].filter(([, { platform }]) => !platform))
     })
@@ -102,12 +99,26 @@ export default fp(
       if (!access.permission && !access.authenticated && !access.public && !access.service) {
         throw new Error(`${route.method} ${route.url} must say permission, authenticated: true, public: true or service: true`)
       }
+      const permissions = [...(access.permission ? [access.permission] : []), ...(access.widens ?? [])]
+      if (permissions.length > 0 && !access.level) {
+        throw new Error(`${route.method} ${route.url} must say the level that ${permissions.join(', ')} is decided on`)
+      }
       if (access.across && !access.platform)
         throw new Error(`${route.method} ${route.url} reads across tenants and must say platform: true`)
       route.config = { ...route.config, access }
-      for (const permission of [...(access.permission ? [access.permission] : []), ...(access.widens ?? [])]) {
-        const entry = app.permissions.get(permission) ?? { module: access.module ?? null, platform: access.platform ?? false, routes: [] }
-        entry.routes.push(`${[route.method].flat().join(',')} ${route.url}`)
+      const methods = [route.method].flat()
+      for (const permission of permissions) {
+        const entry = app.permissions.get(permission) ?? {
+          module: access.module ?? null,
+          platform: access.platform ?? false,
+          level: access.level!,
+          mutates: false,
+          routes: [],
+        }
+        // Asked for by routes of several levels it is decided on the object of each.
+        if (entry.level !== access.level) entry.level = 'object'
+        entry.mutates ||= methods.some((method) => mutates({ method }))
+        entry.routes.push(`${methods.join(',')} ${route.url}`)
         app.permissions.set(permission, entry)
       }
     })

@@ -33,6 +33,8 @@ export interface Services {
   pingBroker: () => Promise<void>
   settings: {
     development: boolean
+    /** Whether platform staff needs a second factor. */
+    staffMfa: boolean
     baseDomain: string
     /** `https://{host}`: where a tenant's pages are. */
     publicUrl: string

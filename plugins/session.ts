@@ -2,7 +2,7 @@
 import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { ApiKey, Caller, Grants, Session } from '../domain/access/index.ts'
+import { type ApiKey, type Caller, type Grants, grantsOfKey, type Session } from '../domain/access/index.ts'
 import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
 import { mutates } from './route-options.ts'
@@ -117,7 +117,8 @@ export default fp(
         userId: claims.sub,
         kind: grants.kind,
         sessionId: claims.session_id,
-        name: session.impersonated ? 'platform staff' : '',
+        name: session.impersonated_by ? 'platform staff' : '',
+        ...(session.impersonated_by ? { impersonatorId: session.impersonated_by } : {}),
       }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }
       request.log = request.log.child({ user_id: claims.sub })
@@ -138,7 +139,7 @@ export default fp(
       if (!addressAllowed(key.allowed_addresses, request.ip)) throw failure('address_forbidden')
       const grants = await access.grants(request.tenant.id, key.user_id)
       if (grants?.status !== 'active') throw failure('session_revoked')
-      request.grants = grants
+      request.grants = grantsOfKey(key, grants)
       request.apiKey = key
       request.actor = { tenantId: request.tenant.id, userId: key.user_id, kind: grants.kind, sessionId: null, name: `tk_${key.prefix}` }
       request.claimedContext = { organizationId: key.organization_id, workspaceId: key.workspace_id }

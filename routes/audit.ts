@@ -17,6 +17,7 @@ const Query = Type.Object(
     plane: Type.Optional(Plane),
     entity: Type.Optional(Type.String({ maxLength: 100, examples: ['erp_purchase_order'] })),
     entity_id: Type.Optional(Uuid),
+    organization_id: Type.Optional(Uuid),
     actor_id: Type.Optional(Uuid),
     action: Type.Optional(Type.String({ maxLength: 100, examples: ['update'] })),
     correlation_id: Type.Optional(Type.String({ maxLength: 128 })),
@@ -36,6 +37,7 @@ export default async function audit(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Query> }>(
     '/audit',
     {
+      level: 'object',
       permission: 'audit.event.read',
       schema: {
         tags,
@@ -76,6 +78,7 @@ export default async function audit(app: FastifyInstance) {
   app.get<{ Querystring: { plane?: 'control' | 'data' | 'telemetry' } }>(
     '/audit/verify',
     {
+      level: 'tenant',
       permission: 'audit.event.verify',
       schema: {
         tags,

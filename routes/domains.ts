@@ -18,6 +18,7 @@ export default async function domainRoutes(app: FastifyInstance) {
   app.get(
     '/tenant/domains',
     {
+      level: 'tenant',
       permission: 'tenant.domain.read',
       plane,
       schema: { tags, summary: 'Host names of one’s own', response: { 200: ok(Type.Array(Domain)), ...guarded() } },
@@ -27,6 +28,7 @@ export default async function domainRoutes(app: FastifyInstance) {
   app.post<{ Body: { domain: string } }>(
     '/tenant/domains',
     {
+      level: 'tenant',
       permission: 'tenant.domain.create',
       stepUp: true,
       plane,
@@ -46,6 +48,7 @@ export default async function domainRoutes(app: FastifyInstance) {
   app.post<{ Params: { id: string } }>(
     '/tenant/domains/:id/verify',
     {
+      level: 'tenant',
       permission: 'tenant.domain.verify',
       plane,
       schema: {
@@ -63,6 +66,7 @@ export default async function domainRoutes(app: FastifyInstance) {
   app.delete<{ Params: { id: string } }>(
     '/tenant/domains/:id',
     {
+      level: 'tenant',
       permission: 'tenant.domain.delete',
       stepUp: true,
       plane,

@@ -1,7 +1,7 @@
 // What happens, as it happens: Server-Sent Events (WHATWG HTML, 9.2), gone on from where the reader left.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, matches } from '../domain/access/index.ts'
+import { checkContext, grantsOfKey, matches, mayHear } from '../domain/access/index.ts'
 import type { StreamedEvent, Watcher } from '../domain/events/index.ts'
 import { failure, systemScope } from '../domain/kernel/index.ts'
 import { latestReadings } from '../domain/telemetry/index.ts'
@@ -44,11 +44,22 @@ function typeFilter(types: string | undefined): (type: string) => boolean {
 /** Who may see an event may read what it is of: `erp.purchase_order.approved` takes `erp.purchase_order.read`. */
 const permissionFor = (type: string): string => `${type.slice(0, type.lastIndexOf('.'))}.read`
 
-/** Whether who asks has a permission, of a module that his tenant has. */
-function mayRead(request: FastifyRequest, permission: string): boolean {
-  const module = request.server.permissions.get(permission)?.module
-  const availability = module ? (request.tenant.modules[module] ?? 'disabled') : 'enabled'
-  return (availability === 'enabled' || availability === 'read_only') && request.may(permission)
+/** Whether the tenant has the module of a permission, in full or for reading. */
+function isAvailable({ server, tenant }: FastifyRequest, permission: string): boolean {
+  const module = server.permissions.get(permission)?.module
+  const availability = module ? (tenant.modules[module] ?? 'disabled') : 'enabled'
+  return availability === 'enabled' || availability === 'read_only'
+}
+
+/** Whether an event may be shown: what it is of may be read in its own scope. */
+function maySeeEvent(request: FastifyRequest, { type, organization_id, data }: StreamedEvent): boolean {
+  const permission = permissionFor(type)
+  const { workspace_id = null } = data as { workspace_id?: string | null }
+  const of = { organizationId: organization_id, workspaceId: workspace_id }
+  return (
+    isAvailable(request, permission) &&
+    mayHear(request.grants, request.server.permissionsOf(request.tenant), permission, of, request.context, Date.now())
+  )
 }
 
 /** Whether who asks is still who he was: then with what he may now. */
@@ -61,9 +72,9 @@ async function isStillAllowed(request: FastifyRequest): Promise<boolean> {
   if (request.apiKey) {
     const key = await access.key(tenant.id, request.apiKey.prefix)
     const grants = key && (await access.grants(tenant.id, key.user_id))
-    if (grants?.status !== 'active') return false
+    if (!key || grants?.status !== 'active') return false
     request.apiKey = key
-    request.grants = grants
+    request.grants = grantsOfKey(key, grants)
   } else {
     const idleMs = tenant.security.session_idle_minutes * 60_000
     const { session, grants } = await access.caller(tenant.id, userId!, sessionId!, idleMs, false)
@@ -85,6 +96,7 @@ export default async function events(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Query> }>(
     '/events/stream',
     {
+      level: 'workspace',
       permission: 'events.stream.read',
       allowReadOnly: true,
       schema: {
@@ -138,10 +150,7 @@ export default async function events(app: FastifyInstance) {
         lastId = id
         return `id: ${id}\n\n`
       }
-      const maySee = ({ type, organization_id }: StreamedEvent) =>
-        isAsked(type) &&
-        (organization_id === null || organization_id === request.context.organizationId) &&
-        mayRead(request, permissionFor(type))
+      const maySee = (event: StreamedEvent) => isAsked(event.type) && maySeeEvent(request, event)
       /** What is told waits its turn: it is asked first whether the reader may still see it. */
       const begun = Promise.withResolvers<void>()
       let turn: Promise<unknown> = begun.promise
@@ -172,7 +181,7 @@ export default async function events(app: FastifyInstance) {
       const sent = new Map<string, string>()
       async function sendReadings() {
         soon = undefined
-        if (!mayRead(request, 'telemetry.reading.read')) return
+        if (!isAvailable(request, 'telemetry.reading.read') || !request.may('telemetry.reading.read')) return
         const scope = { ...systemScope(request.tenant.id, 'events', request.id), context: request.context }
         const found = await databaseOf(planes, 'telemetry', request.tenant).read(scope, (tx) =>
           latestReadings(tx, { devices, limit: READ_SERIES, after: null }),

@@ -91,7 +91,7 @@ export default async function files(app: FastifyInstance) {
   app.get(
     '/files',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
@@ -109,7 +109,7 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/files/:id',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.read',
       schema: { tags, summary: 'Get a file', params: Id, response: { 200: ok(FileDocument), ...guarded('not_found') } },
     },
@@ -122,7 +122,7 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Querystring: RecordName }>(
     '/files/attached',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
@@ -142,7 +142,7 @@ export default async function files(app: FastifyInstance) {
   app.post<{ Querystring: Static<typeof Attach> }>(
     '/files',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.create',
       bodyLimit: keeper.mostBytes + 64 * 1024,
       schema: {
@@ -188,7 +188,8 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/files/:id/content',
     {
-      level: 'organization',
+      level: 'workspace',
+      notImpersonated: true,
       permission: 'file.object.read',
       schema: {
         tags,
@@ -220,7 +221,7 @@ export default async function files(app: FastifyInstance) {
   app.get<{ Params: { id: string }; Querystring: Static<typeof Preview> }>(
     '/files/:id/preview',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
@@ -247,7 +248,7 @@ export default async function files(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof NewLink> }>(
     '/files/:id/links',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.link',
       schema: {
         tags,
@@ -269,7 +270,7 @@ export default async function files(app: FastifyInstance) {
   app.delete<{ Params: { id: string; link: string } }>(
     '/files/:id/links/:link',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.link',
       schema: { tags, summary: 'Detach a file from a record', params: OfLink, response: { 204: Type.Null(), ...mutation('not_found') } },
     },
@@ -283,7 +284,7 @@ export default async function files(app: FastifyInstance) {
   app.delete<{ Params: { id: string } }>(
     '/files/:id',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'file.object.delete',
       schema: {
         tags,

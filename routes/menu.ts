@@ -45,6 +45,7 @@ export default async function menu(app: FastifyInstance) {
   app.get(
     '/menu/overrides',
     {
+      level: 'tenant',
       permission: 'tenant.menu.read',
       schema: { tags, summary: 'How this tenant’s menu differs from the platform’s', response: { 200: ok(MenuOverrides), ...guarded() } },
     },
@@ -53,6 +54,7 @@ export default async function menu(app: FastifyInstance) {
   app.put<{ Body: MenuOverrides }>(
     '/menu/overrides',
     {
+      level: 'tenant',
       permission: 'tenant.menu.update',
       plane: 'control',
       schema: {

@@ -3,7 +3,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOpt
 import { customFields } from '../domain/erp/fields/index.ts'
 import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
 import { parties, partyAddresses, partyContacts } from '../domain/erp/parties/index.ts'
-import { priceListItems, priceLists } from '../domain/erp/pricing/index.ts'
+import { exchangeRates, priceListItems, priceLists } from '../domain/erp/pricing/index.ts'
 import {
   clientProducts,
   productCategories,
@@ -62,6 +62,7 @@ import explain from '../routes/rights/explain.ts'
 import organizations from '../routes/rights/organizations.ts'
 import rightsReport from '../routes/rights/report.ts'
 import roles from '../routes/rights/roles.ts'
+import supportConsents from '../routes/rights/support-consents.ts'
 import catalogue from '../routes/superadmin/catalogue.ts'
 import impersonation from '../routes/superadmin/impersonation.ts'
 import moves from '../routes/superadmin/moves.ts'
@@ -135,6 +136,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(explain)
       await api.register(roles)
       await api.register(rightsReport)
+      await api.register(supportConsents)
       await api.register(resourceRoutes(parties))
       await api.register(partyRoutes)
       await api.register(resourceRoutes(partyAddresses))
@@ -151,6 +153,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
       await api.register(resourceRoutes(priceLists))
       await api.register(resourceRoutes(priceListItems))
       await api.register(prices)
+      await api.register(resourceRoutes(exchangeRates))
       await api.register(resourceRoutes(customFields))
       await api.register(customFieldSchemas)
       await api.register(resourceRoutes(locations))

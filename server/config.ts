@@ -131,6 +131,10 @@ export const ConfigSchema = Type.Object({
     default: 2_000,
     description: 'Requests are refused with `overloaded` while the event loop is later than this; 0 never refuses for that.',
   }),
+  STAFF_SECOND_FACTOR: Type.Boolean({
+    default: true,
+    description: 'Platform staff needs a second factor. Production refuses to start without.',
+  }),
   LOG_LEVEL: Type.Unsafe<string>({
     type: 'string',
     enum: ['fatal', 'error', 'warn', 'info', 'debug', 'silent'],
@@ -190,6 +194,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
 /** What is fine on a laptop and dangerous with customers. */
 function production(config: Static<typeof ConfigSchema>): string[] {
   const refusals: string[] = []
+  if (!config.STAFF_SECOND_FACTOR) refusals.push('STAFF_SECOND_FACTOR: platform staff needs a second factor in production')
   if (!config.REDIS_URL) refusals.push('REDIS_URL: needed in production, where limits must hold across processes')
   if (!config.SMTP_URL) refusals.push('SMTP_URL: needed in production, where people get their invitations by mail')
   if (!config.FILES_DIRECTORY && !config.FILES_S3_BUCKET)

@@ -132,6 +132,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     pingBroker: () => producer.ping(),
     settings: {
       development: config.NODE_ENV !== 'production',
+      staffMfa: config.STAFF_SECOND_FACTOR,
       baseDomain: config.BASE_DOMAIN.toLowerCase(),
       publicUrl: config.PUBLIC_URL,
       cursorKey: keyFor(config, 'cursor'),

@@ -1,7 +1,8 @@
 // Grants, live sessions and API keys in memory, never stale: the database announces every change.
 
 import { type Static, Type } from 'typebox'
-import { type Database, type Listener, nullable, sql, systemScope, Uuid } from '../kernel/index.ts'
+import { type Context, type Database, jsonTime, type Listener, nullable, sql, systemScope, Timestamp, Uuid } from '../kernel/index.ts'
+import { covers } from './evaluate.ts'
 import { type Grants, loadGrants } from './grants.ts'
 import { Presence } from './presence.ts'
 
@@ -23,13 +24,27 @@ export interface Caller {
 
 /** Milliseconds since 1970. */
 const Instant = Type.Number()
+/** The tenant's consent that platform staff changes data in a scope, until it expires or is withdrawn. */
+const Consent = Type.Object(
+  { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: Timestamp },
+  { additionalProperties: false },
+)
+type Consent = Static<typeof Consent>
+
+/** Whether a live consent covers a context. */
+export const consentCovers = (consents: readonly Consent[], context: Context, now: number): boolean =>
+  consents.some((consent) => Date.parse(consent.expires_at) > now && covers(consent, context))
+
 const Session = Type.Object(
   {
     expires_at: Instant,
     last_seen_at: Instant,
     authenticated_at: nullable(Instant),
     methods: Type.Array(Type.String()),
-    impersonated: Type.Boolean(),
+    /** The platform's staff member who acts in the user's place. */
+    impersonated_by: nullable(Uuid),
+    /** Where they may change data. */
+    consents: Type.Array(Consent),
   },
   { additionalProperties: false },
 )
@@ -51,6 +66,18 @@ const ApiKey = Type.Object(
   { additionalProperties: false },
 )
 export type ApiKey = Static<typeof ApiKey>
+
+const narrowed = new WeakMap<ApiKey, { of: Grants; grants: Grants }>()
+
+/** The grants of a request by API key: the maker's, narrowed to the key's permissions and scope. */
+export function grantsOfKey(key: ApiKey, grants: Grants): Grants {
+  const known = narrowed.get(key)
+  if (known?.of === grants) return known.grants
+  const { permissions, organization_id, workspace_id } = key
+  const made = { ...grants, restriction: { permissions, organization_id, workspace_id } }
+  narrowed.set(key, { of: grants, grants: made })
+  return made
+}
 
 const instant = (column: string) => sql.fragment`(extract(epoch from ${sql.identifier([column])}) * 1000)::float8`
 
@@ -117,8 +144,11 @@ export class AccessCache {
     const session = await this.#control.read(systemScope(tenantId, 'access', ''), (tx) =>
       tx.maybeOne(sql.prepared(Session)`
       select ${instant('expires_at')} as expires_at, ${instant('last_seen_at')} as last_seen_at, ${instant('authenticated_at')} as authenticated_at, methods,
-        impersonated_by is not null as impersonated
-      from res_sessions where tenant_id = ${tenantId} and id = ${sessionId} and revoked_at is null`),
+        impersonated_by, coalesce((
+          select jsonb_agg(jsonb_build_object('organization_id', c.organization_id, 'workspace_id', c.workspace_id, 'expires_at', ${jsonTime('c.expires_at')}))
+          from res_support_consents c
+          where c.tenant_id = s.tenant_id and s.impersonated_by is not null and c.revoked_at is null and c.expires_at > now()), '[]') as consents
+      from res_sessions s where tenant_id = ${tenantId} and id = ${sessionId} and revoked_at is null`),
     )
     if (session && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).sessions.set(sessionId, session)
     return session

@@ -1,15 +1,18 @@
 // The RBAC rule itself: pure functions over grants.
-import { type Context, decimal, failure } from '../kernel/index.ts'
-import type { Grants, Override } from './grants.ts'
+import { type Context, decimal } from '../kernel/index.ts'
+import type { Grants, Override, Restriction } from './grants.ts'
+import { matches } from './pattern.ts'
 
-interface Scoped {
+interface Place {
   organization_id: string | null
   workspace_id: string | null
+}
+interface Scoped extends Place {
   expires_at: string | null
 }
 
 /** Scope covers downwards: tenant ⊃ organization ⊃ workspace. */
-export const covers = (scope: Scoped, context: Context): boolean =>
+export const covers = (scope: Place, context: Context): boolean =>
   (scope.organization_id === null || scope.organization_id === context.organizationId) &&
   (scope.workspace_id === null || scope.workspace_id === context.workspaceId)
 
@@ -18,24 +21,27 @@ export const live = (scope: Scoped, now: number): boolean => scope.expires_at ==
 /** 0 for the tenant, 1 for an organization, 2 for a workspace: the narrower wins. */
 const depth = (scope: Scoped): number => (scope.workspace_id ? 2 : scope.organization_id ? 1 : 0)
 
-/** `erp.*` covers everything under erp, `*.read` every read, `*` everything. */
-export function matches(pattern: string, permission: string): boolean {
-  if (pattern === '*' || pattern === permission) return true
-  if (pattern.endsWith('.*')) return permission.startsWith(pattern.slice(0, -1))
-  return pattern.startsWith('*.') && permission.endsWith(pattern.slice(1))
-}
-
 export interface Decision {
   allowed: boolean
   /** What settled it. */
   decided_by:
     | { kind: 'override'; override: Override }
     | { kind: 'role'; role: string; pattern: string; assignment_id: string }
+    | { kind: 'restriction' }
     | { kind: 'none' }
 }
 
-/** Union of the covering assignments, then overrides: the narrowest covering one wins, at equal width deny beats allow. */
+const permits = (restriction: Restriction, permission: string, context: Context): boolean =>
+  covers(restriction, context) && restriction.permissions.some((pattern) => matches(pattern, permission))
+
+/**
+ * Union of the covering assignments, then overrides: the narrowest covering one wins, at equal width deny beats allow. A
+ * restriction takes away whatever it does not name.
+ */
 export function evaluate(grants: Grants, permission: string, context: Context, now: number): Decision {
+  if (grants.restriction && !permits(grants.restriction, permission, context)) {
+    return { allowed: false, decided_by: { kind: 'restriction' } }
+  }
   const [override] = grants.overrides
     .filter((o) => matches(o.permission, permission) && live(o, now) && covers(o, context))
     .sort((a, b) => depth(b) - depth(a) || (a.effect === 'deny' ? -1 : 1) - (b.effect === 'deny' ? -1 : 1))
@@ -46,38 +52,6 @@ export function evaluate(grants: Grants, permission: string, context: Context, n
     if (pattern) return { allowed: true, decided_by: { kind: 'role', role: assignment.role, pattern, assignment_id: assignment.id } }
   }
   return { allowed: false, decided_by: { kind: 'none' } }
-}
-
-/** Whether every permission that a pattern covers, those of tomorrow among them, is held here by roles. */
-const holdsPattern = (grants: Grants, pattern: string, context: Context, now: number): boolean =>
-  grants.assignments.some(
-    (a) =>
-      live(a, now) &&
-      covers(a, context) &&
-      a.permissions.some((held) => held === '*' || held === pattern || (held.endsWith('.*') && pattern.startsWith(held.slice(0, -1)))),
-  )
-
-/**
- * What of these permissions and patterns somebody does not hold in a context, and so cannot give to others.
- * @param registry every permission that some route asks for
- */
-function lacking(grants: Grants, patterns: readonly string[], context: Context, registry: Iterable<string>, now: number): string[] {
-  const denied = [...registry].filter((code) => patterns.some((p) => matches(p, code)) && !evaluate(grants, code, context, now).allowed)
-  const open = patterns.filter((p) => p.includes('*') && !holdsPattern(grants, p, context, now))
-  return [...new Set([...open, ...denied])]
-}
-
-/** Refuses with `grant_exceeds` what somebody does not hold in a context, and so cannot give; `details` say of what it is a part. */
-export function requireHolding(
-  grants: Grants,
-  patterns: readonly string[],
-  context: Context,
-  registry: Iterable<string>,
-  now: number,
-  details: Record<string, unknown> = {},
-): void {
-  const missing = lacking(grants, patterns, context, registry, now)
-  if (missing.length > 0) throw failure('grant_exceeds', { ...details, permissions: missing.slice(0, 20) })
 }
 
 export type ContextVerdict = 'ok' | 'context_required' | 'context_forbidden'
@@ -121,14 +95,14 @@ export function defaultContext(grants: Grants, now: number): Context {
 }
 
 /**
- * The largest amount that a user may approve in a context, as a decimal string; null is without limit. The highest of his
+ * The largest amount that a user may approve in a context, as a decimal string; null is without limit. The highest of the
  * covering roles counts; a role that the organization's settings do not name approves nothing.
  */
 export function approvalLimit(grants: Grants, context: Context, now: number): string | null {
   const limits = grants.organizations.find((o) => o.id === context.organizationId)?.approval_limits ?? {}
   let highest = decimal(0)
-  for (const { role, ...scope } of grants.assignments) {
-    const limit = limits[role]
+  for (const { role_id, ...scope } of grants.assignments) {
+    const limit = limits[role_id]
     if (limit === undefined || !live(scope, now) || !covers(scope, context)) continue
     if (limit === null) return null
     if (highest.lt(limit)) highest = decimal(limit)

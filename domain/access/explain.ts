@@ -1,32 +1,28 @@
 // "Why can't I see this?", answered exactly.
 import type { Context } from '../kernel/index.ts'
 import { accessMode, type Tenant } from '../tenancy/index.ts'
-import { approvalLimit, checkContext, covers, evaluate, live, matches } from './evaluate.ts'
+import { reachOf } from './decide.ts'
+import { approvalLimit, checkContext, covers, evaluate, live } from './evaluate.ts'
 import type { Grants } from './grants.ts'
+import { type PermissionEntry, scopeOfLevel } from './level.ts'
+import { matches } from './pattern.ts'
 
 /** What is asked of, beside the permission itself. */
 export interface Asked {
-  module: string | null
-  /** Whether the permission lets somebody change things: a module that was taken away can still be read. */
-  mutates: boolean
+  entry: Pick<PermissionEntry, 'module' | 'mutates' | 'level'>
   /** Whether the plan's calls of this month are used up. */
   exhausted: boolean
 }
 
 /** Everything that took part in a decision, and which of it decided. */
-export function explain(
-  tenant: Tenant,
-  grants: Grants,
-  permission: string,
-  { module, mutates, exhausted }: Asked,
-  context: Context,
-  now: number,
-) {
+export function explain(tenant: Tenant, grants: Grants, permission: string, { entry, exhausted }: Asked, context: Context, now: number) {
+  const { module, mutates, level } = entry
+  const scope = level === 'shared' ? heldScope(grants, permission, context, now) : scopeOfLevel(entry, context)
   const { mode, reason } = accessMode(tenant, grants.kind, now)
-  const contextVerdict = checkContext(grants, context, now)
+  const contextVerdict = level === 'tenant' || level === 'object' ? 'ok' : checkContext(grants, context, now)
   const availability = module ? (tenant.modules[module] ?? 'disabled') : 'enabled'
   const open = availability === 'enabled' || (availability === 'read_only' && !mutates)
-  const decision = evaluate(grants, permission, context, now)
+  const decision = evaluate(grants, permission, scope, now)
   const decidedBy =
     mode === 'blocked'
       ? 'access_mode'
@@ -41,6 +37,8 @@ export function explain(
     user_id: grants.user_id,
     permission,
     context: { organization_id: context.organizationId, workspace_id: context.workspaceId },
+    level,
+    decided_in: { organization_id: scope.organizationId, workspace_id: scope.workspaceId },
     allowed: mode !== 'blocked' && contextVerdict === 'ok' && !exhausted && open && decision.allowed,
     decided_by: decidedBy,
     access_mode: { mode, reason },
@@ -53,7 +51,7 @@ export function explain(
       organization_id: a.organization_id,
       workspace_id: a.workspace_id,
       expires_at: a.expires_at,
-      covers_context: covers(a, context),
+      covers_context: covers(a, scope),
       expired: !live(a, now),
       grants_by: a.permissions.filter((p) => matches(p, permission)),
     })),
@@ -66,9 +64,18 @@ export function explain(
         organization_id: o.organization_id,
         workspace_id: o.workspace_id,
         expires_at: o.expires_at,
-        covers_context: covers(o, context),
+        covers_context: covers(o, scope),
         expired: !live(o, now),
         decided: decision.decided_by.kind === 'override' && decision.decided_by.override.id === o.id,
       })),
   }
+}
+
+/** Shared data is read with the permission in any scope: the context where it is held there, else one where it is. */
+function heldScope(grants: Grants, permission: string, context: Context, now: number): Context {
+  const { tenant, organizations, workspaces } = reachOf(grants, permission, now)
+  if (tenant || evaluate(grants, permission, context, now).allowed) return context
+  const [workspaceId = null] = workspaces
+  const owner = grants.organizations.find((o) => organizations.includes(o.id) || (workspaceId && o.workspaces.includes(workspaceId)))
+  return owner ? { organizationId: owner.id, workspaceId: organizations.includes(owner.id) ? null : workspaceId } : context
 }

@@ -4,7 +4,7 @@ import { type Database, jsonTime, Numbering, nullable, oneOf, sql, systemScope, 
 
 const Scope = { organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) }
 const Assignment = Type.Object(
-  { id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean(), ...Scope },
+  { id: Uuid, role_id: Uuid, role: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean(), ...Scope },
   { additionalProperties: false },
 )
 const Override = Type.Object(
@@ -17,6 +17,7 @@ const Organization = Type.Object(
     currency: Type.String(),
     workspace_required: Type.Boolean(),
     mfa_required: Type.Boolean(),
+    /** Role id → the largest amount, in the organization's currency; null is without limit. */
     approval_limits: Type.Record(Type.String(), nullable(Type.String())),
     over_receipt_tolerance: Type.String(),
     numbering: Numbering,
@@ -26,7 +27,14 @@ const Organization = Type.Object(
   { additionalProperties: false },
 )
 
-export const Grants = Type.Object(
+/** What an API key may use of its maker's grants: these permissions, in this scope. */
+export interface Restriction {
+  permissions: readonly string[]
+  organization_id: string | null
+  workspace_id: string | null
+}
+
+const Given = Type.Object(
   {
     user_id: Uuid,
     email: Type.String(),
@@ -46,7 +54,8 @@ export const Grants = Type.Object(
   },
   { additionalProperties: false },
 )
-export type Grants = Static<typeof Grants>
+export type Grants = Static<typeof Given> & { restriction?: Restriction }
+export type Assignment = Static<typeof Assignment>
 export type Override = Static<typeof Override>
 
 /** Reads users' grants whole; the caller adds the condition. */
@@ -55,7 +64,7 @@ const selectGrants = sql.fragment`
       exists (select from res_user_mfa f where f.tenant_id = u.tenant_id and f.user_id = u.id and f.kind <> 'recovery' and f.confirmed_at is not null) as mfa,
       u.last_organization_id, u.last_workspace_id,
       coalesce((
-        select jsonb_agg(jsonb_build_object('id', a.id, 'role', r.code, 'organization_id', a.organization_id, 'workspace_id', a.workspace_id,
+        select jsonb_agg(jsonb_build_object('id', a.id, 'role_id', r.id, 'role', r.code, 'organization_id', a.organization_id, 'workspace_id', a.workspace_id,
           'expires_at', ${jsonTime('a.expires_at')}, 'mfa_required', r.mfa_required,
           'permissions', coalesce((select jsonb_agg(p.permission order by p.permission) from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id), '[]')) order by a.id)
         from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id and r.deleted_at is null
@@ -76,12 +85,12 @@ const selectGrants = sql.fragment`
 /** Everything that decides about a user, in one statement; null for a user that does not exist in this tenant. */
 export async function loadGrants(control: Database, tenantId: string, userId: string): Promise<Grants | null> {
   return control.read(systemScope(tenantId, 'access', ''), (tx) =>
-    tx.maybeOne(sql.prepared(Grants)`${selectGrants} where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`),
+    tx.maybeOne(sql.prepared(Given)`${selectGrants} where u.tenant_id = ${tenantId} and u.id = ${userId} and u.deleted_at is null`),
   )
 }
 
 /** Those of all users, or of some, in the order of their names. */
 export const allGrants = (tx: Tx, userIds: readonly string[] | null = null): Promise<readonly Grants[]> =>
-  tx.any(sql.type(Grants)`
+  tx.any(sql.type(Given)`
     ${selectGrants} where u.tenant_id = ${tx.tenantId} and u.deleted_at is null
       and ${userIds ? sql.fragment`u.id = any(${sql.array([...userIds], 'uuid')})` : sql.fragment`true`} order by u.name, u.id limit 10000`)

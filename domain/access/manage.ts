@@ -1,9 +1,8 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
-import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { lockTenant } from '../tenancy/index.ts'
-import { requireHolding } from './evaluate.ts'
-import type { Grants } from './grants.ts'
+import { assertCanGrant, assertMay, type Granter } from './authority.ts'
 
 export interface AssignmentScope {
   organizationId?: string | null
@@ -62,12 +61,27 @@ export async function requireAdministrator(tx: Tx): Promise<void> {
   if ((await administrators(tx, null, null)).length === 0) throw failure('last_administrator')
 }
 
-/** Takes an assignment back. Throws `not_found` for one that is not this user's, `last_administrator`. */
-export async function withdrawRole(tx: Tx, userId: string, assignmentId: string): Promise<void> {
+const placeOf = ({ organization_id, workspace_id }: { organization_id?: string | null; workspace_id?: string | null }): Context => ({
+  organizationId: organization_id ?? null,
+  workspaceId: workspace_id ?? null,
+})
+
+const Held = Type.Object({ role_id: Uuid, organization_id: nullable(Uuid), workspace_id: nullable(Uuid) }, { additionalProperties: false })
+
+/**
+ * Withdraws an assignment on behalf of an actor who may do so in its scope and holds the role there. Throws `not_found` for
+ * an assignment of another user, `permission_denied`, `grant_exceeds`, `last_administrator`.
+ */
+export async function withdrawRole(tx: Tx, granter: Granter, userId: string, assignmentId: string): Promise<void> {
   await keepAnAdministrator(tx, userId, assignmentId)
-  const { rowCount } = await tx.query(sql.run`
-    delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}`)
-  if (rowCount === 0) throw failure('not_found')
+  const held = await tx.maybeOne(sql.prepared(Held)`
+    select role_id, organization_id, workspace_id from res_user_roles a
+    where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}
+      and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)} for update`)
+  if (!held) throw failure('not_found')
+  assertMay(granter, 'rbac.assignment.delete', placeOf(held), tx.now.getTime())
+  await assertCanGrant(tx, granter, held.role_id, placeOf(held), '/assignment')
+  await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}`)
 }
 
 export const AssignmentInfo = Type.Object(
@@ -82,11 +96,13 @@ export const AssignmentInfo = Type.Object(
   { additionalProperties: false },
 )
 
+/** A user's assignments in the scopes that the unit of work reaches. */
 export const assignmentsOf = (tx: Tx, userId: string): Promise<readonly Static<typeof AssignmentInfo>[]> =>
   tx.any(sql.prepared(AssignmentInfo)`
     select a.id, r.code as role, a.organization_id, a.workspace_id, a.expires_at, a.provider_id
     from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id
-    where a.tenant_id = ${tx.tenantId} and a.user_id = ${userId} order by a.id limit 500`)
+    where a.tenant_id = ${tx.tenantId} and a.user_id = ${userId} and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)}
+    order by a.id limit 500`)
 
 export interface RoleAssignment {
   role: string
@@ -95,38 +111,24 @@ export interface RoleAssignment {
   expires_at?: string | null
 }
 
-const RoleRow = Type.Object({ id: Uuid, permissions: Type.Array(Type.String()) }, { additionalProperties: false })
-
-/**
- * The id of a role that somebody may give in a scope: he holds everything in it there. The role is locked against being
- * deleted meanwhile. Throws `invalid_reference`, `grant_exceeds`.
- */
-export async function requireHeld(
-  tx: Tx,
-  grantor: Grants,
-  registry: Iterable<string>,
-  role: string,
-  scope: Context,
-  path: string,
-): Promise<string> {
-  const found = await tx.maybeOne(sql.prepared(RoleRow)`
-    select r.id, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
-    from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${role} and r.deleted_at is null for share of r`)
-  if (!found) throw failure('invalid_reference', { path, role })
-  requireHolding(grantor, found.permissions, scope, registry, tx.now.getTime(), { role })
-  return found.id
+/** Refuses what the actor may not give in a scope, and returns the role's id. Throws as `assertMay` and `assertCanGrant`. */
+async function grantableRole(tx: Tx, granter: Granter, role: string, scope: Context, path: string): Promise<string> {
+  assertMay(granter, 'rbac.assignment.create', scope, tx.now.getTime())
+  return assertCanGrant(tx, granter, role, scope, path)
 }
 
-/** Gives one role to many at once; who has it there already keeps it. Returns how many got it. Throws as `requireHeld`. */
+/**
+ * Gives one role to many users at once; a user who has it there already keeps it. Returns how many received it. Throws
+ * `permission_denied`, `grant_exceeds`, `invalid_reference`.
+ */
 export async function grantRoleToMany(
   tx: Tx,
-  grantor: Grants,
-  registry: Iterable<string>,
+  granter: Granter,
   userIds: readonly string[],
-  { role, organization_id, workspace_id, expires_at }: RoleAssignment,
+  { role, expires_at, ...place }: RoleAssignment,
 ): Promise<number> {
-  const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
-  const roleId = await requireHeld(tx, grantor, registry, role, scope, '/role')
+  const scope = placeOf(place)
+  const roleId = await grantableRole(tx, granter, role, scope, '/role')
   const { rowCount } = await tx.query(sql.run`
     insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, granted_by)
     select u.id, ${tx.tenantId}, u.user_id, ${roleId}, ${scope.organizationId}::uuid, ${scope.workspaceId}::uuid, ${expires_at ?? null}::timestamptz, ${tx.actor.userId}
@@ -139,24 +141,23 @@ export async function grantRoleToMany(
 }
 
 /**
- * Moves people's assignments from one place to another, on behalf of somebody who must hold there what they have. Who has
- * a role there already loses the old one only. Returns how many assignments moved.
+ * Moves users' assignments from one scope to another: a withdrawal there and a grant here, so the actor must be allowed both
+ * and hold each role in both scopes. A user who has a role in the target already loses the old assignment only. Returns
+ * how many assignments moved. Throws `permission_denied`, `grant_exceeds`.
  */
-export async function moveUsers(
-  tx: Tx,
-  grantor: Grants,
-  registry: Iterable<string>,
-  userIds: readonly string[],
-  from: Context,
-  to: Context,
-): Promise<number> {
+export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly string[], from: Context, to: Context): Promise<number> {
+  const now = tx.now.getTime()
+  assertMay(granter, 'rbac.assignment.delete', from, now)
+  assertMay(granter, 'rbac.assignment.create', to, now)
+  if (from.organizationId === to.organizationId && from.workspaceId === to.workspaceId) return 0
   const users = sql.array([...userIds], 'uuid')
   const here = sql.fragment`
     a.tenant_id = ${tx.tenantId} and a.user_id = any(${users}) and a.organization_id = ${from.organizationId} and a.workspace_id is not distinct from ${from.workspaceId}::uuid`
-  const codes = await tx.any(sql.type(Type.Object({ code: Type.String() }))`
-    select distinct r.code from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id where ${here}`)
-  const known = [...registry]
-  for (const { code } of codes) await requireHeld(tx, grantor, known, code, to, '/to')
+  const roles = await tx.any(sql.type(Type.Object({ role_id: Uuid }))`select distinct a.role_id from res_user_roles a where ${here}`)
+  for (const { role_id } of roles) {
+    await assertCanGrant(tx, granter, role_id, from, '/from')
+    await assertCanGrant(tx, granter, role_id, to, '/to')
+  }
   await tx.query(sql.run`
     delete from res_user_roles a where ${here} and exists (
       select from res_user_roles b where b.tenant_id = a.tenant_id and b.user_id = a.user_id and b.role_id = a.role_id
@@ -167,18 +168,14 @@ export async function moveUsers(
   return rowCount
 }
 
-/** Gives roles, by code, on behalf of somebody who must hold them where they are given. Throws as `requireHeld`, and `already_exists`. */
-export async function grantRoles(
-  tx: Tx,
-  grantor: Grants,
-  registry: Iterable<string>,
-  userId: string,
-  roles: readonly RoleAssignment[],
-): Promise<void> {
-  const codes = [...registry]
-  for (const [at, { role, organization_id, workspace_id, expires_at }] of roles.entries()) {
-    const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
-    const roleId = await requireHeld(tx, grantor, codes, role, scope, `/roles/${at}/role`)
+/**
+ * Gives roles to a user on behalf of an actor who may do so in each scope and holds the roles there. Throws
+ * `permission_denied`, `grant_exceeds`, `invalid_reference`, `already_exists`.
+ */
+export async function grantRoles(tx: Tx, granter: Granter, userId: string, roles: readonly RoleAssignment[]): Promise<void> {
+  for (const [index, { role, expires_at, ...place }] of roles.entries()) {
+    const scope = placeOf(place)
+    const roleId = await grantableRole(tx, granter, role, scope, `/roles/${index}/role`)
     await assignRole(tx, userId, roleId, { ...scope, expiresAt: expires_at ?? null })
   }
 }

@@ -1,9 +1,9 @@
-// Exceptions: one permission for one person, the last word over his roles.
+// Overrides: one permission allowed or denied to one user, with precedence over their roles.
 import { type Static, Type } from 'typebox'
-import { failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { matches, requireHolding } from './evaluate.ts'
-import type { Grants } from './grants.ts'
+import { failure, inReach, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { assertCanAdminister, assertHolds, assertMay, type Granter } from './authority.ts'
 import { keepAnAdministrator, override } from './manage.ts'
+import { matches } from './pattern.ts'
 import { Pattern } from './roles.ts'
 
 export const NewOverride = Type.Object(
@@ -34,36 +34,56 @@ export const OverrideInfo = Type.Object(
   { additionalProperties: false },
 )
 
+/** A user's overrides in the scopes that the unit of work reaches. */
 export const overridesOf = (tx: Tx, userId: string): Promise<readonly Static<typeof OverrideInfo>[]> =>
   tx.any(sql.prepared(OverrideInfo)`
     select id, permission, effect, reason, organization_id, workspace_id, expires_at, granted_by, created_at
-    from res_user_permission_overrides where tenant_id = ${tx.tenantId} and user_id = ${userId} order by id limit 500`)
+    from res_user_permission_overrides o where tenant_id = ${tx.tenantId} and user_id = ${userId}
+      and ${inReach(tx, sql.fragment`o.organization_id`, sql.fragment`o.workspace_id`)} order by id limit 500`)
 
 /**
- * Adds an exception on behalf of somebody. What it allows he must hold there; what it denies may not be the last
- * administrator's hold. Throws `grant_exceeds`, `last_administrator`, `invalid_value`, `invalid_reference`.
+ * Adds an override on behalf of an actor. What it allows, and what it denies, the actor must hold in its scope; to deny, they
+ * must also hold what the user holds there. Throws `permission_denied`, `grant_exceeds`, `last_administrator`,
+ * `invalid_value`, `invalid_reference`.
  */
-export async function addOverride(tx: Tx, grantor: Grants, registry: Iterable<string>, userId: string, input: NewOverride): Promise<void> {
-  const codes = [...registry]
+export async function addOverride(tx: Tx, granter: Granter, userId: string, input: NewOverride): Promise<void> {
   const { permission, effect, reason, organization_id, workspace_id, expires_at } = input
-  if (!codes.some((code) => matches(permission, code))) {
+  if (![...granter.registry.keys()].some((code) => matches(permission, code))) {
     throw failure('invalid_value', { path: '/permission', rule: 'registry', message: 'covers no endpoint' })
   }
   if (expires_at && Date.parse(expires_at) <= tx.now.getTime()) {
     throw failure('invalid_value', { path: '/expires_at', rule: 'future', message: 'lies in the future' })
   }
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
-  if (effect === 'allow') {
-    requireHolding(grantor, [permission], scope, codes, tx.now.getTime())
-  } else if (matches(permission, 'rbac.assignment.create')) {
-    await keepAnAdministrator(tx, userId)
+  const now = tx.now.getTime()
+  assertMay(granter, 'rbac.override.create', scope, now)
+  assertHolds(granter, [permission], scope, now)
+  if (effect === 'deny') {
+    await assertCanAdminister(tx, granter, userId, scope)
+    if (matches(permission, 'rbac.assignment.create')) await keepAnAdministrator(tx, userId)
   }
   await override(tx, userId, permission, effect, reason, { ...scope, expiresAt: expires_at ?? null })
 }
 
-/** Throws `not_found` for one that is not this user's. */
-export async function removeOverride(tx: Tx, userId: string, overrideId: string): Promise<void> {
-  const { rowCount } = await tx.query(sql.run`
+const Existing = Type.Object(
+  { permission: Type.String(), organization_id: nullable(Uuid), workspace_id: nullable(Uuid) },
+  { additionalProperties: false },
+)
+
+/**
+ * Ends an override on behalf of an actor. Ending a deny is granting and ending an allow is withdrawing: both need the
+ * permission in the override's scope. Throws `not_found` for an override of another user, `permission_denied`,
+ * `grant_exceeds`.
+ */
+export async function removeOverride(tx: Tx, granter: Granter, userId: string, overrideId: string): Promise<void> {
+  const existing = await tx.maybeOne(sql.prepared(Existing)`
+    select permission, organization_id, workspace_id from res_user_permission_overrides o
+    where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}
+      and ${inReach(tx, sql.fragment`o.organization_id`, sql.fragment`o.workspace_id`)} for update`)
+  if (!existing) throw failure('not_found')
+  const scope = { organizationId: existing.organization_id, workspaceId: existing.workspace_id }
+  assertMay(granter, 'rbac.override.delete', scope, tx.now.getTime())
+  assertHolds(granter, [existing.permission], scope, tx.now.getTime())
+  await tx.query(sql.run`
     delete from res_user_permission_overrides where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}`)
-  if (rowCount === 0) throw failure('not_found')
 }

@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox'
 import { type Context, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { evaluate } from './evaluate.ts'
 import { allGrants } from './grants.ts'
+import { type Registry, scopeOfLevel } from './level.ts'
 
 /** An account that nobody used for so long, and still has rights. */
 const DORMANT_DAYS = 90
@@ -26,8 +27,8 @@ const UserId = Type.Object({ id: Uuid }, { additionalProperties: false })
  * for all alike and are not in it. Users are read and evaluated in small groups, so that neither memory nor the event loop
  * depends on how many there are.
  */
-export async function matrix(tx: Tx, registry: Iterable<string>, context: Context): Promise<Static<typeof MatrixRow>[]> {
-  const codes = [...registry].sort()
+export async function matrix(tx: Tx, registry: Registry, context: Context): Promise<Static<typeof MatrixRow>[]> {
+  const entries = [...registry].sort(([a], [b]) => (a < b ? -1 : 1))
   const now = tx.now.getTime()
   const users = await tx.any(sql.prepared(UserId)`
     select id from res_users where tenant_id = ${tx.tenantId} and deleted_at is null order by name, id limit ${MAX_USERS}`)
@@ -40,7 +41,7 @@ export async function matrix(tx: Tx, registry: Iterable<string>, context: Contex
         name: grants.name,
         kind: grants.kind,
         status: grants.status,
-        permissions: codes.filter((code) => evaluate(grants, code, context, now).allowed),
+        permissions: entries.flatMap(([code, entry]) => (evaluate(grants, code, scopeOfLevel(entry, context), now).allowed ? [code] : [])),
       })
     await setImmediate()
   }

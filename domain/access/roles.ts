@@ -1,15 +1,16 @@
 // Roles: names for sets of permissions, the tenant's own.
 import { type Static, Type } from 'typebox'
 import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { matches, requireHolding } from './evaluate.ts'
-import type { Grants } from './grants.ts'
+import { assertHolds, type Granter } from './authority.ts'
+import { TENANT } from './level.ts'
 import { requireAdministrator } from './manage.ts'
+import { matches } from './pattern.ts'
 
-/** A code, or a pattern: `erp.*` is everything under erp, `*.read` every read, `*` everything. */
+/** A code, or a pattern: `erp.*` is everything under erp, `*.read` every read, `erp.*.read` every read under erp, `*` everything. */
 export const Pattern = Type.String({
   minLength: 1,
   maxLength: 100,
-  pattern: '^(\\*|[a-z_]+(\\.[a-z_]+)*\\.\\*|[a-z_]+(\\.[a-z_]+)+|\\*(\\.[a-z_]+)+)$',
+  pattern: '^(\\*|[a-z_]+(\\.[a-z_]+)*\\.\\*|[a-z_]+(\\.[a-z_]+)+|([a-z_]+(\\.[a-z_]+)*\\.)?\\*(\\.[a-z_]+)+)$',
   examples: ['erp.product.read'],
 })
 const Patterns = Type.Array(Pattern, { maxItems: 500, uniqueItems: true, examples: [['erp.product.read', 'erp.party.*']] })
@@ -58,13 +59,12 @@ export async function role(tx: Tx, id: string): Promise<Role> {
   return { ...found, permissions: held! }
 }
 
-/** Refuses with `invalid_value` what covers no permission of any endpoint, and with `grant_exceeds` what the grantor does not hold everywhere. */
-function requireGrantable(tx: Tx, grantor: Grants, registry: Iterable<string>, patterns: readonly string[]): void {
-  const codes = [...registry]
+/** Refuses with `invalid_value` patterns that cover no permission of any endpoint. */
+function requireKnown({ registry }: Granter, patterns: readonly string[]): void {
+  const codes = [...registry.keys()]
   const idle = patterns.filter((pattern) => !codes.some((code) => matches(pattern, code)))
   if (idle.length > 0)
     throw failure('invalid_value', { path: '/permissions', rule: 'registry', message: 'covers no endpoint', permissions: idle })
-  requireHolding(grantor, patterns, { organizationId: null, workspaceId: null }, codes, tx.now.getTime())
 }
 
 async function setPermissions(tx: Tx, roleId: string, patterns: readonly string[]): Promise<void> {
@@ -80,49 +80,48 @@ async function setPermissions(tx: Tx, roleId: string, patterns: readonly string[
     on conflict (tenant_id, role_id, permission) do nothing`)
 }
 
-/** Makes a role of what its maker holds. Throws `already_exists`, `grant_exceeds`, `invalid_value`. */
-export async function createRole(tx: Tx, grantor: Grants, registry: Iterable<string>, input: Static<typeof NewRole>): Promise<Role> {
+/** Creates a role from what the actor holds in the whole tenant. Throws `already_exists`, `grant_exceeds`, `invalid_value`. */
+export async function createRole(tx: Tx, granter: Granter, input: Static<typeof NewRole>): Promise<Role> {
   const { permissions: patterns, ...own } = input as { permissions: string[] }
-  requireGrantable(tx, grantor, registry, patterns)
+  requireKnown(granter, patterns)
+  assertHolds(granter, patterns, TENANT, tx.now.getTime())
   const made = await rows.create(tx, own)
   await setPermissions(tx, made.id, patterns)
   return { ...made, permissions: [...patterns].sort() }
 }
 
 /**
- * Changes a role; of two who change one version, one is told. What it gains its editor must hold; what it loses it may not
- * be the last to hold. Throws `version_conflict`, `grant_exceeds`, `last_administrator`.
+ * Changes a role, its code and name included; of two that change one version, one is refused. The actor must hold, in the
+ * whole tenant, what the role holds before and after. Throws `version_conflict`, `grant_exceeds`, `last_administrator`.
  */
-export async function updateRole(
-  tx: Tx,
-  grantor: Grants,
-  registry: Iterable<string>,
-  id: string,
-  version: number,
-  patch: Static<typeof RolePatch>,
-): Promise<Role> {
+export async function updateRole(tx: Tx, granter: Granter, id: string, version: number, patch: Static<typeof RolePatch>): Promise<Role> {
   const { permissions: patterns, ...own } = patch as { permissions?: string[] }
   await rows.update(tx, id, version, own) // locks the role: what is read from here on is what is changed
+  const [before] = await permissionsOf(tx, [id])
+  const added = (patterns ?? []).filter((pattern) => !before!.includes(pattern))
+  requireKnown(granter, added)
+  assertHolds(granter, [...before!, ...added], TENANT, tx.now.getTime(), { role: id })
   if (patterns) {
-    const [before] = await permissionsOf(tx, [id])
-    requireGrantable(
-      tx,
-      grantor,
-      registry,
-      patterns.filter((pattern) => !before!.includes(pattern)),
-    )
     await setPermissions(tx, id, patterns)
     await requireAdministrator(tx)
   }
   return role(tx, id)
 }
 
-/** Deletes a role that nobody has. Throws `in_use` with how many have it. */
-export async function deleteRole(tx: Tx, id: string, version: number): Promise<void> {
+/** Deletes a role that no user has, and that the actor holds. Throws `in_use` with the number of assignments, `grant_exceeds`. */
+export async function deleteRole(tx: Tx, granter: Granter, id: string, version: number): Promise<void> {
   await rows.softDelete(tx, id, version) // locks the role: whoever gives it now waits, and finds it gone
+  const [held] = await permissionsOf(tx, [id])
+  assertHolds(granter, held!, TENANT, tx.now.getTime(), { role: id })
   const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
     select count(*) as n from res_user_roles where tenant_id = ${tx.tenantId} and role_id = ${id}`)
   if (n > 0) throw failure('in_use', { assignments: n })
+}
+
+/** Refuses with `grant_exceeds` roles, by id, that the actor does not hold in the whole tenant. */
+export async function assertHoldsRoles(tx: Tx, granter: Granter, ids: readonly string[]): Promise<void> {
+  const held = await permissionsOf(tx, ids)
+  for (const [index, id] of ids.entries()) assertHolds(granter, held[index]!, TENANT, tx.now.getTime(), { role: id })
 }
 
 const RoleId = Type.Object({ id: Uuid }, { additionalProperties: false })

@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { type Context, failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { checkContext, evaluate } from './evaluate.ts'
 import { allGrants, type Grants } from './grants.ts'
+import { type Registry, scopeOfLevel } from './level.ts'
 import { Pattern } from './roles.ts'
 
 const Scope = {
@@ -48,13 +49,13 @@ export const Effect = Type.Object({
 })
 
 const RoleRow = Type.Object(
-  { code: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean() },
+  { role_id: Uuid, code: Type.String(), permissions: Type.Array(Type.String()), mfa_required: Type.Boolean() },
   { additionalProperties: false },
 )
 
 async function roleByCode(tx: Tx, code: string): Promise<Static<typeof RoleRow>> {
   const found = await tx.maybeOne(sql.prepared(RoleRow)`
-    select r.code, r.mfa_required, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
+    select r.id as role_id, r.code, r.mfa_required, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
     from res_roles r where r.tenant_id = ${tx.tenantId} and r.code = ${code} and r.deleted_at is null`)
   if (!found) throw failure('invalid_reference', { path: '/role', role: code })
   return found
@@ -102,23 +103,25 @@ async function changeOf(tx: Tx, proposal: Proposal): Promise<{ userIds: string[]
 const placesOf = (grants: Grants): Context[] =>
   grants.organizations.flatMap(({ id, workspaces }) => [null, ...workspaces].map((workspaceId) => ({ organizationId: id, workspaceId })))
 
-const allowedIn = (grants: Grants, place: Context, codes: readonly string[], now: number): Set<string> =>
-  checkContext(grants, place, now) === 'ok' ? new Set(codes.filter((code) => evaluate(grants, code, place, now).allowed)) : new Set()
+/** The permissions that are held where each is decided for someone who works in a place. */
+const allowedIn = (grants: Grants, place: Context, registry: Registry, now: number): Set<string> =>
+  checkContext(grants, place, now) === 'ok'
+    ? new Set([...registry].flatMap(([code, entry]) => (evaluate(grants, code, scopeOfLevel(entry, place), now).allowed ? [code] : [])))
+    : new Set()
 
 /**
  * Whom a change would give or take what, in every place where he may or could then work. Throws `invalid_reference` for
  * a role, `not_found` for a user that is not there.
  */
-export async function simulate(tx: Tx, registry: Iterable<string>, proposal: Proposal): Promise<Static<typeof Effect>[]> {
+export async function simulate(tx: Tx, registry: Registry, proposal: Proposal): Promise<Static<typeof Effect>[]> {
   const { userIds, change } = await changeOf(tx, proposal)
-  const codes = [...registry].sort()
   const now = tx.now.getTime()
   const concerned = await allGrants(tx, userIds)
   if (userIds && concerned.length === 0) throw failure('not_found')
   return concerned.flatMap((before) => {
     const after = change(before)
     const differences = placesOf(before).map((place) => {
-      const [had, has] = [allowedIn(before, place, codes, now), allowedIn(after, place, codes, now)]
+      const [had, has] = [allowedIn(before, place, registry, now), allowedIn(after, place, registry, now)]
       const at = (permission: string) => ({ permission, organization_id: place.organizationId, workspace_id: place.workspaceId })
       return { gained: [...has.difference(had)].map(at), lost: [...had.difference(has)].map(at) }
     })

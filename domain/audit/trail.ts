@@ -1,6 +1,6 @@
 // The trail of one plane, as a security officer reads it.
 import { type Static, Type } from 'typebox'
-import { type Fragment, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Fragment, inReach, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 export const AuditEvent = Type.Object(
   {
@@ -8,7 +8,9 @@ export const AuditEvent = Type.Object(
     entity: Type.String({ description: 'Table' }),
     entity_id: nullable(Uuid),
     action: Type.String({ description: 'insert, update, delete, or what the table cannot say: session.opened, sign_in.failed …' }),
+    organization_id: nullable(Uuid),
     actor_id: nullable(Uuid),
+    impersonator_id: nullable(Uuid),
     actor_name: nullable(Type.String()),
     diff: Type.Record(Type.String(), Type.Unknown(), { description: 'column → [before, after]; sensitive columns masked' }),
     correlation_id: nullable(Type.String()),
@@ -22,6 +24,7 @@ export type AuditEvent = Static<typeof AuditEvent>
 export interface AuditFilter {
   entity?: string
   entity_id?: string
+  organization_id?: string
   actor_id?: string
   action?: string
   correlation_id?: string
@@ -31,25 +34,26 @@ export interface AuditFilter {
   to?: string
 }
 
-/** A page of the trail, newest first; `after` is the time and id of the last entry before it. */
+/** A page of the trail in the scopes that the unit of work reaches, newest first; `after` is the time and id of the last entry before it. */
 export async function auditPage(
   tx: Tx,
   filter: AuditFilter,
   limit: number,
   after: readonly unknown[] | null,
 ): Promise<{ rows: AuditEvent[]; next: unknown[] | null }> {
-  const equal = (['entity', 'entity_id', 'actor_id', 'action', 'correlation_id'] as const).flatMap((name) =>
+  const equal = (['entity', 'entity_id', 'organization_id', 'actor_id', 'action', 'correlation_id'] as const).flatMap((name) =>
     filter[name] === undefined ? [] : [sql.fragment`${sql.identifier([name])} = ${filter[name]}`],
   )
   const conditions: Fragment[] = [
     sql.fragment`tenant_id = ${tx.tenantId}`,
+    inReach(tx, sql.fragment`organization_id`),
     ...equal,
     ...(filter.from ? [sql.fragment`created_at >= ${filter.from}`] : []),
     ...(filter.to ? [sql.fragment`created_at < ${filter.to}`] : []),
     ...(after ? [sql.fragment`(created_at, id) < (${String(after[0])}::timestamptz, ${String(after[1])}::uuid)`] : []),
   ]
   const found = await tx.any(sql.prepared(AuditEvent)`
-    select id, entity, entity_id, action, actor_id, actor_name, diff, correlation_id, address, created_at
+    select id, organization_id, entity, entity_id, action, actor_id, impersonator_id, actor_name, diff, correlation_id, address, created_at
     from plane.audit_events where ${sql.and(conditions)} order by created_at desc, id desc limit ${limit + 1}`)
   const rows = found.slice(0, limit)
   const last = rows.at(-1)

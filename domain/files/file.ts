@@ -54,20 +54,22 @@ export const FileLink = Type.Object(
 export type FileLink = Static<typeof FileLink>
 export const FileDocument = Type.Object({ ...FileObject.schema.properties, links: Type.Array(FileLink) }, { additionalProperties: false })
 
-/** Records that files belong to. */
-export const LINKABLE = [
-  'erp_party',
-  'erp_product',
-  'erp_product_variant',
-  'erp_product_category',
-  'erp_location',
-  'erp_lot',
-  'erp_purchase_order',
-  'erp_goods_receipt',
-  'erp_stock_transfer',
-  'erp_stock_count',
-  'erp_landed_cost',
-] as const
+/** Tables of the records that files are attached to, with the scope of their rows. */
+const RECORD_SCOPES = {
+  erp_party: 'organization',
+  erp_product: 'organization',
+  erp_product_variant: 'organization',
+  erp_product_category: 'organization',
+  erp_location: 'organization',
+  erp_lot: 'organization',
+  erp_purchase_order: 'workspace',
+  erp_goods_receipt: 'workspace',
+  erp_stock_transfer: 'workspace',
+  erp_stock_count: 'workspace',
+  erp_landed_cost: 'workspace',
+} as const
+type Linkable = keyof typeof RECORD_SCOPES
+export const LINKABLE = Object.keys(RECORD_SCOPES) as readonly Linkable[]
 export const RecordName = Type.Object({ entity: oneOf(LINKABLE), entity_id: Uuid }, { additionalProperties: false })
 export type RecordName = Static<typeof RecordName>
 export const NewLink = Type.Object(
@@ -104,10 +106,11 @@ export async function getFile(tx: Tx, id: string, reader: FileReader | null) {
 export const listFiles = (tx: Tx, query: ListQuery, reader: FileReader): Promise<Page<FileObject>> =>
   listRows<FileObject>(tx, fileList, query, [visibleTo(tx, reader)])
 
-/** Refuses a record that is not in this organization. */
+/** Refuses a record that is not in this organization, or in no workspace that the unit of work reaches. */
 async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: () => Failure): Promise<void> {
   const exists = await tx.exists(sql.run`
-    select 1 from ${sql.identifier([entity])} where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${entity_id} and deleted_at is null`)
+    select 1 from ${sql.identifier([entity])}
+    where ${sql.and(scopeOf(tx, { scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
   if (!exists) throw refusal()
 }
 

@@ -1,7 +1,7 @@
 // Staying signed in, and ending it. All of it in the control plane.
 import { timingSafeEqual } from 'node:crypto'
 import { type Static, Type } from 'typebox'
-import { type Context, failure, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { type Account, accountById, mayEnter } from './account.ts'
 import { digest, secret } from './one-time-tokens.ts'
 import { record } from './trail.ts'
@@ -184,11 +184,12 @@ export const SessionInfo = Type.Object(
 )
 export type SessionInfo = Static<typeof SessionInfo>
 
-/** Where a user is signed in, the newest first; sessions that lay idle too long are over and not among them. */
+/** A user's sessions in the scopes that the unit of work reaches, the newest first; sessions that lay idle too long are over and not among them. */
 export const sessionsOf = (tx: Tx, userId: string, { idleMinutes }: Lifetimes) =>
   tx.any(sql.type(SessionInfo)`
   select id, user_agent, address, methods, created_at, last_seen_at, expires_at from res_sessions
   where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null and expires_at > ${tx.now.toISOString()}
+    and ${inReach(tx, sql.fragment`organization_id`, sql.fragment`workspace_id`)}
     and last_seen_at > ${tx.now.toISOString()}::timestamptz - make_interval(mins => ${idleMinutes})
   order by created_at desc limit 200`)
 

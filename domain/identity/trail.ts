@@ -11,8 +11,8 @@ export async function record(
   const { address = null, ...rest } = diff
   await tx.query(
     prepared(sql.run`
-    insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, actor_name, diff, correlation_id, address, created_at)
-    values (${tx.tenantId}, ${entity}, ${entityId}, ${action}, ${tx.actor.userId}, nullif(${tx.actor.name}, ''), ${sql.jsonb(rest)}, ${tx.correlationId},
+    insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, impersonator_id, actor_name, diff, correlation_id, address, created_at)
+    values (${tx.tenantId}, ${entity}, ${entityId}, ${action}, ${tx.actor.userId}, ${tx.actor.impersonatorId ?? null}, nullif(${tx.actor.name}, ''), ${sql.jsonb(rest)}, ${tx.correlationId},
       ${address as string | null}, now())`),
   )
 }

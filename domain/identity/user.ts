@@ -1,9 +1,10 @@
 // The users of a tenant as its administrators see them.
 import { Type } from 'typebox'
-import { keepAnAdministrator } from '../access/index.ts'
+import { assertCanAdminister, type Granter, keepAnAdministrator } from '../access/index.ts'
 import {
   columns,
   failure,
+  inReach,
   type ListSpec,
   lifecycle,
   Name,
@@ -39,7 +40,14 @@ export const User = row(
     last_login_at: nullable(Timestamp),
     invited_by: nullable(Uuid),
   },
-  { scope: 'tenant', derived: ['email', 'status', 'verified_at', 'last_login_at', 'invited_by'] },
+  {
+    scope: 'tenant',
+    derived: ['email', 'status', 'verified_at', 'last_login_at', 'invited_by'],
+    // An organization's administrator sees the users who have a role in it.
+    within: (tx, column) => sql.fragment`(${tx.reach?.tenant ?? true} or exists (
+      select from res_user_roles a where a.tenant_id = ${tx.tenantId} and a.user_id = ${column('id')} and (a.organization_id is not null)
+        and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)}))`,
+  },
 )
 export type User = RowOf<typeof User>
 
@@ -54,6 +62,13 @@ export const userList = {
 const notOneself = (tx: Tx, user: User) => {
   if (user.id === tx.actor.userId) throw failure('own_account')
 }
+
+/** What a change of an account must know of its actor. */
+export interface Administration {
+  granter: Granter
+}
+
+const administrable = (tx: Tx, user: User, { granter }: Administration) => assertCanAdminister(tx, granter, user.id)
 
 const anotherAdministrator = (tx: Tx, user: User) => keepAnAdministrator(tx, user.id)
 
@@ -73,29 +88,30 @@ export const userLifecycle = lifecycle(User, {
       from: 'active',
       to: 'locked',
       summary: 'Lock an account until it is unlocked',
-      guard: [notOneself, anotherAdministrator],
+      guard: [notOneself, administrable, anotherAdministrator],
       effect: shutOut,
     },
-    unlock: { from: 'locked', to: 'active', summary: 'Unlock an account' },
+    unlock: { from: 'locked', to: 'active', guard: administrable, summary: 'Unlock an account' },
     disable: {
       from: ['active', 'locked'],
       to: 'disabled',
       summary: 'Switch an account off: sessions and keys stop at the next request',
-      guard: [notOneself, anotherAdministrator],
+      guard: [notOneself, administrable, anotherAdministrator],
       effect: shutOut,
     },
-    enable: { from: 'disabled', to: 'active', summary: 'Switch an account on again' },
+    enable: { from: 'disabled', to: 'active', guard: administrable, summary: 'Switch an account on again' },
   },
 })
 
 /**
- * Lets a person go: his data are erased and everything that let him in is gone, for good. The row stays without him, so
- * that the trail keeps its fact. Refuses with `own_account`, `last_administrator`.
+ * Erases a user for good: their personal data and every credential. The row stays, so that the trail keeps its fact.
+ * Throws `own_account`, `grant_exceeds`, `last_administrator`, `version_conflict`.
  */
-export async function eraseUser(tx: Tx, id: string, version: number): Promise<void> {
+export async function eraseUser(tx: Tx, granter: Granter, id: string, version: number): Promise<void> {
   const user = await userLifecycle.lock(tx, id)
   if (user.version !== version) throw failure('version_conflict', { current: user })
   notOneself(tx, user)
+  await administrable(tx, user, { granter })
   await anotherAdministrator(tx, user)
   await shutOut(tx, user)
   await erasePerson(tx, id)
@@ -143,6 +159,12 @@ export async function updateUser(
     data: { id, kind: changed.kind, status: changed.status },
   })
   return changed as User
+}
+
+/** Throws `not_found` for a user who does not exist, whatever the unit of work reaches. */
+export async function assertUserExists(tx: Tx, id: string): Promise<void> {
+  const found = await tx.exists(sql.run`select 1 from res_users where tenant_id = ${tx.tenantId} and id = ${id} and deleted_at is null`)
+  if (!found) throw failure('not_found')
 }
 
 const Named = Type.Object({ id: Uuid, name: Type.String() }, { additionalProperties: false })

@@ -12,9 +12,25 @@ export interface Actor {
   sessionId: Uuid | null
   /** Of a part of the system, or of an API key. Empty for people: their names stay out of the trail and are looked up when it is read. */
   name: string
+  /** The platform's staff member who acts in the user's place. */
+  impersonatorId?: Uuid
 }
 
-/** Where one acts. Null where nothing was chosen yet. */
+/**
+ * The scopes in which an actor holds the permission that a unit of work runs under. A row of another scope does not exist
+ * for it.
+ */
+export interface Reach {
+  /** The tenant as such: what belongs to no organization. */
+  readonly tenant: boolean
+  /** Organizations as such: their own rows, which belong to no workspace. */
+  readonly organizations: readonly Uuid[]
+  readonly workspaces: readonly Uuid[]
+  /** Organizations that are reached with all of their workspaces. */
+  readonly whole: ReadonlySet<Uuid>
+}
+
+/** The scope of an actor or of a decision: no organization is the whole tenant, no workspace the whole organization. */
 export interface Context {
   organizationId: Uuid | null
   workspaceId: Uuid | null
@@ -59,6 +75,8 @@ export interface Tx extends Queries {
   /** One clock reading a unit of work. */
   readonly now: Date
   readonly correlationId: string
+  /** The scopes whose rows it may touch; null is all. */
+  readonly reach: Reach | null
   /** What the tenant's plan allows. */
   readonly limits: Limits
   /** How the context's organization numbers its documents. */
@@ -79,6 +97,8 @@ export interface Scope {
   actor: Actor
   context: Context
   correlationId: string
+  /** The scopes whose rows it may touch; all of them where none are named, as for the system's own work. */
+  reach?: Reach | null
   /** Those of the tenant's plan, where somebody of the tenant acts; the system's own work has none. */
   limits?: Limits
   /** Those of the context's organization; without them numbers have the usual form. */

@@ -65,6 +65,7 @@ export class Database {
         const settings = sql.fragment`
           set_config('tenantry.actor_id', ${scope.actor.userId ?? ''}, true),
           set_config('tenantry.actor_name', ${scope.actor.name}, true),
+          set_config('tenantry.impersonator_id', ${scope.actor.impersonatorId ?? ''}, true),
           set_config('tenantry.correlation_id', ${scope.correlationId}, true),
           set_config('tenantry.records_allowed', ${String(scope.limits?.records ?? '')}, true),
           set_config('tenantry.storage_allowed', ${String(scope.limits?.storage ?? '')}, true)`
@@ -126,6 +127,7 @@ class UnitOfWork implements Tx {
   readonly actor: Actor
   readonly context: Context
   readonly correlationId: string
+  readonly reach: Tx['reach']
   readonly limits: Tx['limits']
   readonly numberFormats: Tx['numberFormats']
   readonly enqueue: Tx['enqueue']
@@ -145,6 +147,7 @@ class UnitOfWork implements Tx {
     this.actor = scope.actor
     this.context = scope.context
     this.correlationId = scope.correlationId
+    this.reach = scope.reach ?? null
     this.limits = scope.limits ?? {}
     this.numberFormats = scope.numberFormats
     this.#secrets = scope.secrets

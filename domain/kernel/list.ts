@@ -6,7 +6,7 @@ import type { Tx } from './context.ts'
 import { type CustomField, customConditions, customFieldsOf, customSort, isOwn } from './custom.ts'
 import { type Expansion, expanded } from './expand.ts'
 import { compared, contains, escapeLike, OPERATORS, type Operator, refuseQuery as refuse } from './operators.ts'
-import { columns, expressionOf, type Row, scopeOf, tableOf } from './row.ts'
+import { columns, expressionOf, isOfOrganization, type Row, scopeOf, tableOf } from './row.ts'
 import { sealedCondition } from './sealed.ts'
 import { type Fragment, prepared, sql } from './sql.ts'
 
@@ -197,7 +197,7 @@ const Ids = Type.Object({ ids: Type.Union([Type.Array(Type.String()), Type.Null(
  */
 async function searched(tx: Tx, spec: ListSpec, q: string): Promise<Fragment> {
   const pattern = `%${escapeLike(q)}%`
-  const organization = spec.row.scope === 'organization' ? tx.context.organizationId : null
+  const organization = isOfOrganization(spec.row) ? tx.context.organizationId : null
   const { ids } = await tx.one(sql.prepared(Ids)`
     select plane.search_ids(${spec.row.table}::regclass, ${sql.array([...spec.search!], 'text')}, ${tx.tenantId}::uuid, ${organization}::uuid, ${pattern}, ${COMMON}) as ids`)
   if (ids) return sql.fragment`id = any(${sql.array(ids, 'uuid')})`

@@ -8,7 +8,7 @@ import type { Expansion } from './expand.ts'
 import { type Change, historyOf } from './history.ts'
 import { newId, type Uuid } from './ids.ts'
 import { type ListQuery, type ListSpec, listRows, type Page } from './list.ts'
-import { columns, ownerOf, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
+import { columns, isOfOrganization, ownerOf, type Row, type RowOf, scopeOf, tableOf } from './row.ts'
 import { checkReferences, checkTree, checkUnused, lockAlone, type Use } from './rules.ts'
 import { indexOf, publicOf, sealRows } from './sealed.ts'
 import { type Fragment, sql } from './sql.ts'
@@ -106,7 +106,8 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
       ...row.complete(input),
       id: newId(),
       tenant_id: tx.tenantId,
-      ...(row.scope === 'organization' ? { organization_id: tx.context.organizationId } : {}),
+      ...(isOfOrganization(row) ? { organization_id: tx.context.organizationId } : {}),
+      ...(row.scope === 'workspace' ? { workspace_id: tx.context.workspaceId } : {}),
       version: 1,
       created_at: now,
       updated_at: now,
@@ -117,7 +118,8 @@ export function resource<P extends TProperties>(row: Row<P>, options: ResourceOp
     const names = [
       'id',
       'tenant_id',
-      ...(row.scope === 'organization' ? ['organization_id'] : []),
+      ...(isOfOrganization(row) ? ['organization_id'] : []),
+      ...(row.scope === 'workspace' ? ['workspace_id'] : []),
       'version',
       'created_at',
       'updated_at',

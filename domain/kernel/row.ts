@@ -6,8 +6,14 @@ import { failure } from './errors.ts'
 import { type Fragment, sql } from './sql.ts'
 import { Custom, isNullable, nullable, Timestamp, Uuid, Version } from './types.ts'
 
-/** Whose a row is: an organization's, the whole tenant's, or the platform's, whose staff alone reads it, across tenants. */
-export type RowScope = 'organization' | 'tenant' | 'platform'
+/**
+ * The owner of a row: a workspace of an organization (or the organization, where `workspace_id` is null), an organization,
+ * the whole tenant, or the platform, whose staff alone reads it, across tenants.
+ */
+export type RowScope = 'workspace' | 'organization' | 'tenant' | 'platform'
+
+/** Whether rows of a table belong to an organization. */
+export const isOfOrganization = ({ scope }: Pick<Row, 'scope'>): boolean => scope === 'organization' || scope === 'workspace'
 
 /** Brings what was typed into a sealed column to the one form by which it is found; null where nobody searches. */
 export type Canonical = ((typed: string) => string) | null
@@ -21,16 +27,22 @@ export interface RowOptions {
   sealed?: Readonly<Record<string, Canonical>>
   /** Whether companies add fields of their own to it. */
   custom?: boolean
+  /** Which rows of a tenant's table a narrow reach includes; all of them where nothing is declared. */
+  within?: Within
   /** Properties that are worked out from others when a row is read, such as a state that time changes. */
   computed?: Readonly<Record<string, Computed>>
 }
+
+/** A condition that a row lies in the reach of a unit of work. `column` names a column of the row. */
+export type Within = (tx: Tx, column: (name: string) => Fragment) => Fragment
 
 /** An expression over columns of the row; `column` names one so that it is the row's wherever the expression stands. */
 export type Computed = (column: (name: string) => Fragment) => Fragment
 
 const base = { id: Uuid, version: Version, created_at: Timestamp, updated_at: Timestamp }
 type Base = typeof base
-type Scoped = { organization_id: typeof Uuid }
+const placed = { organization_id: Uuid, workspace_id: nullable(Uuid) }
+type Scoped = typeof placed
 
 export interface Row<P extends TProperties = TProperties> {
   readonly table: string
@@ -49,6 +61,7 @@ export interface Row<P extends TProperties = TProperties> {
   readonly writable: readonly string[]
   readonly sealed: Readonly<Record<string, Canonical>>
   readonly custom: boolean
+  readonly within: Within | undefined
   readonly computed: Readonly<Record<string, Computed>>
 }
 
@@ -60,11 +73,11 @@ export type RowOf<R> = R extends Row<infer P> ? Static<TObject<P & Base & Scoped
  * be null is optional in a body.
  */
 export function row<P extends TProperties>(table: string, declared: P, options: RowOptions = {}): Row<P> {
-  const { scope = 'organization', derived = [], softDelete = true, sealed = {}, custom = false, computed = {} } = options
+  const { scope = 'organization', derived = [], softDelete = true, sealed = {}, custom = false, computed = {}, within } = options
   const properties = (custom ? { ...declared, custom: Custom } : declared) as P
   const implied = {
     ...base,
-    ...(scope === 'organization' ? { organization_id: Uuid } : {}),
+    ...(scope === 'organization' ? { organization_id: Uuid } : scope === 'workspace' ? placed : {}),
     ...(softDelete ? { deleted_at: nullable(Timestamp) } : {}),
   }
   const writable = Object.keys(properties).filter((name) => !derived.includes(name) && !(name in computed))
@@ -93,6 +106,7 @@ export function row<P extends TProperties>(table: string, declared: P, options: 
     writable,
     sealed,
     custom,
+    within,
     computed,
   }
 }
@@ -150,17 +164,44 @@ export function expressionOf(row: Row<TProperties>, name: string, alias = ''): F
 export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
 
 /** Whose an event about a row is: of an organization's row the context's, of any other the whole tenant's. */
-export const ownerOf = (row: Pick<Row, 'scope'>): { organization_id?: null } =>
-  row.scope === 'organization' ? {} : { organization_id: null }
+export const ownerOf = (row: Pick<Row, 'scope'>): { organization_id?: null } => (isOfOrganization(row) ? {} : { organization_id: null })
 
-/** Rows of this tenant, and of this organization where the table is an organization's; refuses with `context_required`. */
-export function scopeOf(tx: Tx, row: Row, alias?: string): Fragment[] {
+/** Whether a scope (`organization_id`, `workspace_id`) lies in the reach of a unit of work. */
+export function inReach({ reach }: Tx, organization: Fragment, workspace: Fragment = sql.fragment`null::uuid`): Fragment {
+  if (reach === null) return sql.fragment`true`
+  const ids = (list: readonly string[]) => sql.array([...list], 'uuid')
+  return sql.fragment`case when ${workspace} is not null then ${workspace} = any(${ids(reach.workspaces)})
+    when ${organization} is not null then ${organization} = any(${ids(reach.organizations)}) else ${reach.tenant} end`
+}
+
+/**
+ * Rows of the context's organization in the workspaces that the unit of work reaches; those of no workspace where it
+ * reaches the organization itself. One workspace is compared by equality, which an index answers in order.
+ */
+function inWorkspaces({ reach }: Tx, organizationId: string, workspace: Fragment): Fragment | null {
+  if (reach === null || reach.whole.has(organizationId)) return null
+  const [only, ...others] = reach.workspaces
+  const inside =
+    others.length === 0 && only
+      ? sql.fragment`${workspace} = ${only}`
+      : sql.fragment`${workspace} = any(${sql.array([...reach.workspaces], 'uuid')})`
+  return reach.organizations.includes(organizationId) ? sql.fragment`(${inside} or ${workspace} is null)` : inside
+}
+
+/**
+ * Rows of this tenant; of this organization where the table is an organization's; and of these only what the unit of work
+ * reaches. Refuses with `context_required`.
+ */
+export function scopeOf(tx: Tx, row: Pick<Row, 'scope' | 'within'>, alias?: string): Fragment[] {
   if (row.scope === 'platform') return [sql.fragment`true`]
   const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
   const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]
-  if (row.scope === 'organization') {
+  if (isOfOrganization(row)) {
     if (!tx.context.organizationId) throw failure('context_required')
     conditions.push(sql.fragment`${name('organization_id')} = ${tx.context.organizationId}`)
+    const reached = row.scope === 'workspace' && inWorkspaces(tx, tx.context.organizationId, sql.fragment`${name('workspace_id')}`)
+    if (reached) conditions.push(reached)
   }
+  if (row.within && tx.reach !== null) conditions.push(row.within(tx, (column) => sql.fragment`${name(column)}`))
   return conditions
 }

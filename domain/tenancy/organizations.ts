@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import {
   Code,
   failure,
+  inReach,
   Name,
   Numbering,
   newId,
@@ -36,14 +37,16 @@ const organizationRows = resource(Organization, {
   sort: ['code', 'name', 'created_at'],
 })
 
-/** Seeded approval: administrators without limit, managers up to ten thousand in the organization's currency. */
+/** Seeded approval limits by role template: administrators without limit, managers up to ten thousand in the organization's currency. */
 const APPROVAL_LIMITS = { admin: null, manager: '10000' }
 
 async function createMany(tx: Tx, inputs: readonly object[]) {
   const made = await organizationRows.createMany(tx, inputs)
   await tx.query(sql.run`
     insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
-    select s.id, ${tx.tenantId}, s.organization_id, ${sql.jsonb(APPROVAL_LIMITS)}
+    select s.id, ${tx.tenantId}, s.organization_id, coalesce((
+      select jsonb_object_agg(r.id, l.value) from jsonb_each(${sql.jsonb(APPROVAL_LIMITS)}) as l
+      join res_roles r on r.tenant_id = ${tx.tenantId} and r.template = l.key and r.deleted_at is null), '{}')
     from ${sql.unnest(
       made.map((organization) => [newId(), organization.id]),
       ['uuid', 'uuid'],
@@ -65,7 +68,11 @@ export const organizations: typeof organizationRows = {
   },
 }
 
-export const Workspace = row('res_workspaces', { organization_id: Uuid, code: Code, name: Name }, { scope: 'tenant' })
+export const Workspace = row(
+  'res_workspaces',
+  { organization_id: Uuid, code: Code, name: Name },
+  { scope: 'tenant', within: (tx, column) => inReach(tx, column('organization_id'), column('id')) },
+)
 
 const workspaceRows = resource(Workspace, {
   module: null,
@@ -75,9 +82,18 @@ const workspaceRows = resource(Workspace, {
   references: { organization_id: () => Organization },
 })
 
+/** Creates workspaces in organizations that the unit of work reaches as such. Throws `permission_denied`. */
+async function createWorkspaces(tx: Tx, inputs: readonly object[]) {
+  const foreign = (inputs as { organization_id: string }[]).find((w) => tx.reach && !tx.reach.organizations.includes(w.organization_id))
+  if (foreign) throw failure('permission_denied', { permission: 'tenant.workspace.create', organization_id: foreign.organization_id })
+  return workspaceRows.createMany(tx, inputs)
+}
+
 /** Workspaces; one does not move to another organization, because roles and records name both. */
 export const workspaces: Resource<typeof Workspace.properties> = {
   ...workspaceRows,
+  createMany: createWorkspaces,
+  create: async (tx, input) => (await createWorkspaces(tx, [input]))[0]!,
   update: async (tx, id, version, patch) => {
     const { organization_id: to } = patch as { organization_id?: string }
     if (to && (await workspaceRows.get(tx, id)).organization_id !== to) {
@@ -95,7 +111,8 @@ export const OrganizationSettings = Type.Object(
   {
     workspace_required: Type.Boolean({ description: 'Nobody works here without choosing a workspace' }),
     approval_limits: Type.Record(Type.String(), nullable(Price), {
-      description: 'Role code → the largest amount that it may approve; null is without limit',
+      description:
+        'Role code → the largest amount that it may approve; null is without limit. Kept by role: a renamed role keeps its limit',
       examples: [{ admin: null, manager: '10000' }],
     }),
     over_receipt_tolerance: Type.String({
@@ -120,8 +137,21 @@ export type OrganizationSettings = Static<typeof OrganizationSettings>
 export async function organizationSettings(tx: Tx, organizationId: string): Promise<OrganizationSettings> {
   await organizations.get(tx, organizationId)
   return tx.one(sql.prepared(OrganizationSettings)`
-    select workspace_required, approval_limits, trim_scale(over_receipt_tolerance)::text as over_receipt_tolerance, mfa_required, numbering, fiscal_year_start_month, version
-    from res_organization_settings where tenant_id = ${tx.tenantId} and organization_id = ${organizationId}`)
+    select workspace_required, coalesce((
+        select jsonb_object_agg(r.code, l.value order by r.code) from jsonb_each(s.approval_limits) as l
+        join res_roles r on r.tenant_id = s.tenant_id and r.id::text = l.key and r.deleted_at is null), '{}') as approval_limits, trim_scale(over_receipt_tolerance)::text as over_receipt_tolerance, mfa_required, numbering, fiscal_year_start_month, version
+    from res_organization_settings s where tenant_id = ${tx.tenantId} and organization_id = ${organizationId}`)
+}
+
+const RoleId = Type.Object({ id: Uuid, code: Type.String() }, { additionalProperties: false })
+
+/** Approval limits by role id, from limits by role code. Throws `invalid_reference`. */
+async function limitsByRole(tx: Tx, limits: OrganizationSettings['approval_limits']): Promise<Record<string, string | null>> {
+  const codes = Object.keys(limits)
+  const roles = await tx.any(sql.prepared(RoleId)`
+    select id, code from res_roles where tenant_id = ${tx.tenantId} and code = any(${sql.array(codes, 'text')}) and deleted_at is null`)
+  if (roles.length !== codes.length) throw failure('invalid_reference', { path: '/approval_limits' })
+  return Object.fromEntries(roles.map(({ id, code }) => [id, limits[code]!]))
 }
 
 /** Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`. */
@@ -133,12 +163,9 @@ export async function changeOrganizationSettings(
 ): Promise<OrganizationSettings> {
   const current = await organizationSettings(tx, organizationId)
   const next = { ...current, ...patch }
-  const codes = Object.keys(next.approval_limits)
-  const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
-    select count(*) as n from res_roles where tenant_id = ${tx.tenantId} and code = any(${sql.array(codes, 'text')}) and deleted_at is null`)
-  if (n !== codes.length) throw failure('invalid_reference', { path: '/approval_limits' })
+  const limits = await limitsByRole(tx, next.approval_limits)
   const { rowCount } = await tx.query(sql.run`
-    update res_organization_settings set workspace_required = ${next.workspace_required}, approval_limits = ${sql.jsonb(next.approval_limits)},
+    update res_organization_settings set workspace_required = ${next.workspace_required}, approval_limits = ${sql.jsonb(limits)},
       over_receipt_tolerance = ${next.over_receipt_tolerance}::numeric, mfa_required = ${next.mfa_required},
       numbering = ${sql.jsonb(next.numbering)}, fiscal_year_start_month = ${next.fiscal_year_start_month}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and version = ${version}`)

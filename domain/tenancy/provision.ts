@@ -23,14 +23,27 @@ export interface ProvisionedTenant {
   roles: Record<RoleCode, string>
 }
 
-/** What the seeded roles may do. A pattern covers everything below it; `*.read` every read. */
+/** Reading business data. Security data (trail, sessions, keys, rights, identity providers, policy) is the administrator's. */
+const BUSINESS_READS = [
+  'erp.*.read',
+  'telemetry.*.read',
+  'file.object.read',
+  'events.stream.read',
+  'tenant.organization.read',
+  'tenant.workspace.read',
+] as const
+
+/** The permissions of the seeded roles. */
 export const SEEDED_ROLES = {
   admin: { name: 'Admin', permissions: ['*'] },
-  manager: { name: 'Manager', permissions: ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'] },
+  manager: {
+    name: 'Manager',
+    permissions: ['erp.*', 'telemetry.*', 'file.*', 'events.stream.read', 'tenant.organization.read', 'tenant.workspace.read'],
+  },
   operator: {
     name: 'Operator',
     permissions: [
-      '*.read',
+      ...BUSINESS_READS,
       'erp.purchase_order.create',
       'erp.purchase_order.update',
       'erp.purchase_order.submit',
@@ -50,9 +63,16 @@ export const SEEDED_ROLES = {
       'telemetry.alert.acknowledge',
     ],
   },
-  viewer: { name: 'Viewer', permissions: ['*.read'] },
+  viewer: { name: 'Viewer', permissions: [...BUSINESS_READS] },
 } as const
 type RoleCode = keyof typeof SEEDED_ROLES
+
+/** The permissions that seeded roles had before they were limited to business data; `npm run script -- narrow-seeded-roles`. */
+export const FORMER_SEEDED_ROLES: Partial<Record<RoleCode, readonly string[]>> = {
+  manager: ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'],
+  operator: ['*.read', ...SEEDED_ROLES.operator.permissions.filter((code) => !(BUSINESS_READS as readonly string[]).includes(code))],
+  viewer: ['*.read'],
+}
 
 /** Creates a tenant in one transaction, without asking anybody. Throws `already_exists` for a taken slug. */
 export async function createTenant(control: Database, tenant: NewTenant, correlationId: string): Promise<ProvisionedTenant> {

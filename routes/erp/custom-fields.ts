@@ -8,6 +8,7 @@ export default async function customFieldSchemas(app: FastifyInstance) {
   app.get(
     '/custom-fields',
     {
+      level: 'organization',
       permission: 'erp.custom_field.read',
       schema: {
         tags: ['custom-fields'],

@@ -61,7 +61,7 @@ export default async function exchange(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/erp/imports/:id/preview',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'erp.import.read',
       schema: {
         tags: ['imports'],
@@ -81,7 +81,7 @@ export default async function exchange(app: FastifyInstance) {
   app.get<{ Params: { id: string }; Querystring: Static<typeof Page> }>(
     '/erp/imports/:id/errors',
     {
-      level: 'organization',
+      level: 'workspace',
       permission: 'erp.import.read',
       schema: {
         tags: ['imports'],
@@ -119,6 +119,7 @@ export default async function exchange(app: FastifyInstance) {
           return startExport(tx, input)
         },
         refusals: ['invalid_query'],
+        notImpersonated: true,
       },
     }),
   )

@@ -25,6 +25,7 @@ export default async function parties(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/erp/parties/:id/duplicates',
     {
+      level: 'organization',
       permission: 'erp.party.read',
       module,
       schema: {
@@ -41,6 +42,7 @@ export default async function parties(app: FastifyInstance) {
   app.post<{ Body: Static<typeof Description> }>(
     '/erp/parties/duplicates',
     {
+      level: 'organization',
       permission: 'erp.party.create',
       module,
       schema: {
@@ -59,6 +61,7 @@ export default async function parties(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof Merge> }>(
     '/erp/parties/:id/merge',
     {
+      level: 'organization',
       permission: 'erp.party.merge',
       module,
       schema: {

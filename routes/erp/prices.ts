@@ -8,6 +8,7 @@ export default async function prices(app: FastifyInstance) {
   app.post<{ Body: Static<typeof PriceQuestion> }>(
     '/erp/prices/resolve',
     {
+      level: 'workspace',
       permission: 'erp.price.resolve',
       module: 'erp.products',
       schema: {

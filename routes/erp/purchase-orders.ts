@@ -31,7 +31,7 @@ export default async function purchaseOrders(app: FastifyInstance) {
       moves: {
         lifecycle: purchaseOrderLifecycle,
         move: movePurchaseOrder,
-        refusals: ['in_use', 'self_approval', 'approval_limit'],
+        refusals: ['in_use', 'self_approval', 'approval_limit', 'exchange_rate_missing'],
         input: { approve: (request) => ({ limit: approvalLimit(request.grants, request.context, Date.now()) }) },
       },
     }),
@@ -40,6 +40,7 @@ export default async function purchaseOrders(app: FastifyInstance) {
   app.patch<{ Params: { id: string }; Body: Static<typeof PurchaseOrderPatch> }>(
     '/erp/purchase-orders/:id',
     {
+      level: 'workspace',
       permission: 'erp.purchase_order.update',
       module,
       schema: {

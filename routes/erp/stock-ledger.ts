@@ -31,6 +31,7 @@ export default async function stockLedger(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof CardQuery> }>(
     '/erp/stock/card',
     {
+      level: 'organization',
       permission: 'erp.stock.read',
       module,
       schema: {
@@ -53,6 +54,7 @@ export default async function stockLedger(app: FastifyInstance) {
   app.post<{ Body: Static<typeof StockAdjustment> }>(
     '/erp/stock/adjustments',
     {
+      level: 'organization',
       permission: 'erp.stock.adjust',
       module,
       schema: {
@@ -71,6 +73,7 @@ export default async function stockLedger(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof Reversal> }>(
     '/erp/stock/moves/:id/reverse',
     {
+      level: 'organization',
       permission: 'erp.stock.reverse',
       module,
       schema: {
@@ -93,6 +96,7 @@ export default async function stockLedger(app: FastifyInstance) {
   app.get(
     '/erp/stock/period',
     {
+      level: 'organization',
       permission: 'erp.stock.read',
       module,
       schema: { tags, summary: 'Until when stock is closed', response: { 200: ok(StockPeriod), ...guarded() } },
@@ -102,6 +106,7 @@ export default async function stockLedger(app: FastifyInstance) {
   app.put<{ Body: Static<typeof Closing> }>(
     '/erp/stock/period',
     {
+      level: 'organization',
       permission: 'erp.stock.close',
       module,
       schema: {

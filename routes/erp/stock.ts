@@ -42,6 +42,7 @@ export default async function stock(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof LevelQuery> }>(
     '/erp/stock',
     {
+      level: 'organization',
       permission: 'erp.stock.read',
       module,
       schema: {
@@ -63,6 +64,7 @@ export default async function stock(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof ValueQuery> }>(
     '/erp/stock/value',
     {
+      level: 'organization',
       permission: 'erp.stock_value.read',
       module,
       schema: {
@@ -84,6 +86,7 @@ export default async function stock(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Total> }>(
     '/erp/stock/value/total',
     {
+      level: 'organization',
       permission: 'erp.stock_value.read',
       module,
       schema: {
@@ -99,6 +102,7 @@ export default async function stock(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Proof> }>(
     '/erp/stock/verify',
     {
+      level: 'organization',
       permission: 'erp.stock.read',
       module,
       schema: {
@@ -121,6 +125,7 @@ export default async function stock(app: FastifyInstance) {
   app.post<{ Body: Static<typeof StockIssue> }>(
     '/erp/stock/issues',
     {
+      level: 'workspace',
       permission: 'erp.stock.issue',
       module,
       schema: {
@@ -139,6 +144,7 @@ export default async function stock(app: FastifyInstance) {
   app.post<{ Body: Static<typeof StockTransfer> }>(
     '/erp/stock/transfers',
     {
+      level: 'workspace',
       permission: 'erp.stock.transfer',
       module,
       schema: {

@@ -58,6 +58,7 @@ export default async function store(app: FastifyInstance) {
   app.post<{ Body: Static<typeof NewReservation> }>(
     '/erp/stock-reservations',
     {
+      level: 'workspace',
       permission: 'erp.stock_reservation.create',
       module,
       schema: {
@@ -75,6 +76,7 @@ export default async function store(app: FastifyInstance) {
   app.post<{ Body: Static<typeof Release> }>(
     '/erp/stock-reservations/release',
     {
+      level: 'workspace',
       permission: 'erp.stock_reservation.release',
       module,
       schema: {
@@ -89,6 +91,7 @@ export default async function store(app: FastifyInstance) {
   app.post<{ Body: Static<typeof IssueReserved> }>(
     '/erp/stock-reservations/issue',
     {
+      level: 'workspace',
       permission: 'erp.stock.issue',
       module,
       schema: {
@@ -138,6 +141,7 @@ export default async function store(app: FastifyInstance) {
   app.put<{ Params: { id: string }; Body: Static<typeof CountedLines> }>(
     '/erp/stock-counts/:id/lines',
     {
+      level: 'workspace',
       permission: 'erp.stock_count.count',
       module,
       schema: {

@@ -4,7 +4,7 @@ import type { Static, TSchema } from 'typebox'
 import type { Detail, Fragment, Lifecycle, ListSpec, Tx } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
 import { lifecycleRoutes } from './lifecycle-routes.ts'
-import { pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
+import { levelOf, pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
 import { tagged } from './version.ts'
 
 interface Made {
@@ -29,6 +29,8 @@ interface DocumentRoutes<B extends TSchema> {
     body: B
     run: (tx: Tx, input: Static<B>, request: FastifyRequest) => Promise<Made>
     refusals?: Detail[]
+    /** Never for platform staff in a user's place. */
+    notImpersonated?: true
   }
   moves?: {
     // biome-ignore lint/suspicious/noExplicitAny: a lifecycle of any document
@@ -49,7 +51,9 @@ export const documentRoutes =
     app.post<{ Body: object }>(
       path,
       {
+        level: levelOf(list.row),
         permission: `${permission}.create`,
+        ...(create.notImpersonated ? { notImpersonated: true } : {}),
         ...(module ? { module } : {}),
         schema: {
           tags: [wordsOf(path).tag],

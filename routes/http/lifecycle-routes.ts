@@ -1,14 +1,17 @@
 // `POST …/{id}/{transition}` for every move that people make.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
+import type { Level } from '../../domain/access/index.ts'
 import { type Detail, type Lifecycle, type Tx, Version } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
-import { Id, pathOf, wordsOf } from './reading-routes.ts'
+import { Id, levelOf, pathOf, wordsOf } from './reading-routes.ts'
 import { tagged, versionOf } from './version.ts'
 
 interface LifecycleRoutes {
   module: string | null
   plane?: 'data' | 'control' | 'telemetry'
+  /** Where the permissions are decided; the level of the table's rows when omitted. */
+  level?: Level
   document: TSchema
   move: (tx: Tx, name: string, id: string, version: number, input: object) => Promise<{ version: number }>
   /** What a transition must know that only the request knows, such as the approver's limit. */
@@ -24,7 +27,10 @@ type AnyLifecycle = Lifecycle<any>
 
 /** The transition routes of a document as a Fastify plugin; each needs the permission `<entity>.<transition>`. */
 export const lifecycleRoutes =
-  (lifecycle: AnyLifecycle, { module, plane = 'data', document, move, input = {}, refusals = [] }: LifecycleRoutes) =>
+  (
+    lifecycle: AnyLifecycle,
+    { module, plane = 'data', level = levelOf(lifecycle.row), document, move, input = {}, refusals = [] }: LifecycleRoutes,
+  ) =>
   async (app: FastifyInstance) => {
     const path = pathOf(lifecycle.row.table)
     for (const [name, transition] of Object.entries(lifecycle.transitions)) {
@@ -32,6 +38,7 @@ export const lifecycleRoutes =
       app.post<{ Params: { id: string }; Body: object | undefined }>(
         `${path}/:id/${name}`,
         {
+          level,
           permission: `${lifecycle.permission}.${name}`,
           ...(module ? { module } : {}),
           plane,

@@ -1,7 +1,18 @@
 // What every record can be asked, master data or document: its list, itself, and its history.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
-import { Change, type Fragment, historyOf, type ListSpec, listedSchema, listRows, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import type { Level } from '../../domain/access/index.ts'
+import {
+  Change,
+  type Fragment,
+  historyOf,
+  type ListSpec,
+  listedSchema,
+  listRows,
+  type Row,
+  type Tx,
+  Uuid,
+} from '../../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
 import { withNames } from './names.ts'
@@ -27,6 +38,12 @@ export const wordsOf = (path: string) => {
   return { tag, noun: tag.replaceAll('-', ' ') }
 }
 
+/** The level that routes over a table's rows are decided on, where nothing else is declared. */
+export function levelOf({ scope, within }: Row): Level {
+  if (within) return 'object'
+  return scope === 'workspace' || scope === 'organization' ? scope : 'tenant'
+}
+
 interface Readable {
   /** Where they are; when nothing is said, where the name of their table says. */
   path?: string
@@ -34,6 +51,10 @@ interface Readable {
   /** The stem of its permissions: `erp.purchase_order`. */
   permission: string
   plane?: 'data' | 'telemetry' | 'control'
+  /** Where the permission is decided; the level of the table's rows when omitted. */
+  level?: Level
+  /** The path parameter that names the organization whose scope decides. */
+  organizationFrom?: string
   list: ListSpec
   /** One of them as it is sent. */
   schema: TSchema
@@ -47,11 +68,22 @@ interface Readable {
 
 /** The reading routes as a Fastify plugin. */
 export const readingRoutes =
-  ({ list, path = pathOf(list.row.table), module, permission, plane = 'data', schema, get, visible, has = () => true }: Readable) =>
+  ({
+    list,
+    path = pathOf(list.row.table),
+    module,
+    permission,
+    plane = 'data',
+    schema,
+    get,
+    visible,
+    has = () => true,
+    ...decided
+  }: Readable) =>
   async (app: FastifyInstance) => {
     const { tag, noun } = wordsOf(path)
     const tags = [tag]
-    const options = { permission: `${permission}.read`, ...(module ? { module } : {}), plane }
+    const options = { level: levelOf(list.row), ...decided, permission: `${permission}.read`, ...(module ? { module } : {}), plane }
 
     if (has('list')) {
       app.get(

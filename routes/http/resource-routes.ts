@@ -1,9 +1,10 @@
 // The endpoints of a resource: list, get, create, bulk, update, delete, recover, history.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
+import type { Level } from '../../domain/access/index.ts'
 import type { Resource } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
-import { Id, pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
+import { Id, levelOf, pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
 import { tagged, versionOf } from './version.ts'
 
 const MAX_BULK = 1000
@@ -12,6 +13,12 @@ export interface ResourceRoutesOptions {
   /** Which endpoints there are; all when nothing is said. */
   only?: readonly ('list' | 'get' | 'create' | 'update' | 'delete' | 'history')[]
   plane?: 'data' | 'telemetry' | 'control'
+  /** Where the permissions are decided; the level of the table's rows when omitted. */
+  level?: Level
+  /** The same of the reading routes alone. */
+  readLevel?: Level
+  /** The path parameter that names the organization whose scope decides. */
+  organizationFrom?: string
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a resource of any row; the row's schema says what goes in and out
@@ -19,7 +26,10 @@ type AnyResource = Resource<any, any>
 
 /** The routes of a resource as a Fastify plugin. */
 export const resourceRoutes =
-  (resource: AnyResource, { only, plane = 'data' }: ResourceRoutesOptions = {}) =>
+  (
+    resource: AnyResource,
+    { only, plane = 'data', level = levelOf(resource.row), readLevel = level, organizationFrom }: ResourceRoutesOptions = {},
+  ) =>
   async (app: FastifyInstance) => {
     const path = pathOf(resource.row.table)
     const { tag, noun } = wordsOf(path)
@@ -27,7 +37,10 @@ export const resourceRoutes =
     const row = resource.row.schema as TSchema
     const has = (what: NonNullable<typeof only>[number]) => !only || only.includes(what)
     const shown = async <R>(request: FastifyRequest, record: R): Promise<R> => (await request.reveal(resource.row, [record]))[0]!
+    const named = organizationFrom ? { organizationFrom } : {}
     const options = (action: string) => ({
+      level,
+      ...named,
       permission: `${resource.permission}.${action}`,
       ...(resource.module ? { module: resource.module } : {}),
       plane,
@@ -38,6 +51,8 @@ export const resourceRoutes =
         module: resource.module,
         permission: resource.permission,
         plane,
+        level: readLevel,
+        ...named,
         list: resource.spec,
         schema: row,
         get: resource.get,

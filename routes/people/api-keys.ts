@@ -1,9 +1,9 @@
 // Keys for programs. Everyone manages his own; whoever may, sees and ends those of others.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext, Pattern, requireHolding } from '../../domain/access/index.ts'
+import { assertCanAdminister, assertHolds, checkContext, Pattern, TENANT } from '../../domain/access/index.ts'
 import { ApiKeyInfo, apiKey, apiKeysOf, createApiKey, revokeApiKey, rotateApiKey } from '../../domain/identity/index.ts'
-import { failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
+import { type Context, failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { Id } from '../http/reading-routes.ts'
 
@@ -17,7 +17,7 @@ const Create = Type.Object(
       description: 'Codes or patterns; no more than its maker holds',
       examples: [['erp.product.read', 'erp.party.read']],
     }),
-    organization_id: Type.Optional(Uuid),
+    organization_id: Type.Optional(nullable(Uuid)),
     workspace_id: Type.Optional(nullable(Uuid)),
     allowed_addresses: Type.Optional(Type.Array(Type.String({ maxLength: 50 }), { maxItems: 50, examples: [['203.0.113.0/24']] })),
     expires_at: Type.Optional(nullable(Timestamp)),
@@ -35,9 +35,20 @@ const Made = Type.Object({
   key: nullable(Type.String({ description: 'The key itself, shown this once; null on a replay' })),
 })
 
+/**
+ * The scope of a new key: the organization that is named, else the one that its maker works in; in an organization whose
+ * work takes a workspace, the maker's own where none is named.
+ */
+function scopeOfKey({ context, grants }: FastifyRequest, organizationId = context.organizationId, workspaceId: string | null): Context {
+  const workspaceRequired = grants.organizations.find(({ id }) => id === organizationId)?.workspace_required
+  const own = workspaceRequired && organizationId === context.organizationId ? context.workspaceId : null
+  return { organizationId, workspaceId: workspaceId ?? own }
+}
+
 export default async function apiKeys(app: FastifyInstance) {
   const tags = ['api keys']
-  const base = { plane: 'control' } as const
+  /** Keys are managed by persons: a key neither sees nor ends another. */
+  const base = { plane: 'control', sessionOnly: true, level: 'tenant' } as const
   /** Whose keys the caller reaches: his own, or, with the permission, anybody's (null). */
   const reach = (request: FastifyRequest, permission: string) => (request.may(permission) ? null : request.actor.userId)
 
@@ -50,7 +61,7 @@ export default async function apiKeys(app: FastifyInstance) {
       schema: {
         tags,
         summary: 'My API keys, or with `identity.api_key.read` everybody’s',
-        response: { 200: ok(Type.Array(ApiKeyInfo)), ...guarded() },
+        response: { 200: ok(Type.Array(ApiKeyInfo)), ...guarded('session_required') },
       },
     },
     async (request) => ({ data: await request.read((tx) => apiKeysOf(tx, reach(request, 'identity.api_key.read'))) }),
@@ -60,7 +71,13 @@ export default async function apiKeys(app: FastifyInstance) {
     {
       ...base,
       authenticated: true,
-      schema: { tags, summary: 'One API key', params: Id, response: { 200: ok(ApiKeyInfo), ...guarded('not_found') } },
+      widens: ['identity.api_key.read'],
+      schema: {
+        tags,
+        summary: 'Get an API key',
+        params: Id,
+        response: { 200: ok(ApiKeyInfo), ...guarded('not_found', 'session_required') },
+      },
     },
     async (request) => ({ data: await request.read((tx) => apiKey(tx, request.params.id, reach(request, 'identity.api_key.read'))) }),
   )
@@ -68,11 +85,14 @@ export default async function apiKeys(app: FastifyInstance) {
     '/api-keys',
     {
       ...base,
+      level: 'object',
       permission: 'identity.api_key.create',
       stepUp: true,
       schema: {
         tags,
-        summary: 'Make an API key; it is shown this once',
+        summary: 'Create an API key; it is shown this once',
+        description:
+          'Without `organization_id` the key works in the organization where you work now; with null in the whole tenant, for what is decided there. `workspace_id` narrows it to a workspace.',
         body: Create,
         response: {
           201: ok(Made),
@@ -82,14 +102,15 @@ export default async function apiKeys(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { name, permissions, organization_id, workspace_id, allowed_addresses = [], expires_at = null } = request.body
-      const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      const scope = organization_id === null ? TENANT : scopeOfKey(request, organization_id, workspace_id ?? null)
       const now = Date.now()
-      const verdict = checkContext(request.grants, context, now)
+      const verdict = organization_id === null ? 'ok' : checkContext(request.grants, scope, now)
       if (verdict !== 'ok') throw failure(verdict)
-      requireHolding(request.grants, permissions, context, app.permissionsOf(request.tenant).keys(), now)
+      request.requireIn('identity.api_key.create', scope)
+      assertHolds(request.granter, permissions, scope, now)
       let key: string | null = null
       const info = await request.write(async (tx) => {
-        const made = await createApiKey(tx, { name, permissions, ...context, allowedAddresses: allowed_addresses, expiresAt: expires_at })
+        const made = await createApiKey(tx, { name, permissions, ...scope, allowedAddresses: allowed_addresses, expiresAt: expires_at })
         key = made.key
         return made.info
       })
@@ -101,6 +122,7 @@ export default async function apiKeys(app: FastifyInstance) {
     '/api-keys/:id/rotate',
     {
       ...base,
+      level: 'object',
       permission: 'identity.api_key.create',
       stepUp: true,
       schema: {
@@ -132,13 +154,14 @@ export default async function apiKeys(app: FastifyInstance) {
         tags,
         summary: 'End one of my keys, or with `identity.api_key.revoke` anybody’s',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds', 'session_required') },
       },
     },
     async (request, reply) => {
       const whose = reach(request, 'identity.api_key.revoke')
       await request.write(async (tx) => {
-        await apiKey(tx, request.params.id, whose)
+        const { user_id } = await apiKey(tx, request.params.id, whose)
+        if (user_id !== request.actor.userId) await assertCanAdminister(tx, request.granter, user_id)
         await revokeApiKey(tx, request.params.id)
       })
       return reply.status(204).send()

@@ -186,8 +186,9 @@ export default async function auth(app: FastifyInstance) {
     '/auth/sessions',
     {
       authenticated: true,
+      sessionOnly: true,
       plane: 'control',
-      schema: { tags, summary: 'Where am I signed in', response: { 200: ok(Type.Array(SessionInfo)), ...guarded() } },
+      schema: { tags, summary: 'List my sessions', response: { 200: ok(Type.Array(SessionInfo)), ...guarded('session_required') } },
     },
     async (request) => ({ data: await request.read((tx) => sessionsOf(tx, request.actor.userId!, lifetimesOf(request))) }),
   )
@@ -221,17 +222,16 @@ export default async function auth(app: FastifyInstance) {
     async (request) => {
       const { grants, tenant, context } = request
       const { user_id: id, email, name, kind, locale } = grants
-      const allowed = allowedOf(grants, app.permissionsOf(tenant).keys(), context, Date.now())
+      const allowed = allowedOf(grants, app.permissionsOf(tenant), context, Date.now())
       return {
         data: {
           user: { id, email, name, kind, locale },
           tenant: tenantInfo(request),
           context: contextBody(context),
-          impersonated: request.session?.impersonated ?? false,
+          impersonated: request.session?.impersonated_by != null,
           access_mode: accessMode(tenant, kind),
           notice: noticeOf(tenant),
-          // An API key has a part of them.
-          permissions: request.apiKey ? allowed.filter((p) => request.may(p)) : allowed,
+          permissions: allowed,
           modules: tenant.modules,
           flags: flagsFor(tenant, id, Date.now()),
           plan: tenant.plan,

@@ -56,7 +56,12 @@ export default async function mfa(app: FastifyInstance) {
 
   app.get(
     '/auth/mfa',
-    { authenticated: true, plane: 'control', schema: { tags, summary: 'My second factors', response: { 200: ok(Factors), ...guarded() } } },
+    {
+      authenticated: true,
+      sessionOnly: true,
+      plane: 'control',
+      schema: { tags, summary: 'List my second factors', response: { 200: ok(Factors), ...guarded('session_required') } },
+    },
     async (request) => {
       const { userId } = request.actor
       const [factors, left] = await request.read(

@@ -15,6 +15,7 @@ export default async function policy(app: FastifyInstance) {
   app.get(
     '/tenant/security',
     {
+      level: 'tenant',
       permission: 'tenant.security.read',
       plane: 'control',
       schema: {
@@ -28,6 +29,7 @@ export default async function policy(app: FastifyInstance) {
   app.patch<{ Body: Static<typeof Patch> }>(
     '/tenant/security',
     {
+      level: 'tenant',
       permission: 'tenant.security.update',
       stepUp: true,
       plane: 'control',

@@ -1,7 +1,7 @@
 // Signing in through a company's own identity provider, and setting one up.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { requireHeld } from '../../domain/access/index.ts'
+import { assertCanGrant, TENANT } from '../../domain/access/index.ts'
 import {
   admitVouched,
   CLIENT_SECRET_PURPOSE,
@@ -146,14 +146,7 @@ export default async function sso(app: FastifyInstance) {
   /** Groups give roles, so whoever maps them must hold what they give. */
   async function requireMapping(tx: Tx, request: FastifyRequest, { role_map = {}, default_role }: Mapping) {
     for (const role of new Set([...Object.values(role_map), ...(default_role ? [default_role] : [])])) {
-      await requireHeld(
-        tx,
-        request.grants,
-        app.permissionsOf(request.tenant).keys(),
-        role,
-        { organizationId: null, workspaceId: null },
-        '/role_map',
-      )
+      await assertCanGrant(tx, request.granter, role, TENANT, '/role_map')
     }
   }
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference', 'session_required'] as const
@@ -162,6 +155,7 @@ export default async function sso(app: FastifyInstance) {
     '/tenant/identity-providers',
     {
       ...setup,
+      level: 'tenant',
       permission: 'tenant.identity_provider.create',
       schema: {
         tags,
@@ -183,6 +177,7 @@ export default async function sso(app: FastifyInstance) {
     '/tenant/identity-providers/:id',
     {
       ...setup,
+      level: 'tenant',
       permission: 'tenant.identity_provider.update',
       schema: {
         tags,
@@ -207,6 +202,7 @@ export default async function sso(app: FastifyInstance) {
     '/tenant/identity-providers/:id/secret',
     {
       ...setup,
+      level: 'tenant',
       permission: 'tenant.identity_provider.update',
       schema: {
         tags,

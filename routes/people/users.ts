@@ -1,7 +1,7 @@
 // The people of a tenant, for its administrators.
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { grantRoles } from '../../domain/access/index.ts'
+import { assertCanAdminister, grantRoles } from '../../domain/access/index.ts'
 import {
   eraseUser,
   inviteAgain,
@@ -53,7 +53,8 @@ const get = async (tx: Tx, id: string) => userLifecycle.get(tx, id)
 export default async function users(app: FastifyInstance) {
   const tags = ['users']
   const plane = 'control' as const
-  const registry = (request: FastifyRequest) => app.permissionsOf(request.tenant).keys()
+  /** Sessions and factors are managed by persons. */
+  const inPerson = { level: 'tenant', sessionOnly: true, plane } as const
 
   await app.register(readingRoutes({ module: null, permission: 'identity.user', plane, list: userList, schema: User.schema, get }))
   await app.register(
@@ -62,28 +63,30 @@ export default async function users(app: FastifyInstance) {
       plane,
       document: User.schema,
       move: userLifecycle.move,
-      refusals: ['own_account', 'last_administrator'],
+      input: Object.fromEntries(Object.keys(userLifecycle.transitions).map((name) => [name, ({ granter }) => ({ granter })])),
+      refusals: ['own_account', 'last_administrator', 'grant_exceeds'],
+      level: 'tenant',
     }),
   )
 
   app.post<{ Body: Static<typeof Invite> }>(
     '/users',
     {
+      level: 'tenant',
       permission: 'identity.user.invite',
       plane,
       schema: {
         tags,
-        summary: 'Invite somebody, with the roles that he shall have',
+        summary: 'Invite a user, with their roles',
         body: Invite,
         response: { 201: ok(User.schema), ...mutation('already_exists', 'invalid_reference', 'grant_exceeds') },
       },
     },
     async (request, reply) => {
       const { roles = [], ...invitation } = request.body
-      if (roles.length > 0) request.require('rbac.assignment.create')
       const user = await request.write(async (tx) => {
         const invited = await inviteUser(tx, invitation)
-        await grantRoles(tx, request.grants, registry(request), invited.id, roles)
+        await grantRoles(tx, request.granter, invited.id, roles)
         return invited
       })
       reply.status(201).header('location', `/api/v1/users/${user.id}`)
@@ -93,23 +96,28 @@ export default async function users(app: FastifyInstance) {
   app.post<{ Params: { id: string } }>(
     '/users/:id/invite',
     {
+      level: 'tenant',
       permission: 'identity.user.invite',
       plane,
       schema: {
         tags,
         summary: 'Send the invitation again; links sent before end',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found', 'invalid_transition') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'invalid_transition', 'grant_exceeds') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => inviteAgain(tx, request.params.id))
+      await request.write(async (tx) => {
+        await assertCanAdminister(tx, request.granter, request.params.id)
+        await inviteAgain(tx, request.params.id)
+      })
       return reply.status(204).send()
     },
   )
   app.patch<{ Params: { id: string }; Body: Static<typeof Patch> }>(
     '/users/:id',
     {
+      level: 'tenant',
       permission: 'identity.user.update',
       plane,
       schema: {
@@ -117,34 +125,49 @@ export default async function users(app: FastifyInstance) {
         summary: 'Change a user',
         params: Id,
         body: Patch,
-        response: { 200: ok(User.schema), ...mutation('not_found', 'version_required', 'version_conflict') },
+        response: { 200: ok(User.schema), ...mutation('not_found', 'version_required', 'version_conflict', 'grant_exceeds') },
       },
     },
     async (request, reply) => {
       const version = versionOf(request)
       const { version: _, ...patch } = request.body
-      return tagged(reply, await request.write((tx) => updateUser(tx, request.params.id, version, patch as object)))
+      return tagged(
+        reply,
+        await request.write(async (tx) => {
+          await assertCanAdminister(tx, request.granter, request.params.id)
+          return updateUser(tx, request.params.id, version, patch as object)
+        }),
+      )
     },
   )
   app.delete<{ Params: { id: string } }>(
     '/users/:id',
     {
+      level: 'tenant',
       permission: 'identity.user.delete',
       stepUp: true,
       plane,
       schema: {
         tags,
-        summary: 'Let a person go: his data are erased for good, the trail keeps the fact',
+        summary: 'Erase a user for good; the trail keeps the fact',
         params: Id,
         response: {
           204: Type.Null(),
-          ...mutation('not_found', 'version_required', 'version_conflict', 'own_account', 'last_administrator', 'session_required'),
+          ...mutation(
+            'not_found',
+            'version_required',
+            'version_conflict',
+            'own_account',
+            'last_administrator',
+            'grant_exceeds',
+            'session_required',
+          ),
         },
       },
     },
     async (request, reply) => {
       const version = versionOf(request)
-      await request.write((tx) => eraseUser(tx, request.params.id, version))
+      await request.write((tx) => eraseUser(tx, request.granter, request.params.id, version))
       return reply.status(204).send()
     },
   )
@@ -152,13 +175,15 @@ export default async function users(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/users/:id/sessions',
     {
+      level: 'object',
       permission: 'identity.session.read',
+      sessionOnly: true,
       plane,
       schema: {
         tags,
         summary: 'Where a user is signed in',
         params: Id,
-        response: { 200: ok(Type.Array(SessionInfo)), ...guarded('not_found') },
+        response: { 200: ok(Type.Array(SessionInfo)), ...guarded('not_found', 'session_required') },
       },
     },
     async (request) => ({
@@ -171,13 +196,18 @@ export default async function users(app: FastifyInstance) {
   app.delete<{ Params: { id: string } }>(
     '/users/:id/sessions',
     {
+      ...inPerson,
       permission: 'identity.session.revoke',
-      plane,
-      schema: { tags, summary: 'End all sessions of a user', params: Id, response: { 204: Type.Null(), ...mutation('not_found') } },
+      schema: {
+        tags,
+        summary: 'End all sessions of a user',
+        params: Id,
+        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds', 'session_required') },
+      },
     },
     async (request, reply) => {
       await request.write(async (tx) => {
-        await get(tx, request.params.id)
+        await assertCanAdminister(tx, request.granter, request.params.id)
         await revokeAll(tx, request.params.id, 'revoked_by_administrator')
       })
       return reply.status(204).send()
@@ -186,37 +216,42 @@ export default async function users(app: FastifyInstance) {
   app.delete<{ Params: { id: string; session: string } }>(
     '/users/:id/sessions/:session',
     {
+      ...inPerson,
       permission: 'identity.session.revoke',
-      plane,
       schema: {
         tags,
         summary: 'End one session of a user',
         params: Type.Object({ id: Uuid, session: Uuid }),
-        response: { 204: Type.Null(), ...mutation('not_found') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds', 'session_required') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => revokeOf(tx, request.params.id, request.params.session, 'revoked_by_administrator'))
+      const { id, session } = request.params
+      await request.write(async (tx) => {
+        await assertCanAdminister(tx, request.granter, id)
+        await revokeOf(tx, id, session, 'revoked_by_administrator')
+      })
       return reply.status(204).send()
     },
   )
   app.delete<{ Params: { id: string } }>(
     '/users/:id/mfa',
     {
+      level: 'tenant',
       permission: 'identity.user.update',
       stepUp: true,
       plane,
       schema: {
         tags,
-        summary: 'Remove the second factors of somebody who lost them; his sessions end',
+        summary: 'Remove the second factors of a user who lost them; their sessions end',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found', 'session_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds', 'session_required') },
       },
     },
     async (request, reply) => {
       const { id } = request.params
       await request.write(async (tx) => {
-        await get(tx, id)
+        await assertCanAdminister(tx, request.granter, id)
         await removeAllFactors(tx, id)
         await revokeAll(tx, id, 'mfa_reset')
         await mfaChanged(tx, id, 'reset_by_administrator')

@@ -20,8 +20,10 @@ const Answer = Type.Object({
   user_id: Uuid,
   permission: Type.String(),
   context: Type.Object(Scope),
+  level: Type.String({ description: 'tenant, organization, workspace, object or shared: docs/guides/give-the-right-access.md' }),
+  decided_in: Type.Object(Scope, { description: 'The scope that the level names for someone who works in this context' }),
   allowed: Type.Boolean(),
-  decided_by: Type.String({ description: 'access_mode, context, plan_limit, module, override, role or none' }),
+  decided_by: Type.String({ description: 'access_mode, context, plan_limit, module, restriction (of an API key), override, role or none' }),
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   context_check: Type.String(),
   module: Type.Object({ code: nullable(Type.String()), availability: Type.String() }),
@@ -45,6 +47,7 @@ export default async function explainRoutes(app: FastifyInstance) {
     '/rbac/explain',
     {
       authenticated: true,
+      level: 'object',
       widens: ['rbac.explain.read'],
       schema: {
         tags: ['rbac'],
@@ -58,19 +61,20 @@ export default async function explainRoutes(app: FastifyInstance) {
       const now = Date.now()
       const { tenantId, userId } = request.actor
       // About oneself anyone may ask; about others it takes a permission.
-      if (user && user !== userId) request.require('rbac.explain.read')
+      const about = user !== undefined && user !== userId
+      if (about) request.require('rbac.explain.read')
       const known = app.permissionsOf(request.tenant).get(permission)
       if (!known)
         throw failure('invalid_query', {
           errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }],
         })
-      const grants = await access.grants(tenantId, user ?? userId!)
-      if (!grants) throw failure('not_found')
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      if (about) request.requireIn('rbac.explain.read', context)
+      const grants = about ? await access.grants(tenantId, user) : request.grants
+      if (!grants) throw failure('not_found')
       const { tenant } = request
       const asked = {
-        module: known.module,
-        mutates: known.routes.some((route) => !route.startsWith('GET ')),
+        entry: known,
         exhausted: app.services.apiCalls.exhausted(tenant.id, tenant.limits.api_calls, new Date(now)),
       }
       return { data: explain(tenant, grants, permission, asked, context, now) }

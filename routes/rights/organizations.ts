@@ -48,12 +48,15 @@ export default async function organizationRoutes(app: FastifyInstance) {
     },
   )
 
-  await app.register(resourceRoutes(organizations, { plane: 'control' }))
+  const named = { level: 'organization', organizationFrom: 'id' } as const
+  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['list', 'create', 'delete'] }))
+  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['get', 'update', 'history'], ...named }))
   await app.register(resourceRoutes(workspaces, { plane: 'control' }))
 
   app.get<{ Params: { id: string } }>(
     '/organizations/:id/settings',
     {
+      ...named,
       permission: 'tenant.organization.read',
       plane: 'control',
       schema: {
@@ -68,6 +71,7 @@ export default async function organizationRoutes(app: FastifyInstance) {
   app.patch<{ Params: { id: string }; Body: Static<typeof Patch> }>(
     '/organizations/:id/settings',
     {
+      ...named,
       permission: 'tenant.organization.update',
       plane: 'control',
       schema: {

@@ -15,6 +15,7 @@ export default async function report(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Where> }>(
     '/rbac/matrix',
     {
+      level: 'object',
       permission: 'rbac.matrix.read',
       plane,
       schema: {
@@ -27,8 +28,10 @@ export default async function report(app: FastifyInstance) {
     async (request, reply) => {
       const { organization_id, workspace_id } = request.query
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
-      const codes = [...app.permissionsOf(request.tenant).keys()].sort()
-      const rows = await request.read((tx) => matrix(tx, codes, context))
+      request.requireIn('rbac.matrix.read', context)
+      const registry = app.permissionsOf(request.tenant)
+      const codes = [...registry.keys()].sort()
+      const rows = await request.read((tx) => matrix(tx, registry, context))
       if (request.headers.accept !== 'text/csv') return { data: rows }
       const lines = rows.map(({ name, kind, status, permissions }) => {
         const held = new Set(permissions)
@@ -44,6 +47,7 @@ export default async function report(app: FastifyInstance) {
   app.post<{ Body: Proposal }>(
     '/rbac/simulate',
     {
+      level: 'tenant',
       permission: 'rbac.role.simulate',
       plane,
       schema: {
@@ -53,12 +57,13 @@ export default async function report(app: FastifyInstance) {
         response: { 200: ok(Type.Array(Effect)), ...mutation('not_found', 'invalid_reference') },
       },
     },
-    async (request) => ({ data: await request.read((tx) => simulate(tx, app.permissionsOf(request.tenant).keys(), request.body)) }),
+    async (request) => ({ data: await request.read((tx) => simulate(tx, app.permissionsOf(request.tenant), request.body)) }),
   )
 
   app.get(
     '/rbac/findings',
     {
+      level: 'tenant',
       permission: 'rbac.finding.read',
       plane,
       schema: { tags, summary: 'Dangerous and unused rights', response: { 200: ok(Type.Array(Finding)), ...guarded() } },

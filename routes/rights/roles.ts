@@ -1,5 +1,5 @@
 // Roles, who has them, and the exceptions.
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   AssignmentInfo,
@@ -22,7 +22,7 @@ import {
   updateRole,
   withdrawRole,
 } from '../../domain/access/index.ts'
-import { userLifecycle } from '../../domain/identity/index.ts'
+import { assertUserExists, userLifecycle } from '../../domain/identity/index.ts'
 import { nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
@@ -51,15 +51,18 @@ const contextOf = ({ organization_id, workspace_id }: Static<typeof Place>) => (
 export default async function roles(app: FastifyInstance) {
   const tags = ['rights']
   const plane = 'control' as const
-  const registry = (request: FastifyRequest) => app.permissionsOf(request.tenant).keys()
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference'] as const
 
-  await app.register(readingRoutes({ module: null, permission: 'rbac.role', plane, list: roleList, schema: Role, get: role }), {
-    prefix: '/rbac',
-  })
+  await app.register(
+    readingRoutes({ module: null, permission: 'rbac.role', plane, level: 'shared', list: roleList, schema: Role, get: role }),
+    {
+      prefix: '/rbac',
+    },
+  )
   app.post<{ Body: Static<typeof NewRole> }>(
     '/rbac/roles',
     {
+      level: 'tenant',
       permission: 'rbac.role.create',
       plane,
       schema: {
@@ -70,7 +73,7 @@ export default async function roles(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const made = await request.write((tx) => createRole(tx, request.grants, registry(request), request.body))
+      const made = await request.write((tx) => createRole(tx, request.granter, request.body))
       reply.status(201).header('location', `/api/v1/rbac/roles/${made.id}`)
       return tagged(reply, made)
     },
@@ -78,6 +81,7 @@ export default async function roles(app: FastifyInstance) {
   app.patch<{ Params: { id: string }; Body: Static<typeof RolePatch> }>(
     '/rbac/roles/:id',
     {
+      level: 'tenant',
       permission: 'rbac.role.update',
       plane,
       schema: {
@@ -90,27 +94,25 @@ export default async function roles(app: FastifyInstance) {
     },
     async (request, reply) => {
       const version = versionOf(request)
-      return tagged(
-        reply,
-        await request.write((tx) => updateRole(tx, request.grants, registry(request), request.params.id, version, request.body)),
-      )
+      return tagged(reply, await request.write((tx) => updateRole(tx, request.granter, request.params.id, version, request.body)))
     },
   )
   app.delete<{ Params: { id: string } }>(
     '/rbac/roles/:id',
     {
+      level: 'tenant',
       permission: 'rbac.role.delete',
       plane,
       schema: {
         tags,
         summary: 'Delete a role that nobody has',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found', 'version_required', 'version_conflict', 'in_use') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'version_required', 'version_conflict', 'in_use', 'grant_exceeds') },
       },
     },
     async (request, reply) => {
       const version = versionOf(request)
-      await request.write((tx) => deleteRole(tx, request.params.id, version))
+      await request.write((tx) => deleteRole(tx, request.granter, request.params.id, version))
       return reply.status(204).send()
     },
   )
@@ -118,6 +120,7 @@ export default async function roles(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/users/:id/roles',
     {
+      level: 'object',
       permission: 'rbac.assignment.read',
       plane,
       schema: {
@@ -137,6 +140,7 @@ export default async function roles(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof Assignment> }>(
     '/users/:id/roles',
     {
+      level: 'object',
       permission: 'rbac.assignment.create',
       plane,
       schema: {
@@ -150,8 +154,8 @@ export default async function roles(app: FastifyInstance) {
     async (request, reply) => {
       const { id } = request.params
       const data = await request.write(async (tx) => {
-        await userLifecycle.get(tx, id)
-        await grantRoles(tx, request.grants, registry(request), id, [request.body])
+        await assertUserExists(tx, id)
+        await grantRoles(tx, request.granter, id, [request.body])
         return assignmentsOf(tx, id)
       })
       reply.status(201)
@@ -161,23 +165,25 @@ export default async function roles(app: FastifyInstance) {
   app.delete<{ Params: Static<typeof OfUser> }>(
     '/users/:id/roles/:assignment',
     {
+      level: 'object',
       permission: 'rbac.assignment.delete',
       plane,
       schema: {
         tags,
         summary: 'Take a role back; it is gone at the next request',
         params: OfUser,
-        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator', 'grant_exceeds', 'invalid_reference') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => withdrawRole(tx, request.params.id, request.params.assignment))
+      await request.write((tx) => withdrawRole(tx, request.granter, request.params.id, request.params.assignment))
       return reply.status(204).send()
     },
   )
   app.post<{ Body: Static<typeof Many> }>(
     '/rbac/assignments/bulk',
     {
+      level: 'object',
       permission: 'rbac.assignment.create',
       plane,
       schema: {
@@ -189,12 +195,13 @@ export default async function roles(app: FastifyInstance) {
     },
     async (request) => {
       const { user_ids, ...assignment } = request.body
-      return { data: { given: await request.write((tx) => grantRoleToMany(tx, request.grants, registry(request), user_ids, assignment)) } }
+      return { data: { given: await request.write((tx) => grantRoleToMany(tx, request.granter, user_ids, assignment)) } }
     },
   )
   app.post<{ Body: Static<typeof Move> }>(
     '/rbac/assignments/move',
     {
+      level: 'object',
       permission: 'rbac.assignment.create',
       plane,
       schema: {
@@ -208,7 +215,7 @@ export default async function roles(app: FastifyInstance) {
       const { user_ids, from, to } = request.body
       return {
         data: {
-          moved: await request.write((tx) => moveUsers(tx, request.grants, registry(request), user_ids, contextOf(from), contextOf(to))),
+          moved: await request.write((tx) => moveUsers(tx, request.granter, user_ids, contextOf(from), contextOf(to))),
         },
       }
     },
@@ -217,6 +224,7 @@ export default async function roles(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/users/:id/overrides',
     {
+      level: 'object',
       permission: 'rbac.override.read',
       plane,
       schema: {
@@ -236,6 +244,7 @@ export default async function roles(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: NewOverride }>(
     '/users/:id/overrides',
     {
+      level: 'object',
       permission: 'rbac.override.create',
       plane,
       schema: {
@@ -252,8 +261,8 @@ export default async function roles(app: FastifyInstance) {
     async (request, reply) => {
       const { id } = request.params
       const data = await request.write(async (tx) => {
-        await userLifecycle.get(tx, id)
-        await addOverride(tx, request.grants, registry(request), id, request.body)
+        await assertUserExists(tx, id)
+        await addOverride(tx, request.granter, id, request.body)
         return overridesOf(tx, id)
       })
       reply.status(201)
@@ -263,17 +272,18 @@ export default async function roles(app: FastifyInstance) {
   app.delete<{ Params: { id: string; override: string } }>(
     '/users/:id/overrides/:override',
     {
+      level: 'object',
       permission: 'rbac.override.delete',
       plane,
       schema: {
         tags,
         summary: 'End an exception',
         params: Type.Object({ id: Uuid, override: Uuid }),
-        response: { 204: Type.Null(), ...mutation('not_found') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => removeOverride(tx, request.params.id, request.params.override))
+      await request.write((tx) => removeOverride(tx, request.granter, request.params.id, request.params.override))
       return reply.status(204).send()
     },
   )

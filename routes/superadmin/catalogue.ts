@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox'
 import { changeModule, ModuleRecord, modules, NewPlan, Plan, plan, plans, putPlan, removePlan } from '../../domain/platform/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { tagged, versionOf } from '../http/version.ts'
+import { STAFF_CHANGE } from './target.ts'
 
 const CodeParams = Type.Object({ code: Type.String({ pattern: '^[a-z][a-z0-9._-]{0,63}$', examples: ['professional'] }) })
 type CodeParams = Static<typeof CodeParams>
@@ -17,6 +18,7 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/modules',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.module.read',
       schema: { tags, summary: 'All modules and what they need', response: { 200: ok(Type.Array(ModuleRecord)), ...guarded() } },
     },
@@ -26,7 +28,9 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/modules/:code',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.module.update',
+      ...STAFF_CHANGE,
       schema: {
         tags,
         summary: 'Change what a module is called and what it needs; effective at the next request',
@@ -48,6 +52,7 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/plans',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.plan.read',
       schema: { tags, summary: 'All plans, the cheapest first', response: { 200: ok(Type.Array(Plan)), ...guarded() } },
     },
@@ -57,6 +62,7 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/plans/:code',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.plan.read',
       schema: { tags, summary: 'One plan', params: CodeParams, response: { 200: ok(Plan), ...guarded('not_found') } },
     },
@@ -66,7 +72,9 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/plans/:code',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.plan.update',
+      ...STAFF_CHANGE,
       schema: {
         tags,
         summary: 'Make a plan, or replace one (with If-Match); all tenants that have it follow at their next request',
@@ -90,7 +98,9 @@ export default async function catalogue(app: FastifyInstance) {
     '/superadmin/plans/:code',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.plan.delete',
+      ...STAFF_CHANGE,
       schema: {
         tags,
         summary: 'Take a plan off the list, once no tenant has it',

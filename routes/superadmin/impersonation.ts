@@ -32,10 +32,13 @@ export default async function impersonation(app: FastifyInstance) {
     '/superadmin/tenants/:id/impersonations',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.tenant.impersonate',
       schema: {
         tags,
-        summary: 'Work in the place of a user for a while; he and the administrators are told, and all of it is in the tenant’s trail',
+        summary: 'Act in a user’s place for a while',
+        description:
+          'Reads only, unless the tenant consented to changes (`/tenant/support-consents`). The user and the administrators get a mail; every change is in the tenant’s trail with both ids.',
         params: Id,
         body: Wanted,
         response: { 201: ok(Given), ...mutation('not_found', 'session_required') },
@@ -57,7 +60,7 @@ export default async function impersonation(app: FastifyInstance) {
           address: request.ip,
         }),
       )
-      const token = await accessToken(keys, tenantId, opened, minutes * 60)
+      const token = await accessToken(keys, tenantId, opened, minutes * 60, request.actor.userId!)
       reply.status(201).header('cache-control', 'no-store')
       return { data: { session_id: opened.sessionId, access_token: token, expires_at: opened.expiresAt } }
     },
@@ -67,6 +70,8 @@ export default async function impersonation(app: FastifyInstance) {
     {
       platform: true,
       plane: 'control',
+      sessionOnly: true,
+      level: 'tenant',
       permission: 'platform.tenant.impersonate',
       schema: {
         tags,

@@ -17,6 +17,7 @@ export default async function moves(app: FastifyInstance) {
     {
       platform: true,
       plane: 'control',
+      level: 'tenant',
       permission: 'platform.tenant.read',
       schema: {
         tags: ['superadmin'],

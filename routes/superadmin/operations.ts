@@ -19,6 +19,7 @@ import { homeOf, MigrationState, migrationStates, namedDatabases, tenantOf } fro
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
+import { STAFF_CHANGE } from './target.ts'
 
 const paging = {
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
@@ -62,6 +63,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/databases',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.database.read',
       schema: { tags, summary: 'Which databases answer, and what waits in each', response: { 200: ok(Type.Array(Health)), ...guarded() } },
     },
@@ -79,6 +81,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/migrations',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.migration.read',
       schema: {
         tags,
@@ -99,6 +102,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/outbox',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.outbox.read',
       schema: {
         tags,
@@ -121,7 +125,9 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/outbox/replay',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.outbox.replay',
+      ...STAFF_CHANGE,
       schema: {
         tags,
         summary: 'Let failed events be published again',
@@ -141,6 +147,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/dead-letters',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.dead_letter.read',
       schema: {
         tags,
@@ -159,6 +166,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/dead-letters/:id',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.dead_letter.read',
       schema: { tags, summary: 'One of them, whole', params: Id, response: { 200: ok(DeadLetter), ...guarded('not_found') } },
     },
@@ -168,7 +176,9 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/dead-letters/:id/replay',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.dead_letter.replay',
+      ...STAFF_CHANGE,
       schema: {
         tags,
         summary: 'Send it again to the topic that it came from; what was handled is not handled twice',
@@ -194,6 +204,7 @@ export default async function operations(app: FastifyInstance) {
     '/superadmin/jobs',
     {
       ...staff,
+      level: 'tenant',
       permission: 'platform.job.read',
       schema: { tags, summary: 'How many jobs wait, run, ended or failed, by queue', response: { 200: ok(Type.Array(Job)), ...guarded() } },
     },

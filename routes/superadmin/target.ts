@@ -6,6 +6,9 @@ import { TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
 import { lockTenant } from '../../domain/tenancy/index.ts'
 import { mutation, ok } from '../http/envelope.ts'
 
+/** Staff changes things in person, after a recent authentication; never by API key. */
+export const STAFF_CHANGE = { sessionOnly: true, stepUp: true } as const
+
 /** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
 export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
   tenantId,
@@ -47,7 +50,9 @@ export const tenantChanges =
       url: `/superadmin/tenants/:id${path}`,
       platform: true,
       plane: 'control',
+      level: 'tenant',
       permission,
+      ...STAFF_CHANGE,
       schema: {
         tags: ['superadmin'],
         summary,

@@ -28,7 +28,7 @@ type Reason = Static<typeof Reason>
 export default async function tenants(app: FastifyInstance) {
   const { control, data } = app.services.planes
   const tags = ['superadmin']
-  const staff = { platform: true, plane: 'control', permission: 'platform.tenant.read' } as const
+  const staff = { platform: true, plane: 'control', level: 'tenant', permission: 'platform.tenant.read' } as const
   const change = tenantChanges(app)
 
   app.get(

@@ -32,12 +32,14 @@ const shownOnce = (request: FastifyRequest, reply: FastifyReply) => {
 export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(devices, { plane }))
   await app.register(resourceRoutes(deviceProfiles, { plane }))
-  await app.register(resourceRoutes(metrics, { plane }))
+  await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
 
   app.post<{ Body: Static<typeof KeysWanted> }>(
     '/telemetry/devices/keys',
     {
+      level: 'organization',
       permission: 'telemetry.device.issue_key',
+      notImpersonated: true,
       module,
       plane,
       schema: {
@@ -56,6 +58,7 @@ export default async function deviceRoutes(app: FastifyInstance) {
   app.get<{ Params: { id: string } }>(
     '/telemetry/devices/:id/keys',
     {
+      level: 'organization',
       permission: 'telemetry.device.read',
       module,
       plane,
@@ -72,7 +75,9 @@ export default async function deviceRoutes(app: FastifyInstance) {
   app.post<{ Params: { id: string } }>(
     '/telemetry/devices/:id/keys',
     {
+      level: 'organization',
       permission: 'telemetry.device.issue_key',
+      notImpersonated: true,
       module,
       plane,
       schema: {
@@ -92,7 +97,9 @@ export default async function deviceRoutes(app: FastifyInstance) {
   app.post<{ Params: { id: string }; Body: Static<typeof Rotation> | undefined }>(
     '/telemetry/devices/:id/keys/rotate',
     {
+      level: 'organization',
       permission: 'telemetry.device.issue_key',
+      notImpersonated: true,
       module,
       plane,
       schema: {
@@ -113,7 +120,9 @@ export default async function deviceRoutes(app: FastifyInstance) {
   app.delete<{ Params: { id: string; key_id: string } }>(
     '/telemetry/devices/:id/keys/:key_id',
     {
+      level: 'organization',
       permission: 'telemetry.device.revoke_key',
+      notImpersonated: true,
       module,
       plane,
       schema: {

@@ -58,6 +58,7 @@ export default async function ingest(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof RejectedQuery> }>(
     '/telemetry/rejections',
     {
+      level: 'organization',
       permission: 'telemetry.rejection.read',
       module,
       plane,

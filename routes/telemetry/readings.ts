@@ -158,7 +158,7 @@ const READING = ['device', 'metric', 'ts', 'value', 'quality'] as const
 const BUCKET = ['ts', 'count', 'sum', 'min', 'max', 'avg', 'first', 'last'] as const
 
 const tags = ['telemetry']
-const options = { permission: 'telemetry.reading.read', module: 'telemetry.devices', plane: 'telemetry' } as const
+const options = { level: 'organization', permission: 'telemetry.reading.read', module: 'telemetry.devices', plane: 'telemetry' } as const
 
 export default async function readings(app: FastifyInstance) {
   app.get<{ Querystring: Static<typeof Question> }>(

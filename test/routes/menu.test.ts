@@ -110,10 +110,12 @@ t.test('the tenant’s own order and words, at the next request', async (t) => {
 t.test('only what one may open is there: groups without entries are left out, and a change of rights shows', async (t) => {
   const acme = await tenant()
   const codes = async () => flat((await acme.operator.get('/menu')).data).map(({ code }) => code)
-  t.ok((await codes()).includes('company.users'))
+  t.ok((await codes()).includes('company.organizations'))
+  t.notOk((await codes()).includes('company.users'), 'the seeded operator reads business data')
   const deny = (permission: string) =>
     acme.admin.post(`/users/${acme.operator.userId}/overrides`, { permission, effect: 'deny', reason: `test ${newId()}` })
-  for (const permission of ['erp.purchase_order.read', 'erp.goods_receipt.read']) t.equal((await deny(permission)).status, 201)
+  for (const permission of ['erp.purchase_order.read', 'erp.goods_receipt.read', 'erp.exchange_rate.read'])
+    t.equal((await deny(permission)).status, 201)
   const left = await codes()
   t.notOk(left.includes('erp.procurement'), 'a group that is empty is gone')
   t.ok(left.includes('erp.inventory.stock'))

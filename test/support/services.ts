@@ -74,6 +74,7 @@ export function testConfig(overrides: Partial<Record<keyof Config, string>> = {}
     JWT_KEYS: JSON.stringify([signingKey]),
     // Tests share few cores with the services they test.
     OVERLOAD_DELAY_MS: '0',
+    STAFF_SECOND_FACTOR: 'false',
     RATE_LIMIT_PER_MINUTE: '1000000',
     RATE_LIMIT_AUTH_PER_MINUTE: '1000000',
     ...(redis ? { REDIS_URL: redis } : {}),

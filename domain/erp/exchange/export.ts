@@ -20,17 +20,21 @@ import {
 import { EXCHANGED, exchanged } from './entities.ts'
 import { askWorker } from './job.ts'
 
-export const Export = row('erp_export', {
-  entity: oneOf(EXCHANGED),
-  format: oneOf(['csv', 'xlsx']),
-  query: Type.Record(Type.String({ maxLength: 100 }), Type.String({ maxLength: 2000 }), { default: {} }),
-  status: oneOf(['queued', 'done', 'failed']),
-  file_id: nullable(Uuid),
-  records: nullable(Type.Integer()),
-  failure: nullable(Type.Object({}, { additionalProperties: true })),
-  requested_by: nullable(Uuid),
-  expires_at: nullable({ ...Timestamp, description: 'When its file is removed: a week after it was written, by default' }),
-})
+export const Export = row(
+  'erp_export',
+  {
+    entity: oneOf(EXCHANGED),
+    format: oneOf(['csv', 'xlsx']),
+    query: Type.Record(Type.String({ maxLength: 100 }), Type.String({ maxLength: 2000 }), { default: {} }),
+    status: oneOf(['queued', 'done', 'failed']),
+    file_id: nullable(Uuid),
+    records: nullable(Type.Integer()),
+    failure: nullable(Type.Object({}, { additionalProperties: true })),
+    requested_by: nullable(Uuid),
+    expires_at: nullable({ ...Timestamp, description: 'When its file is removed: a week after it was written, by default' }),
+  },
+  { scope: 'workspace' },
+)
 export type Export = RowOf<typeof Export>
 export const exportList: ListSpec = { row: Export, filter: ['status', 'created_at'], sort: ['created_at'] }
 

@@ -50,7 +50,7 @@ export const Import = row(
     failure: nullable(Type.Object({}, { additionalProperties: true })),
     requested_by: nullable(Uuid),
   },
-  { derived: ['status', 'columns', 'lines', 'wrong', 'taken', 'failure', 'requested_by'] },
+  { scope: 'workspace', derived: ['status', 'columns', 'lines', 'wrong', 'taken', 'failure', 'requested_by'] },
 )
 export type Import = RowOf<typeof Import>
 

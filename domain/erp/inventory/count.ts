@@ -42,7 +42,7 @@ export const StockCount = row(
     posted_at: nullable(Timestamp),
     reason: nullable(Text),
   },
-  { derived: ['code', 'status', 'started_by', 'approved_by', 'posted_at', 'reason'] },
+  { scope: 'workspace', derived: ['code', 'status', 'started_by', 'approved_by', 'posted_at', 'reason'] },
 )
 export type StockCount = RowOf<typeof StockCount>
 

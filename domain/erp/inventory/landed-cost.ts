@@ -38,7 +38,7 @@ export const LandedCost = row(
     posted_by: nullable(Uuid),
     reason: nullable(Text),
   },
-  { derived: ['code', 'status', 'currency', 'posted_by', 'reason'] },
+  { scope: 'workspace', derived: ['code', 'status', 'currency', 'posted_by', 'reason'] },
 )
 export type LandedCost = RowOf<typeof LandedCost>
 

@@ -42,7 +42,7 @@ export const Transfer = row(
     received_at: nullable(Timestamp),
     reason: nullable(Text),
   },
-  { derived: ['code', 'status', 'requested_by', 'shipped_at', 'received_at', 'reason'] },
+  { scope: 'workspace', derived: ['code', 'status', 'requested_by', 'shipped_at', 'received_at', 'reason'] },
 )
 export type Transfer = RowOf<typeof Transfer>
 

@@ -29,16 +29,20 @@ import {
 import { ensureLots, postMoves, requireStockLocation, virtualLocation } from '../inventory/index.ts'
 import { movePurchaseOrder, PurchaseOrder, purchaseOrderLifecycle } from './purchase-order.ts'
 
-export const GoodsReceipt = row('erp_goods_receipt', {
-  code: Type.String(),
-  status: oneOf(['posted', 'reversed']),
-  order_id: Uuid,
-  location_id: Uuid,
-  received_at: Timestamp,
-  received_by: nullable(Uuid),
-  exchange_rate: Type.String({ 'x-pg': 'numeric' }),
-  notes: nullable(Text),
-})
+export const GoodsReceipt = row(
+  'erp_goods_receipt',
+  {
+    code: Type.String(),
+    status: oneOf(['posted', 'reversed']),
+    order_id: Uuid,
+    location_id: Uuid,
+    received_at: Timestamp,
+    received_by: nullable(Uuid),
+    exchange_rate: Type.String({ 'x-pg': 'numeric' }),
+    notes: nullable(Text),
+  },
+  { scope: 'workspace' },
+)
 export type GoodsReceipt = RowOf<typeof GoodsReceipt>
 
 const ReceiptLine = Type.Object(
@@ -197,7 +201,7 @@ export async function receiveGoods(tx: Tx, input: Static<typeof NewGoodsReceipt>
 
   const receipt = await tx.one(sql.prepared(GoodsReceipt.schema)`
     insert into erp_goods_receipt (id, tenant_id, organization_id, workspace_id, code, order_id, location_id, received_at, received_by, exchange_rate, notes, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${rate}, ${input.notes ?? null}, ${now}, ${now})
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${order.workspace_id}, ${await nextNumber(tx, 'GR')}, ${order.id}, ${input.location_id}, ${receivedAt}, ${tx.actor.userId}, ${rate}, ${input.notes ?? null}, ${now}, ${now})
     returning ${columns(GoodsReceipt)}`)
   const moveOf = new Map(stocked.map((line, at) => [line, moves[at]!.id]))
   const written = await tx.any(sql.prepared(ReceiptLine)`

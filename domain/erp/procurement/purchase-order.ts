@@ -31,6 +31,7 @@ import {
   Version,
 } from '../../kernel/index.ts'
 import { Party } from '../parties/index.ts'
+import { rateOfDay } from '../pricing/index.ts'
 import { toBase, unitsOf } from '../products/index.ts'
 
 const STATES = ['draft', 'submitted', 'approved', 'sent', 'partially_received', 'received', 'closed', 'cancelled'] as const
@@ -46,13 +47,30 @@ export const PurchaseOrder = row(
     expected_on: nullable(DateOnly),
     notes: nullable(Text),
     requested_by: Uuid,
+    edited_by: Type.Array(Uuid, { description: 'The users who changed it' }),
     submitted_at: nullable(Timestamp),
+    submitted_by: nullable(Uuid),
     approved_by: nullable(Uuid),
     approved_at: nullable(Timestamp),
     sent_at: nullable(Timestamp),
     cancelled_reason: nullable(Text),
   },
-  { derived: ['code', 'status', 'total', 'requested_by', 'submitted_at', 'approved_by', 'approved_at', 'sent_at', 'cancelled_reason'] },
+  {
+    scope: 'workspace',
+    derived: [
+      'code',
+      'status',
+      'total',
+      'requested_by',
+      'edited_by',
+      'submitted_at',
+      'submitted_by',
+      'approved_by',
+      'approved_at',
+      'sent_at',
+      'cancelled_reason',
+    ],
+  },
 )
 export type PurchaseOrder = RowOf<typeof PurchaseOrder>
 
@@ -224,6 +242,7 @@ export async function updatePurchaseOrder(
   const { expected_on = order.expected_on, notes = order.notes, supplier_id = order.supplier_id, currency = order.currency } = patch
   await tx.query(sql.run`
     update erp_purchase_order set supplier_id = ${supplier_id}, currency = ${currency}, expected_on = ${expected_on}, notes = ${notes}, total = ${total},
+      edited_by = case when ${tx.actor.userId}::uuid = any(edited_by) then edited_by else edited_by || ${tx.actor.userId}::uuid end,
       version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id}`)
   const changed = await getPurchaseOrder(tx, id)
@@ -236,9 +255,9 @@ export async function updatePurchaseOrder(
   return changed
 }
 
-/** Approval by the person who asked is refused: `self_approval`. */
-function notTheRequester(tx: Tx, order: PurchaseOrder): void {
-  if (order.requested_by === tx.actor.userId) throw failure('self_approval', { order: order.code })
+/** Refuses with `self_approval` every user who requested, edited or submitted the order. */
+function assertNotAuthor({ actor }: Tx, { code, requested_by, edited_by, submitted_by }: PurchaseOrder): void {
+  if ([requested_by, submitted_by, ...edited_by].includes(actor.userId!)) throw failure('self_approval', { order: code })
 }
 
 export interface Approval {
@@ -247,15 +266,21 @@ export interface Approval {
   limit: string | null
 }
 
-/** An amount above the approver's limit is refused: `approval_limit`. */
-function withinLimit(_: Tx, order: PurchaseOrder, { limit }: Approval): void {
-  if (limit !== null && decimal(order.total).gt(limit)) throw failure('approval_limit', { order: order.code, amount: order.total, limit })
+/**
+ * Refuses with `approval_limit` an amount above the approver's limit, both in the organization's currency, and with
+ * `exchange_rate_missing` an order in a currency that has no rate.
+ */
+async function assertWithinLimit(tx: Tx, order: PurchaseOrder, { limit }: Approval): Promise<void> {
+  const amount = decimal(order.total).mul(await rateOfDay(tx, order.currency))
+  if (limit !== null && amount.gt(limit))
+    throw failure('approval_limit', { order: order.code, amount: money(amount), currency: tx.currency, limit })
 }
 
 async function recordApproval(tx: Tx, order: PurchaseOrder, { comment }: Approval) {
   await tx.query(sql.run`
-    insert into erp_purchase_approval (id, tenant_id, organization_id, order_id, step, approver_id, amount, currency, comment, created_at)
-    values (${newId()}, ${tx.tenantId}, ${order.organization_id}, ${order.id}, 1, ${tx.actor.userId}, ${order.total}, ${order.currency}, ${comment ?? null}, ${tx.now.toISOString()})`)
+    insert into erp_purchase_approval (id, tenant_id, organization_id, order_id, step, approver_id, amount, currency, exchange_rate, comment, created_at)
+    values (${newId()}, ${tx.tenantId}, ${order.organization_id}, ${order.id}, 1, ${tx.actor.userId}, ${order.total}, ${order.currency},
+      ${await rateOfDay(tx, order.currency)}::numeric, ${comment ?? null}, ${tx.now.toISOString()})`)
   return { approved_by: tx.actor.userId, approved_at: tx.now.toISOString() }
 }
 
@@ -267,6 +292,7 @@ async function nothingReceived(tx: Tx, order: PurchaseOrder): Promise<void> {
   if (received) throw failure('in_use', { order: order.code, by: 'goods_receipt' })
 }
 
+const recordSubmission = async (tx: Tx) => ({ submitted_at: tx.now.toISOString(), submitted_by: tx.actor.userId })
 const stamp = (column: string) => async (tx: Tx) => ({ [column]: tx.now.toISOString() })
 
 export const Reason = Type.Object({ reason: Type.Optional(Text), version: Type.Optional(Version) }, { additionalProperties: false })
@@ -276,14 +302,14 @@ export const purchaseOrderLifecycle = lifecycle(PurchaseOrder, {
   initial: 'draft',
   permission: 'erp.purchase_order',
   transitions: {
-    submit: { from: 'draft', to: 'submitted', effect: stamp('submitted_at'), summary: 'Ask for approval' },
+    submit: { from: 'draft', to: 'submitted', effect: recordSubmission, summary: 'Ask for approval' },
     approve: {
       from: 'submitted',
       to: 'approved',
-      guard: [notTheRequester, withinLimit],
+      guard: [assertNotAuthor, assertWithinLimit],
       effect: recordApproval,
       input: ApprovalInput,
-      summary: 'Approve, within one’s limit and never one’s own',
+      summary: 'Approve within my limit; never an order that I requested, edited or submitted',
     },
     send: { from: 'approved', to: 'sent', effect: stamp('sent_at'), summary: 'Send to the supplier' },
     receive_part: {

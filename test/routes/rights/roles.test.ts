@@ -90,8 +90,17 @@ t.test('nobody makes, widens or gives what he does not hold, and the last admini
     status: 403,
     body: { detail: 'grant_exceeds' },
   })
-  t.equal((await override(acme.operator.userId, { permission: 'erp.party.read', effect: 'deny' })).status, 201, 'taking away is not giving')
-  t.match(await override(acme.admin.userId, { permission: '*', effect: 'deny' }), { status: 409, body: { detail: 'last_administrator' } })
+  t.match(
+    await override(acme.operator.userId, { permission: 'erp.party.read', effect: 'deny' }),
+    { status: 403, body: { detail: 'grant_exceeds' } },
+    'the operator holds more than the keeper',
+  )
+  t.equal((await override(acme.viewer.userId, { permission: 'erp.party.read', effect: 'deny' })).status, 201)
+  t.match(await override(acme.admin.userId, { permission: '*', effect: 'deny' }), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await acme.admin.post(`/users/${acme.admin.userId}/overrides`, { permission: '*', effect: 'deny', reason: 'test' }), {
+    status: 409,
+    body: { detail: 'last_administrator' },
+  })
   const admin = (await acme.admin.get('/rbac/roles?code=admin')).data[0]
   t.match(await acme.admin.patch(`/rbac/roles/${admin.id}`, { permissions: ['*.read'], version: 1 }), {
     status: 409,
