@@ -98,7 +98,7 @@ export async function startWorkers(
       sealKey: settings.sealKey,
       keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
       remind: () => remindOfTrials(planes.control, newId()),
-      removeExpiredFiles: (active) => removeExpiredFiles({ planes, tenants, files, log: workerLog }, active),
+      removeExpiredFiles: async () => removeExpiredFiles({ planes, tenants, files, log: workerLog }, await tenants.kept()),
     })
   if (only.includes('tenants')) {
     await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))

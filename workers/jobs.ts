@@ -179,7 +179,7 @@ export interface Hourly {
   sealKey: KeyObject
   keepReadingsDays: number
   remind: () => Promise<unknown>
-  removeExpiredFiles: (tenants: readonly Tenant[]) => Promise<unknown>
+  removeExpiredFiles: () => Promise<unknown>
 }
 
 export interface Jobs {
@@ -225,7 +225,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         const active = await tenants.active()
         await upkeep(planes, active, keepReadingsDays, log)
         await sumUpAll(planes, active, log)
-        await removeExpiredFiles(active)
+        await removeExpiredFiles()
         await remind()
         await sealAll(planes, active, sealKey, log)
       })
