@@ -104,6 +104,9 @@ export async function noteExported(
     update erp_export set status = ${file ? 'done' : 'failed'}, file_id = ${file?.file_id ?? null}, records = ${file?.records ?? null},
       expires_at = ${file?.expires_at.toISOString() ?? null}, failure = ${reason}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id} and status = 'queued' returning ${columns(Export)}`)) as Export | null
-  if (done) tx.emit({ type: `erp.export.${done.status}`, entity_id: id, version: done.version, data: done })
-  return done !== null
+  if (!done) return false
+  // Filters may name a person; events go to more readers than the export.
+  const { query: _, ...data } = done
+  tx.emit({ type: `erp.export.${done.status}`, entity_id: id, version: done.version, data })
+  return true
 }
