@@ -3,6 +3,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
+  assertDownloadable,
   deleteFile,
   FileDocument,
   FileLink,
@@ -11,16 +12,21 @@ import {
   filesOf,
   getFile,
   linkFile,
+  listFiles,
   NewLink,
   noteFile,
   noteVerdict,
   PREVIEW_SIZES,
   type PreviewSize,
+  RecordName,
+  readPermissionOf,
   unlinkFile,
 } from '../domain/files/index.ts'
-import { Failure, failure, fingerprintOf, newId, Uuid } from '../domain/kernel/index.ts'
-import { guarded, mutation, ok } from './http/envelope.ts'
-import { Id, readingRoutes } from './http/reading-routes.ts'
+import { Failure, failure, fingerprintOf, listedSchema, newId, Uuid } from '../domain/kernel/index.ts'
+import { guarded, mutation, ok, Pagination } from './http/envelope.ts'
+import { fileReaderOf } from './http/file-reader.ts'
+import { replyList } from './http/list-reply.ts'
+import { Id, ListQuerystring } from './http/reading-routes.ts'
 import { tagged, versionOf } from './http/version.ts'
 
 const tags = ['files']
@@ -29,7 +35,6 @@ const Preview = Type.Object(
   { size: Type.Optional(Type.Integer({ enum: [...PREVIEW_SIZES], default: 256, description: 'The longer side, in pixels' })) },
   { additionalProperties: false },
 )
-const OfEntity = Type.Object({ entity_id: Uuid }, { additionalProperties: false })
 const OfLink = Type.Object({ id: Uuid, link: Uuid }, { additionalProperties: false })
 
 /** A name as a header carries it, with any letters: RFC 6266. */
@@ -75,37 +80,63 @@ export default async function files(app: FastifyInstance) {
   /** A file that may be served; one in quarantine is shown to the scanner again. */
   async function served(request: FastifyRequest<{ Params: { id: string } }>) {
     const { tenant, params } = request
-    const file = await request.read((tx) => getFile(tx, params.id))
+    const reader = fileReaderOf(request)
+    const file = await request.read((tx) => getFile(tx, params.id, reader))
+    assertDownloadable(file, reader)
     if (file.scan !== 'pending') return file
-    const verdict = await keeper.judge(tenant.id, file.id)
+    const verdict = await keeper.judge(tenant.id, file)
     return verdict ? await request.write((tx) => noteVerdict(tx, file.id, verdict)) : file
   }
 
-  await app.register(
-    readingRoutes({
-      path: '/files',
-      module: null,
-      permission: 'file.object',
-      list: fileList,
-      schema: FileDocument,
-      get: getFile,
-      has: (what) => what !== 'history',
-    }),
+  app.get(
+    '/files',
+    {
+      level: 'workspace',
+      permission: 'file.object.read',
+      schema: {
+        tags,
+        summary: 'List files',
+        querystring: ListQuerystring,
+        response: { 200: ok(Type.Array(listedSchema(fileList)), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    (request, reply) => {
+      const reader = fileReaderOf(request)
+      return replyList(request, reply, fileList, async (tx, query) => listFiles(tx, query, reader))
+    },
   )
 
-  app.get<{ Querystring: { entity_id: string } }>(
+  app.get<{ Params: { id: string } }>(
+    '/files/:id',
+    {
+      level: 'workspace',
+      permission: 'file.object.read',
+      schema: { tags, summary: 'Get a file', params: Id, response: { 200: ok(FileDocument), ...guarded('not_found') } },
+    },
+    async (request, reply) => {
+      const reader = fileReaderOf(request)
+      return tagged(reply, await request.read((tx) => getFile(tx, request.params.id, reader)))
+    },
+  )
+
+  app.get<{ Querystring: RecordName }>(
     '/files/attached',
     {
       level: 'workspace',
       permission: 'file.object.read',
       schema: {
         tags,
-        summary: 'The files of a record',
-        querystring: OfEntity,
-        response: { 200: ok(Type.Array(FileObject.schema)), ...guarded() },
+        summary: 'List the files of a record',
+        description: 'Needs the permission to read the record, too.',
+        querystring: RecordName,
+        response: { 200: ok(Type.Array(FileObject.schema)), ...guarded('not_found') },
       },
     },
-    async (request) => ({ data: await request.read((tx) => filesOf(tx, request.query.entity_id)) }),
+    async (request) => {
+      request.require(readPermissionOf(request.query.entity))
+      const reader = fileReaderOf(request)
+      return { data: await request.read((tx) => filesOf(tx, request.query, reader)) }
+    },
   )
 
   app.post<{ Querystring: Static<typeof Attach> }>(
@@ -119,13 +150,14 @@ export default async function files(app: FastifyInstance) {
         summary: 'Upload a file, as multipart/form-data with the part `file`; attached to a record where one is named',
         consumes: ['multipart/form-data'],
         querystring: Attach,
-        response: { 201: ok(FileDocument), ...mutation('invalid_reference', 'plan_limit', 'file_infected') },
+        response: { 201: ok(FileDocument), ...mutation('invalid_reference', 'plan_limit', 'file_infected', 'file_type_not_allowed') },
       },
     },
     async (request, reply) => {
       const { tenant, query } = request
       if ((query.entity === undefined) !== (query.entity_id === undefined))
         throw failure('invalid_query', { errors: [{ path: '/entity', rule: 'with', message: 'is named with entity_id' }] })
+      if (query.entity) request.require(readPermissionOf(query.entity))
       if (!request.isMultipart()) throw failure('unsupported_media_type', {}, 'Send multipart/form-data with the part `file`.')
       const part = await request.file().catch(malformed)
       if (!part)
@@ -137,9 +169,9 @@ export default async function files(app: FastifyInstance) {
       if (request.once) request.once.fingerprint = fingerprintOf(request.method, request.url, { name, sha256: received.sha256 })
       try {
         const link = query.entity ? (query as Static<typeof NewLink>) : undefined
-        const noted = await request.write((tx) => noteFile(tx, { id, name, scan: keeper.state, ...received }, link))
+        const noted = await request.write((tx) => noteFile(tx, { id, name, scan: keeper.state, ...received }, link ? { link } : {}))
         if (noted.id !== id) await keeper.remove(tenant.id, id) // it had come before
-        const verdict = noted.scan === 'pending' ? await keeper.judge(tenant.id, noted.id) : null
+        const verdict = noted.scan === 'pending' ? await keeper.judge(tenant.id, noted) : null
         request.once = undefined
         const made = verdict ? await request.write((tx) => noteVerdict(tx, noted.id, verdict)) : noted
         if (made.scan === 'infected') throw failure('file_infected', { id: made.id, finding: made.finding })
@@ -221,14 +253,17 @@ export default async function files(app: FastifyInstance) {
       schema: {
         tags,
         summary: 'Attach a file to a record; twice is once',
+        description: 'Needs the permission to read the record, too.',
         params: Id,
         body: NewLink,
         response: { 201: ok(FileLink), ...mutation('not_found', 'invalid_reference') },
       },
     },
     async (request, reply) => {
+      request.require(readPermissionOf(request.body.entity))
+      const reader = fileReaderOf(request)
       reply.status(201)
-      return { data: await request.write((tx) => linkFile(tx, request.params.id, request.body)) }
+      return { data: await request.write((tx) => linkFile(tx, request.params.id, request.body, reader)) }
     },
   )
 
@@ -240,7 +275,8 @@ export default async function files(app: FastifyInstance) {
       schema: { tags, summary: 'Detach a file from a record', params: OfLink, response: { 204: Type.Null(), ...mutation('not_found') } },
     },
     async (request, reply) => {
-      await request.write((tx) => unlinkFile(tx, request.params.id, request.params.link))
+      const reader = fileReaderOf(request)
+      await request.write((tx) => unlinkFile(tx, request.params.id, request.params.link, reader))
       return reply.status(204).send()
     },
   )
@@ -259,7 +295,11 @@ export default async function files(app: FastifyInstance) {
     },
     async (request, reply) => {
       const version = versionOf(request)
-      await request.write((tx) => deleteFile(tx, request.params.id, version))
+      const reader = fileReaderOf(request)
+      await request.write(async (tx) => {
+        await getFile(tx, request.params.id, reader)
+        await deleteFile(tx, request.params.id, version)
+      })
       await keeper.remove(request.tenant.id, request.params.id)
       return reply.status(204).send()
     },

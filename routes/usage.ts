@@ -1,13 +1,25 @@
 // What a tenant uses of its plan.
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
-import { type Metric, nullable } from '../domain/kernel/index.ts'
+import { limitOf, type Metric, nullable } from '../domain/kernel/index.ts'
 import { planeOf, used } from '../domain/platform/index.ts'
 import { guarded, ok } from './http/envelope.ts'
 
-const METRICS: readonly Metric[] = ['users', 'records', 'devices', 'storage', 'api_calls', 'readings']
+const METRICS: readonly Metric[] = [
+  'users',
+  'records',
+  'devices',
+  'storage',
+  'api_calls',
+  'readings',
+  'device_metrics',
+  'metrics',
+  'series',
+]
 const Usage = Type.Object({
-  metric: Type.String({ description: 'storage in bytes, api_calls of this month, readings of the last whole minute' }),
+  metric: Type.String({
+    description: 'storage in bytes, api_calls of this month, readings of the last whole minute, device_metrics of the device with the most',
+  }),
   used: Type.Integer(),
   limit: nullable(Type.Integer({ description: 'Null is without limit' })),
 })
@@ -29,7 +41,7 @@ export default async function usage(app: FastifyInstance) {
         METRICS.map(async (metric) => ({
           metric,
           used: await request.read((tx) => used(tx, metric), planeOf(metric)),
-          limit: limits[metric] ?? null,
+          limit: limitOf(limits, metric),
         })),
       )
       return { data, plan }

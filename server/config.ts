@@ -102,6 +102,18 @@ export const ConfigSchema = Type.Object({
     }),
   ),
   FILES_MAX_BYTES: Type.Integer({ minimum: 1, default: 25 * 1024 * 1024, description: 'Bytes of one file at most.' }),
+  FILES_TYPES: Type.Optional(
+    Type.String({
+      pattern: '^[a-z0-9.+*/-]+(,[a-z0-9.+*/-]+)*$',
+      description: 'Media types of files that are taken, separated by commas; pictures, PDF, text, XML and office documents by default.',
+    }),
+  ),
+  EXPORT_KEEP_DAYS: Type.Integer({
+    minimum: 1,
+    maximum: 365,
+    default: 7,
+    description: 'Days after which the file of an export is removed.',
+  }),
   CLAMD_ADDRESS: Type.Optional(
     Type.String({
       pattern: ':\\d{1,5}$',

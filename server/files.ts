@@ -2,10 +2,11 @@
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { clamd, FileKeeper, FolderStore, S3Store } from '../domain/files/index.ts'
+import type { Secrets } from '../domain/kernel/index.ts'
 import { type Config, ConfigError } from './config.ts'
 
 /** The keeper of files that the configuration asks for. */
-export function keeperOf(config: Config): FileKeeper {
+export function keeperOf(config: Config, secretsOf: (tenantId: string) => Secrets): FileKeeper {
   const { FILES_DIRECTORY: folder = path.join(tmpdir(), 'tenantry-files'), FILES_S3_BUCKET: bucket } = config
   const incoming = config.FILES_INCOMING ?? (bucket ? path.join(tmpdir(), 'tenantry-incoming') : path.join(folder, 'incoming'))
   const scan = config.CLAMD_ADDRESS ? clamd(config.CLAMD_ADDRESS) : null
@@ -13,7 +14,9 @@ export function keeperOf(config: Config): FileKeeper {
     store: bucket ? bucketOf(config, bucket) : new FolderStore(folder),
     scan,
     incoming,
+    secretsOf,
     mostBytes: config.FILES_MAX_BYTES,
+    ...(config.FILES_TYPES ? { types: config.FILES_TYPES.split(',') } : {}),
   })
 }
 

@@ -126,7 +126,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     apiCalls,
     keys,
     vault,
-    files: keeperOf(config),
+    files: keeperOf(config, vault.of),
     openId: new OpenIdClient(outboundFetch(config.NODE_ENV !== 'production') as never, config.NODE_ENV !== 'production'),
     publish: (messages) => producer.send(messages),
     pingBroker: () => producer.ping(),

@@ -5,7 +5,8 @@ import { newId } from '../domain/kernel/index.ts'
 import { remindOfTrials } from '../domain/platform/index.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
-import { carryExport, carryImport } from '../workers/exchanger.ts'
+import { carryExport, carryImport, startsOf } from '../workers/exchanger.ts'
+import { removeExpiredFiles } from '../workers/expired-files.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
@@ -97,6 +98,7 @@ export async function startWorkers(
       sealKey: settings.sealKey,
       keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
       remind: () => remindOfTrials(planes.control, newId()),
+      removeExpiredFiles: async () => removeExpiredFiles({ planes, tenants, files, log: workerLog }, await tenants.kept()),
     })
   if (only.includes('tenants')) {
     await jobs.workTenants((tenantId) => provision(planes.control, storage, tenantId))
@@ -111,10 +113,18 @@ export async function startWorkers(
     running.push(moves)
   }
   if (only.includes('exchange')) {
-    const exchange = { planes, tenants, vault, files, log: workerLog }
+    const exchange = { planes, tenants, vault, files, log: workerLog, keepExportsDays: config.EXPORT_KEEP_DAYS }
     for (const consumer of [
-      jobConsumer(kafka, producer, workerLog, { job: 'data-import', handle: (job, signal) => carryImport(exchange, job, signal) }),
-      jobConsumer(kafka, producer, workerLog, { job: 'data-export', handle: (job) => carryExport(exchange, job) }),
+      jobConsumer(kafka, producer, workerLog, {
+        job: 'data-import',
+        handle: (job, signal) => carryImport(exchange, job, signal),
+        starts: startsOf(exchange, 'data-import'),
+      }),
+      jobConsumer(kafka, producer, workerLog, {
+        job: 'data-export',
+        handle: (job) => carryExport(exchange, job),
+        starts: startsOf(exchange, 'data-export'),
+      }),
     ]) {
       await consumer.start()
       running.push(consumer)

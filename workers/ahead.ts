@@ -18,14 +18,24 @@ export async function* ahead<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
   }
 }
 
-/** Items in pieces of so many; the last one has what is left. */
-export async function* inPieces<T>(source: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+/** A bound on pieces beside the number of items. */
+export interface PieceWeight<T> {
+  of: (item: T) => number
+  /** A piece ends with the item that brings it here. */
+  max: number
+}
+
+/** Items in pieces of so many, or of fewer where they are heavy; the last one has what is left. */
+export async function* inPieces<T>(source: AsyncIterable<T>, size: number, weight?: PieceWeight<T>): AsyncGenerator<T[]> {
   let piece: T[] = []
+  let heavy = 0
   for await (const item of source) {
     piece.push(item)
-    if (piece.length < size) continue
+    if (weight) heavy += weight.of(item)
+    if (piece.length < size && heavy < (weight?.max ?? Number.POSITIVE_INFINITY)) continue
     yield piece
     piece = []
+    heavy = 0
   }
   if (piece.length > 0) yield piece
 }

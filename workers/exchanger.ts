@@ -10,7 +10,10 @@ import {
   type AskedBy,
   CHUNK,
   codesRead,
+  countStart,
+  type ExchangeJob,
   exchanged,
+  exportPermission,
   getExport,
   type Import,
   importLifecycle,
@@ -18,7 +21,6 @@ import {
   LineReader,
   linesOf,
   MOST_IN_WORKBOOK,
-  MOST_LINES,
   mappable,
   noteExported,
   noteHeading,
@@ -27,9 +29,11 @@ import {
   settleImport,
   suggest,
   takeLines,
+  withdrawStart,
 } from '../domain/erp/exchange/index.ts'
 import {
   type Cell,
+  charactersOf,
   csvLine,
   type Encoding,
   type FileKeeper,
@@ -38,11 +42,13 @@ import {
   noteVerdict,
   readTable,
   writeWorkbook,
+  XLSX,
 } from '../domain/files/index.ts'
 import { Failure, failure, newId, openRows, parseListQuery, type Scope, type Tx } from '../domain/kernel/index.ts'
 import { databaseOf, type Planes, type Tenant, type TenantDirectory, type Vault, writeAtHome } from '../domain/tenancy/index.ts'
 import { ahead, inPieces } from './ahead.ts'
 import type { Event } from './event-consumer.ts'
+import type { JobHandler } from './job-consumer.ts'
 import type { WorkerLog } from './log.ts'
 
 export interface ExchangeDependencies {
@@ -51,7 +57,13 @@ export interface ExchangeDependencies {
   vault: Vault
   files: FileKeeper
   log: WorkerLog
+  /** How long the files of exports are kept. */
+  keepExportsDays: number
 }
+
+const DAY_MS = 86_400_000
+/** Characters of lines that are read, checked and kept at once: of usual lines a thousand have fewer. */
+const MAX_CHARACTERS = 2_000_000
 
 /** All lines are taken in, in one transaction: 200,000 of them within this, at a hundred a second. */
 const TAKING_MS = 2_000_000
@@ -93,6 +105,12 @@ function lasting(error: unknown): Record<string, unknown> | null {
   const { lines } = error as Failure & { lines?: object }
   return { detail: error.detail, message: error.message, details: error.details, ...(lines ? { lines } : {}) }
 }
+
+/** How the starts of a kind of job are counted, in the tenant that the job is of; jobs of a tenant that is gone need none. */
+export const startsOf = (deps: ExchangeDependencies, kind: ExchangeJob): NonNullable<JobHandler['starts']> => ({
+  begin: async (job) => (await (await placeOf(deps, job))?.write((tx) => countStart(tx, kind, job.entity_id))) ?? true,
+  withdraw: async (job) => (await placeOf(deps, job))?.write((tx) => withdrawStart(tx, kind, job.entity_id)),
+})
 
 /** Runs with a folder that is gone afterwards. */
 async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
@@ -148,7 +166,7 @@ async function apply(place: Place, id: string): Promise<void> {
 }
 
 async function readFile(deps: ExchangeDependencies, place: Place, found: Import, folder: string, signal: AbortSignal): Promise<void> {
-  const file = await place.read((tx) => getFile(tx, found.file_id))
+  const file = await place.read((tx) => getFile(tx, found.file_id, null))
   const local = path.join(folder, 'table')
   await pipeline(await deps.files.open(place.tenant.id, file), createWriteStream(local))
   const table = readTable(local, file.media_type, found.encoding as Encoding)
@@ -158,10 +176,9 @@ async function readFile(deps: ExchangeDependencies, place: Place, found: Import,
       throw failure('invalid_value', { path: 'file', rule: 'heading' }, 'The file has no heading: its first line names the columns.')
     const reader = await begin(place, found, heading.value, exchanged(found.entity))
     let line = 1 // the heading's
-    for await (const lines of ahead(inPieces(table, CHUNK))) {
+    for await (const lines of ahead(inPieces(table, CHUNK, { of: charactersOf, max: MAX_CHARACTERS }))) {
       const fresh = lines.slice(Math.max(0, found.lines + 1 - line)) // the others were read before a worker died
       line += lines.length
-      if (line > MOST_LINES + 1) throw failure('invalid_value', { path: 'file', rule: 'lines' }, `A file has at most ${MOST_LINES} lines.`)
       if (fresh.length === 0) continue
       const first = line - fresh.length + 1
       if (!(await place.write(async (tx) => keepLines(tx, found, first, await reader.read(tx, fresh))))) return
@@ -196,7 +213,7 @@ async function begin(place: Place, found: Import, cells: readonly Cell[], resour
 /** Writes a list into a file of the one who asked. */
 export async function carryExport(deps: ExchangeDependencies, job: Event): Promise<void> {
   const place = await placeOf(deps, job)
-  const found = await place?.read((tx) => getExport(tx, job.entity_id)).catch(notThere)
+  const found = await place?.read((tx) => getExport(tx, job.entity_id, null)).catch(notThere)
   if (!place || !found || found.status !== 'queued') return
   const { row, spec, list } = exchanged(found.entity)
   const names = row.columns.filter((name: string) => name !== 'deleted_at')
@@ -218,13 +235,18 @@ export async function carryExport(deps: ExchangeDependencies, job: Event): Promi
   }
   const id = newId()
   try {
-    const bytes = found.format === 'csv' ? Readable.from(csv()) : Readable.from([await workbook(lines())])
-    const { file: _, ...received } = await deps.files.take(place.tenant.id, id, bytes, Number.POSITIVE_INFINITY)
-    const verdict = deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, id) : null
+    const { file: _, ...received } =
+      found.format === 'csv'
+        ? await deps.files.write(place.tenant.id, id, csv(), 'text/plain')
+        : await deps.files.write(place.tenant.id, id, Readable.from([await workbook(lines())]), XLSX)
+    const verdict =
+      deps.files.state === 'pending' ? await deps.files.judge(place.tenant.id, { id, size: received.size, sealed: true }) : null
     await place.write(async (tx) => {
-      await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received })
+      const expires_at = new Date(tx.now.getTime() + deps.keepExportsDays * DAY_MS)
+      const exported = { read_permissions: [exportPermission(found.entity)], expires_at }
+      await noteFile(tx, { id, name: `${found.entity}.${found.format}`, scan: deps.files.state, ...received }, { exported })
       if (verdict) await noteVerdict(tx, id, verdict)
-      await noteExported(tx, found.id, { file_id: id, records })
+      if (!(await noteExported(tx, found.id, { file_id: id, records, expires_at }))) throw failure('invalid_transition')
     })
   } catch (error) {
     await deps.files.remove(place.tenant.id, id).catch(() => {})

@@ -1,7 +1,7 @@
 // Heavy work that is asked for on Kafka: one piece at a time, taken up by another worker when this one dies.
 
 import { type Event, EventCheck } from './event-consumer.ts'
-import { Consumer, type KafkaOptions, type Producer } from './kafka.ts'
+import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { deadLetter, TOPICS } from './topics.ts'
 
@@ -10,11 +10,30 @@ export interface JobHandler {
   job: string
   /** Done again from the beginning after whatever it throws, and after a crash: it knows itself how far it was. */
   handle: (job: Event, signal: AbortSignal) => Promise<void>
+  /**
+   * For work that may end its process. `begin` counts a start before the work begins, once for each delivery of the message:
+   * what is tried again by the same process is the same start. False sets the job aside, and its message is committed.
+   * `withdraw` takes the start back when the consumer stops in order.
+   */
+  starts?: { begin: (job: Event) => Promise<boolean>; withdraw: (job: Event) => Promise<void> }
 }
 
 /** A consumer group a kind of work, so that a long one holds up no other. */
-export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: WorkerLog, { job, handle }: JobHandler): Consumer =>
-  new Consumer({
+export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: WorkerLog, { job, handle, starts }: JobHandler): Consumer => {
+  const begun = new WeakSet<Message>()
+  async function carry(asked: Event, message: Message, signal: AbortSignal): Promise<void> {
+    if (starts && !begun.has(message)) {
+      if (!(await starts.begin(asked))) return log.warn({ consumer: job, job_id: asked.entity_id }, 'job set aside after too many starts')
+      begun.add(message)
+    }
+    try {
+      await handle(asked, signal)
+    } catch (error) {
+      if (signal.aborted) await starts?.withdraw(asked)
+      throw error
+    }
+  }
+  return new Consumer({
     ...kafka,
     group: `tenantry.job.${job}`,
     topics: [TOPICS.jobs],
@@ -23,7 +42,7 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
     handle: async ([message], signal) => {
       const value = message!.value?.toString('utf8') ?? ''
       const asked = read(value)
-      if (asked?.type === `job.${job}`) return handle(asked, signal)
+      if (asked?.type === `job.${job}`) return carry(asked, message!, signal)
       if (!asked)
         await producer.send([
           { topic: deadLetter(TOPICS.jobs), key: message!.key ?? '', value, headers: { consumer: job, error: 'not a job' } },
@@ -31,6 +50,7 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
     },
     onError: (error) => log.warn({ err: error, consumer: job }, 'job not done, it is tried again'),
   })
+}
 
 function read(value: string): Event | null {
   try {

@@ -179,6 +179,7 @@ export interface Hourly {
   sealKey: KeyObject
   keepReadingsDays: number
   remind: () => Promise<unknown>
+  removeExpiredFiles: () => Promise<unknown>
 }
 
 export interface Jobs {
@@ -215,7 +216,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, tenants, { sealKey, keepReadingsDays, remind }) => {
+    work: async (consumers, planes, tenants, { sealKey, keepReadingsDays, remind, removeExpiredFiles }) => {
       // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
@@ -224,6 +225,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         const active = await tenants.active()
         await upkeep(planes, active, keepReadingsDays, log)
         await sumUpAll(planes, active, log)
+        await removeExpiredFiles()
         await remind()
         await sealAll(planes, active, sealKey, log)
       })

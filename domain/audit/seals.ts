@@ -13,23 +13,41 @@ const LEAF_BYTES = 32
 const sha256 = (...parts: Buffer[]) => createHash('sha256').update(Buffer.concat(parts)).digest()
 const [LEAF, NODE] = [Buffer.from([0]), Buffer.from([1])]
 
-/** The Merkle tree hash of RFC 6962, 2.1: leaves and nodes are marked, so that neither can pass for the other. */
-export function merkleRoot(leaves: readonly Buffer[]): Buffer {
-  if (leaves.length === 0) return createHash('sha256').digest()
-  let level: Buffer[] = leaves.map((leaf) => sha256(LEAF, leaf))
-  while (level.length > 1) {
-    const above: Buffer[] = []
-    // A left-over node rises as it is; for a tree cut at powers of two this is the same tree.
-    for (let at = 0; at < level.length; at += 2) above.push(at + 1 < level.length ? sha256(NODE, level[at]!, level[at + 1]!) : level[at]!)
-    level = above
+/**
+ * The Merkle tree hash of RFC 6962, 2.1, of leaves that are added one after the other: leaves and nodes are marked, so that
+ * neither can pass for the other. It holds one node for each level of the tree and no leaf.
+ */
+export class MerkleTree {
+  /** Roots of whole subtrees, each half as large as the one before, at most; by level. */
+  readonly #subtrees: { level: number; hash: Buffer }[] = []
+
+  add(leaf: Buffer): void {
+    let node = { level: 0, hash: sha256(LEAF, leaf) }
+    for (let left = this.#subtrees.at(-1); left?.level === node.level; left = this.#subtrees.at(-1)) {
+      this.#subtrees.pop()
+      node = { level: node.level + 1, hash: sha256(NODE, left.hash, node.hash) }
+    }
+    this.#subtrees.push(node)
   }
-  return level[0]!
+
+  /** The root of what was added. */
+  root(): Buffer {
+    const [last, ...before] = this.#subtrees.map(({ hash }) => hash).reverse()
+    if (!last) return createHash('sha256').digest()
+    return before.reduce((right, left) => sha256(NODE, left, right), last)
+  }
 }
 
-/** What binds an hour to all hours before it. */
-const sealOf = (key: KeyObject, previous: Buffer | null, hour: string, leaves: readonly Buffer[]): Buffer =>
+export function merkleRoot(leaves: readonly Buffer[]): Buffer {
+  const tree = new MerkleTree()
+  for (const leaf of leaves) tree.add(leaf)
+  return tree.root()
+}
+
+/** The seal of an hour: it binds the hour to all hours before it. */
+const sealOf = (key: KeyObject, previous: Buffer | null, hour: string, root: Buffer): Buffer =>
   createHmac('sha256', key)
-    .update(Buffer.concat([previous ?? Buffer.alloc(0), Buffer.from(hour), merkleRoot(leaves)]))
+    .update(Buffer.concat([previous ?? Buffer.alloc(0), Buffer.from(hour), root]))
     .digest()
 
 const bytes = (hex: string | null): Buffer | null => (hex === null ? null : Buffer.from(hex, 'hex'))
@@ -56,7 +74,7 @@ export async function sealTrail(database: Database, tenantId: string, key: KeyOb
     let previous = bytes(last?.root ?? null)
     for (const { hour, leaves } of hours) {
       const own = split(Buffer.from(leaves, 'hex'))
-      const root = sealOf(key, previous, hour, own)
+      const root = sealOf(key, previous, hour, merkleRoot(own))
       await tx.query(sql.run`
         insert into plane.audit_seals (tenant_id, hour, rows, root, previous, leaves)
         values (${tenantId}, ${hour}, ${own.length}, decode(${root.toString('hex')}, 'hex'), decode(${previous?.toString('hex') ?? null}, 'hex'), decode(${leaves}, 'hex'))`)
@@ -83,45 +101,107 @@ export const Verification = Type.Object({
 export type Verification = Static<typeof Verification>
 
 const Seal = Type.Object(
-  { hour: Timestamp, root: Type.String(), previous: nullable(Type.String()), leaves: Type.String() },
+  {
+    hour: Timestamp,
+    root: Type.String(),
+    previous: nullable(Type.String()),
+    leaves: Type.Integer(),
+    entries: Type.Integer(),
+    same: Type.Boolean(),
+  },
   { additionalProperties: false },
 )
-const Entry = Type.Object({ hour: Timestamp, ids: Type.Array(Uuid), leaves: Type.String() }, { additionalProperties: false })
+type Seal = Static<typeof Seal>
+const Leaves = Type.Object({ leaves: Type.String() }, { additionalProperties: false })
+const Difference = Type.Object({ added: Type.Array(Uuid), missing: Type.Integer() }, { additionalProperties: false })
+const Unsealed = Type.Object({ hour: Timestamp, entries: Type.Array(Uuid) }, { additionalProperties: false })
 
-/** Recomputes the seals of the bound tenant and compares: everything that differs, hour by hour. An entry that was changed is one added and one removed. */
+/** Hours that are compared in one statement; bytes of leaves that are hashed before other work of the process has its turn. */
+const HOURS_AT_ONCE = 24
+const LEAVES_AT_ONCE = 4_096
+/** Entries of an hour that are named, and hours without a seal. */
+const NAMED = 100
+const MAX_UNSEALED = 1_000
+
+/**
+ * Recomputes the seals of the bound tenant and compares: everything that differs, hour by hour. An entry that was changed is
+ * one added and one removed. The database compares the entries of an hour with its sealed leaves; of the leaves this process
+ * sees a few thousand at a time, for the hash of the seal, so memory does not grow with the trail.
+ */
 export async function verifyTrail(tx: Tx, key: KeyObject): Promise<Verification> {
-  const seals = await tx.any(sql.prepared(Seal)`
-    select hour, encode(root, 'hex') as root, encode(previous, 'hex') as previous, encode(leaves, 'hex') as leaves
-    from plane.audit_seals where tenant_id = ${tx.tenantId} order by hour`)
-  const last = seals.at(-1)
   const problems: Static<typeof Problem>[] = []
-  const result: Verification = { sealed_until: last?.hour ?? null, hours: seals.length, entries: 0, problems }
-  if (!last) return result
-  const found = await tx.any(sql.prepared(Entry)`
-    select date_trunc('hour', e.created_at) as hour, array_agg(e.id order by e.created_at, e.id) as ids,
-      string_agg(encode(plane.audit_leaf(e), 'hex'), '' order by e.created_at, e.id) as leaves
-    from plane.audit_events e where e.tenant_id = ${tx.tenantId} and e.created_at < ${last.hour}::timestamptz + interval '1 hour' group by 1`)
-  const byHour = new Map(found.map((entry) => [entry.hour, entry]))
+  const result: Verification = { sealed_until: null, hours: 0, entries: 0, problems }
   let previous: string | null = null
-  for (const seal of seals) {
-    const sealed = split(Buffer.from(seal.leaves, 'hex'))
-    const genuine = sealOf(key, bytes(seal.previous), seal.hour, sealed).toString('hex') === seal.root
-    if (!genuine) problems.push({ hour: seal.hour, kind: 'seal_forged', entries: [], missing: 0 })
-    else if (seal.previous !== previous) problems.push({ hour: seal.hour, kind: 'seal_missing', entries: [], missing: 0 })
+  for await (const seal of sealsOf(tx)) {
+    const { hour } = seal
+    const root = sealOf(key, bytes(seal.previous), hour, await rootOf(tx, seal)).toString('hex')
+    if (root !== seal.root) problems.push({ hour, kind: 'seal_forged', entries: [], missing: 0 })
+    else if (seal.previous !== previous) problems.push({ hour, kind: 'seal_missing', entries: [], missing: 0 })
     previous = seal.root
-    const there = byHour.get(seal.hour)
-    byHour.delete(seal.hour)
-    result.entries += there?.ids.length ?? 0
-    if ((there?.leaves ?? '') === seal.leaves) continue
-    const known = new Set(sealed.map((leaf) => leaf.toString('hex')))
-    const leaves = split(Buffer.from(there?.leaves ?? '', 'hex')).map((leaf) => leaf.toString('hex'))
-    const strange = leaves.flatMap((leaf, at) => (known.has(leaf) ? [] : [there!.ids[at]!]))
-    const missing = known.size - leaves.filter((leaf) => known.has(leaf)).length
-    if (strange.length > 0) problems.push({ hour: seal.hour, kind: 'changed_or_added', entries: strange.slice(0, 100), missing })
-    else problems.push({ hour: seal.hour, kind: 'removed', entries: [], missing })
+    result.sealed_until = hour
+    result.hours++
+    result.entries += seal.entries
+    if (seal.same) continue
+    const { added, missing } = await differenceOf(tx, hour)
+    problems.push({ hour, kind: added.length > 0 ? 'changed_or_added' : 'removed', entries: added, missing })
   }
+  if (!result.sealed_until) return result
   // An hour that had no entries has no seal: whatever stands there now was put there afterwards.
-  for (const { hour, ids } of byHour.values()) problems.push({ hour, kind: 'changed_or_added', entries: ids.slice(0, 100), missing: 0 })
+  for (const { hour, entries } of await unsealedHours(tx, result.sealed_until))
+    problems.push({ hour, kind: 'changed_or_added', entries, missing: 0 })
   problems.sort((a, b) => (a.hour < b.hour ? -1 : 1))
   return result
 }
+
+/** The seals in their order, each with the number of entries in its hour and whether they are those that were sealed. */
+async function* sealsOf(tx: Tx): AsyncGenerator<Seal> {
+  for (let after = '-infinity'; ; ) {
+    const seals: readonly Seal[] = await tx.any(sql.prepared(Seal)`
+      select s.hour, encode(s.root, 'hex') as root, encode(s.previous, 'hex') as previous, length(s.leaves) / ${LEAF_BYTES}::int as leaves,
+        found.entries, found.leaves = s.leaves as same
+      from plane.audit_seals s
+      cross join lateral (
+        select count(*) as entries, coalesce(string_agg(plane.audit_leaf(e), ''::bytea order by e.created_at, e.id), ''::bytea) as leaves
+        from plane.audit_events e
+        where e.tenant_id = ${tx.tenantId} and e.created_at >= s.hour and e.created_at < s.hour + interval '1 hour') as found
+      where s.tenant_id = ${tx.tenantId} and s.hour > ${after}::timestamptz order by s.hour limit ${HOURS_AT_ONCE}`)
+    yield* seals
+    if (seals.length < HOURS_AT_ONCE) return
+    after = seals.at(-1)!.hour
+  }
+}
+
+/** The Merkle root of the leaves of a seal, read in pieces. */
+async function rootOf(tx: Tx, { hour, leaves: count }: Seal): Promise<Buffer> {
+  const tree = new MerkleTree()
+  for (let first = 0; first < count; first += LEAVES_AT_ONCE) {
+    const { leaves } = await tx.one(sql.prepared(Leaves)`
+      select encode(substring(leaves from ${first * LEAF_BYTES + 1}::int for ${LEAVES_AT_ONCE * LEAF_BYTES}::int), 'hex') as leaves
+      from plane.audit_seals where tenant_id = ${tx.tenantId} and hour = ${hour}::timestamptz`)
+    for (const leaf of split(Buffer.from(leaves, 'hex'))) tree.add(leaf)
+  }
+  return tree.root()
+}
+
+/** Entries of an hour that were not sealed so, and how many sealed ones are not there. */
+const differenceOf = (tx: Tx, hour: string): Promise<Static<typeof Difference>> =>
+  tx.one(sql.prepared(Difference)`
+    with sealed as (
+      select distinct substring(s.leaves from n * ${LEAF_BYTES}::int + 1 for ${LEAF_BYTES}::int) as leaf
+      from plane.audit_seals s cross join generate_series(0, length(s.leaves) / ${LEAF_BYTES}::int - 1) as n
+      where s.tenant_id = ${tx.tenantId} and s.hour = ${hour}::timestamptz),
+    found as (
+      select e.id, e.created_at, plane.audit_leaf(e) as leaf from plane.audit_events e
+      where e.tenant_id = ${tx.tenantId} and e.created_at >= ${hour}::timestamptz and e.created_at < ${hour}::timestamptz + interval '1 hour')
+    select
+      array(select f.id from found f where not exists (select from sealed s where s.leaf = f.leaf) order by f.created_at, f.id limit ${NAMED}) as added,
+      (select count(*) from sealed s where not exists (select from found f where f.leaf = s.leaf)) as missing`)
+
+/** Hours until the last seal that have entries and no seal. */
+const unsealedHours = (tx: Tx, last: string): Promise<readonly Static<typeof Unsealed>[]> =>
+  tx.any(sql.prepared(Unsealed)`
+    select date_trunc('hour', e.created_at) as hour, (array_agg(e.id order by e.created_at, e.id))[1:${NAMED}::int] as entries
+    from plane.audit_events e
+    where e.tenant_id = ${tx.tenantId} and e.created_at < ${last}::timestamptz + interval '1 hour'
+      and not exists (select from plane.audit_seals s where s.tenant_id = ${tx.tenantId} and s.hour = date_trunc('hour', e.created_at))
+    group by 1 order by 1 limit ${MAX_UNSEALED}`)

@@ -2,11 +2,15 @@
 import { type Static, Type } from 'typebox'
 import {
   columns,
+  type Failure,
   failure,
+  type ListQuery,
   type ListSpec,
+  listRows,
   newId,
   nullable,
   oneOf,
+  type Page,
   type RowOf,
   row,
   scopeOf,
@@ -15,6 +19,7 @@ import {
   type Tx,
   Uuid,
 } from '../kernel/index.ts'
+import { type FileReader, readPermissionOf, visibleTo } from './reader.ts'
 import type { Received } from './receive.ts'
 
 export const FileObject = row('file_object', {
@@ -26,7 +31,11 @@ export const FileObject = row('file_object', {
   finding: nullable(Type.String()),
   width: nullable(Type.Integer()),
   height: nullable(Type.Integer()),
-  uploaded_by: nullable(Uuid),
+  uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
+  origin: oneOf(['upload', 'export']),
+  sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
+  read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
+  expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
 })
 export type FileObject = RowOf<typeof FileObject>
 
@@ -45,22 +54,26 @@ export const FileLink = Type.Object(
 export type FileLink = Static<typeof FileLink>
 export const FileDocument = Type.Object({ ...FileObject.schema.properties, links: Type.Array(FileLink) }, { additionalProperties: false })
 
-/** Records that files belong to. */
-export const LINKABLE = [
-  'erp_party',
-  'erp_product',
-  'erp_product_variant',
-  'erp_product_category',
-  'erp_location',
-  'erp_lot',
-  'erp_purchase_order',
-  'erp_goods_receipt',
-  'erp_stock_transfer',
-  'erp_stock_count',
-  'erp_landed_cost',
-] as const
+/** Tables of the records that files are attached to, with the scope of their rows. */
+const RECORD_SCOPES = {
+  erp_party: 'organization',
+  erp_product: 'organization',
+  erp_product_variant: 'organization',
+  erp_product_category: 'organization',
+  erp_location: 'organization',
+  erp_lot: 'organization',
+  erp_purchase_order: 'workspace',
+  erp_goods_receipt: 'workspace',
+  erp_stock_transfer: 'workspace',
+  erp_stock_count: 'workspace',
+  erp_landed_cost: 'workspace',
+} as const
+type Linkable = keyof typeof RECORD_SCOPES
+export const LINKABLE = Object.keys(RECORD_SCOPES) as readonly Linkable[]
+export const RecordName = Type.Object({ entity: oneOf(LINKABLE), entity_id: Uuid }, { additionalProperties: false })
+export type RecordName = Static<typeof RecordName>
 export const NewLink = Type.Object(
-  { entity: oneOf(LINKABLE), entity_id: Uuid, role: Type.Optional(oneOf(['document', 'image'], { default: 'document' })) },
+  { ...RecordName.properties, role: Type.Optional(oneOf(['document', 'image'], { default: 'document' })) },
   { additionalProperties: false },
 )
 
@@ -78,36 +91,61 @@ const linkColumns = sql.join(
   sql.fragment`, `,
 )
 
-/** A file with what it belongs to. Throws `not_found`. */
-export async function getFile(tx: Tx, id: string) {
-  const found = await tx.maybeOne(sql.prepared(FileObject.schema)`
-    select ${columns(FileObject)} from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and deleted_at is null`)
-  if (!found) throw failure('not_found')
+/** A file with the records that it is attached to, as far as the reader may read them. Throws `not_found`. */
+export async function getFile(tx: Tx, id: string, reader: FileReader | null) {
+  const file = (await tx.maybeOne(sql.prepared(FileObject.schema)`
+    select ${columns(FileObject)} from file_object
+    where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and deleted_at is null and ${visibleTo(tx, reader)}`)) as FileObject | null
+  if (!file) throw failure('not_found')
   const links = await tx.any(sql.prepared(FileLink)`
     select ${linkColumns} from file_link where tenant_id = ${tx.tenantId} and file_id = ${id} order by created_at, id`)
-  return { ...(found as unknown as FileObject), links }
+  return { ...file, links: links.filter(({ entity }) => !reader || reader.permissions.includes(readPermissionOf(entity))) }
 }
 
-/** The files of a record, in the order in which they were attached. At most 500. */
-export const filesOf = async (tx: Tx, entityId: string): Promise<readonly FileObject[]> =>
-  (await tx.any(sql.prepared(FileObject.schema)`
-    select ${columns(FileObject, 'f')} from file_link l join file_object f on f.tenant_id = l.tenant_id and f.id = l.file_id and f.deleted_at is null
-    where l.tenant_id = ${tx.tenantId} and l.organization_id = ${tx.context.organizationId} and l.entity_id = ${entityId}
+/** A page of the files that a reader sees. */
+export const listFiles = (tx: Tx, query: ListQuery, reader: FileReader): Promise<Page<FileObject>> =>
+  listRows<FileObject>(tx, fileList, query, [visibleTo(tx, reader)])
+
+/** Refuses a record that is not in this organization, or in no workspace that the unit of work reaches. */
+async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: () => Failure): Promise<void> {
+  const exists = await tx.exists(sql.run`
+    select 1 from ${sql.identifier([entity])}
+    where ${sql.and(scopeOf(tx, { scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
+  if (!exists) throw refusal()
+}
+
+/** The files of a record that a reader sees, in the order in which they were attached. At most 500. Throws `not_found`. */
+export async function filesOf(tx: Tx, record: RecordName, reader: FileReader): Promise<readonly FileObject[]> {
+  await assertRecord(tx, record, () => failure('not_found'))
+  return (await tx.any(sql.prepared(FileObject.schema)`
+    select ${columns(FileObject, 'f')}
+    from file_link l
+    join (select * from file_object where tenant_id = ${tx.tenantId} and deleted_at is null and ${visibleTo(tx, reader)}) f on f.id = l.file_id
+    where l.tenant_id = ${tx.tenantId} and l.organization_id = ${tx.context.organizationId} and l.entity_id = ${record.entity_id}
+      and l.entity = ${record.entity}
     order by l.created_at, l.id limit 500`)) as unknown as readonly FileObject[]
+}
+
+/** Properties of an export's file beyond an upload's; its bytes are sealed. */
+export interface ExportedFile {
+  read_permissions: readonly string[]
+  expires_at: Date
+}
 
 /** Notes a file whose bytes are in the store. Throws `plan_limit`, `invalid_reference`. */
 export async function noteFile(
   tx: Tx,
   { id, name, scan, ...file }: { id: string; name: string; scan: 'pending' | 'unscanned' } & Omit<Received, 'file'>,
-  link?: Static<typeof NewLink>,
+  { link, exported }: { link?: Static<typeof NewLink>; exported?: ExportedFile } = {},
 ) {
   if (!tx.context.organizationId) throw failure('context_required')
   const now = tx.now.toISOString()
   await tx.query(sql.run`
-    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId}, ${now}, ${now})`)
-  if (link) await linkFile(tx, id, link)
-  const made = await getFile(tx, id)
+    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
+      ${exported ? 'export' : 'upload'}, ${exported !== undefined}, ${sql.array([...(exported?.read_permissions ?? [])], 'text')}, ${exported?.expires_at.toISOString() ?? null}, ${now}, ${now})`)
+  if (link) await linkFile(tx, id, link, null)
+  const made = await getFile(tx, id, null)
   tx.emit({ type: 'file.object.created', entity_id: id, version: 1, data: made })
   return made
 }
@@ -118,7 +156,7 @@ export async function noteVerdict(tx: Tx, id: string, { clean, finding }: { clea
   const { rowCount } = await tx.query(sql.run`
     update file_object set scan = ${scan}, finding = ${finding}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id} and scan = 'pending' and deleted_at is null`)
-  const file = await getFile(tx, id)
+  const file = await getFile(tx, id, null)
   if (rowCount > 0) tx.emit({ type: `file.object.${scan}`, entity_id: id, version: file.version, data: { sha256: file.sha256, finding } })
   return file
 }
@@ -128,14 +166,13 @@ export async function linkFile(
   tx: Tx,
   fileId: string,
   { entity, entity_id, role = 'document' }: Static<typeof NewLink>,
+  reader: FileReader | null,
 ): Promise<FileLink> {
   await tx.query(
     sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${fileId} and deleted_at is null for key share`,
   )
-  await getFile(tx, fileId)
-  const there = await tx.exists(sql.run`
-    select 1 from ${sql.identifier([entity])} where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and id = ${entity_id} and deleted_at is null`)
-  if (!there) throw failure('invalid_reference', { path: 'entity_id', ids: [entity_id] })
+  await getFile(tx, fileId, reader)
+  await assertRecord(tx, { entity, entity_id }, () => failure('invalid_reference', { path: 'entity_id', ids: [entity_id] }))
   return tx.one(sql.prepared(FileLink)`
     insert into file_link (id, tenant_id, organization_id, file_id, entity, entity_id, role, created_by, created_at)
     values (${newId()}, ${tx.tenantId}, ${tx.context.organizationId}, ${fileId}, ${entity}, ${entity_id}, ${role}, ${tx.actor.userId}, ${tx.now.toISOString()})
@@ -143,8 +180,10 @@ export async function linkFile(
     returning ${linkColumns}`)
 }
 
-/** Detaches a file from a record. Throws `not_found`. */
-export async function unlinkFile(tx: Tx, fileId: string, linkId: string): Promise<void> {
+/** Detaches a file from a record that the reader may read. Throws `not_found`. */
+export async function unlinkFile(tx: Tx, fileId: string, linkId: string, reader: FileReader): Promise<void> {
+  const { links } = await getFile(tx, fileId, reader)
+  if (!links.some(({ id }) => id === linkId)) throw failure('not_found')
   const { rowCount } = await tx.query(sql.run`
     delete from file_link where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and file_id = ${fileId} and id = ${linkId}`)
   if (rowCount === 0) throw failure('not_found')
@@ -155,7 +194,33 @@ export async function deleteFile(tx: Tx, id: string, version: number): Promise<v
   const { rowCount } = await tx.query(sql.run`
     update file_object set deleted_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and version = ${version} and deleted_at is null`)
-  if (rowCount === 0) throw failure('version_conflict', { current: await getFile(tx, id) })
+  if (rowCount === 0) throw failure('version_conflict', { current: await getFile(tx, id, null) })
   await tx.query(sql.run`delete from file_link where tenant_id = ${tx.tenantId} and file_id = ${id}`)
   tx.emit({ type: 'file.object.deleted', entity_id: id, version: version + 1, data: {} })
+}
+
+const Expired = Type.Object({ id: Uuid }, { additionalProperties: false })
+
+/** Files of the tenant whose time is over, of every organization; at most `limit`. */
+export const expiredFiles = async (tx: Tx, limit: number): Promise<string[]> =>
+  (
+    await tx.any(sql.prepared(Expired)`
+      select id from file_object where tenant_id = ${tx.tenantId} and expires_at <= ${tx.now.toISOString()} and deleted_at is null
+      order by expires_at limit ${limit}`)
+  ).map(({ id }) => id)
+
+/** Notes that an expired file has no bytes any more; a file that is deleted already stays as it is. */
+export async function noteExpired(tx: Tx, id: string): Promise<void> {
+  const now = tx.now.toISOString()
+  const { rowCount } = await tx.query(sql.run`
+    update file_object set deleted_at = ${now}, version = version + 1, updated_at = ${now}
+    where tenant_id = ${tx.tenantId} and id = ${id} and expires_at <= ${now} and deleted_at is null`)
+  if (rowCount > 0) await tx.query(sql.run`delete from file_link where tenant_id = ${tx.tenantId} and file_id = ${id}`)
+}
+
+/** Notes that reading a file takes these permissions, too: it is the source of an import of such records. */
+export async function restrictFile(tx: Tx, id: string, permission: string): Promise<void> {
+  await tx.query(sql.run`
+    update file_object set read_permissions = array_append(read_permissions, ${permission}), updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} and not read_permissions @> ${sql.array([permission], 'text')}`)
 }

@@ -1,12 +1,17 @@
 // Keeps files: bytes in the store, what is known of them in the database, and nothing served that was not found clean.
-import { mkdir, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
-import { failure, newId } from '../kernel/index.ts'
+import { pipeline } from 'node:stream/promises'
+import { failure, newId, type Secrets } from '../kernel/index.ts'
 import { type FileObject, keyOf } from './file.ts'
+import { ALLOWED_TYPES } from './media-type.ts'
 import { openPicture, PICTURES, type Received, receive } from './receive.ts'
 import type { Scan, Verdict } from './scanner.ts'
+import { openBytes, sealBytes, sealedRange, sealedSize } from './sealed-bytes.ts'
 import type { ByteRange, FileStore } from './store.ts'
 
 export const PREVIEW_SIZES = [64, 256, 1024] as const
@@ -20,7 +25,14 @@ export interface KeeperOptions {
   incoming: string
   /** Bytes of one file. */
   mostBytes: number
+  /** The key at work of a tenant: files of our own making are encrypted under it. */
+  secretsOf: (tenantId: string) => Secrets
+  /** Media types of uploads that are taken; `ALLOWED_TYPES` by default. */
+  types?: readonly string[]
 }
+
+/** Properties of a file that say how its bytes lie in the store. */
+export type StoredFile = Pick<FileObject, 'id' | 'size' | 'sealed'>
 
 /** Throws `file_infected`, `scanner_unavailable`. */
 function requireServable({ scan, finding }: FileObject): void {
@@ -42,31 +54,64 @@ export class FileKeeper {
     return this.#options.scan ? 'pending' : 'unscanned'
   }
 
-  /** Takes bytes in and puts them into the store. Throws as `receive`. */
-  async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream, most: number = this.mostBytes): Promise<Received> {
-    const { store, incoming } = this.#options
-    const received = await receive(bytes, incoming, most)
+  /** Takes an upload and puts it into the store. Throws as `receive`. */
+  async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream): Promise<Received> {
+    const { store, incoming, types = ALLOWED_TYPES } = this.#options
+    const received = await receive(bytes, incoming, this.mostBytes, types)
     await store.put(keyOf(tenantId, id), received.file, received)
     return received
   }
 
+  /** Puts a file of our own making into the store, of any size, encrypted under the tenant's key. */
+  async write(tenantId: string, id: string, bytes: AsyncIterable<string | Buffer>, mediaType: string): Promise<Received> {
+    const { store, incoming, secretsOf } = this.#options
+    const hash = createHash('sha256')
+    let size = 0
+    async function* counted() {
+      for await (const part of bytes) {
+        const chunk = Buffer.from(part as string)
+        size += chunk.length
+        hash.update(chunk)
+        yield chunk
+      }
+    }
+    await mkdir(incoming, { recursive: true })
+    const file = path.join(incoming, newId())
+    try {
+      await pipeline(sealBytes(secretsOf(tenantId), id, counted()), createWriteStream(file, { flags: 'wx' }))
+      await store.put(keyOf(tenantId, id), file, { size: sealedSize(size), mediaType: 'application/octet-stream' })
+    } catch (error) {
+      await rm(file, { force: true })
+      throw error
+    }
+    return { file, size, sha256: hash.digest('hex'), mediaType, width: null, height: null }
+  }
+
   /** The verdict on a file in quarantine; null while the scanner cannot be asked. What is harmful is removed. */
-  async judge(tenantId: string, id: string): Promise<Verdict | null> {
+  async judge(tenantId: string, file: StoredFile): Promise<Verdict | null> {
     const { scan, store } = this.#options
     if (!scan) return { clean: true, finding: null }
-    const bytes = await store.get(keyOf(tenantId, id))
-    if (!bytes) throw failure('not_found')
-    const verdict = await scan(bytes).catch(() => null)
-    if (verdict && !verdict.clean) await store.remove(keyOf(tenantId, id))
+    const verdict = await scan(await this.#read(tenantId, file)).catch(() => null)
+    if (verdict && !verdict.clean) await store.remove(keyOf(tenantId, file.id))
     return verdict
   }
 
   /** Bytes of a file that may be served. Throws `file_infected`, `scanner_unavailable`, `not_found`. */
   async open(tenantId: string, file: FileObject, range?: ByteRange): Promise<Readable> {
     requireServable(file)
-    const bytes = await this.#options.store.get(keyOf(tenantId, file.id), range)
-    if (!bytes) throw failure('not_found')
-    return bytes
+    return this.#read(tenantId, file, range)
+  }
+
+  async #read(tenantId: string, { id, size, sealed }: StoredFile, range?: ByteRange): Promise<Readable> {
+    const { store, secretsOf } = this.#options
+    const wanted = range ?? { start: 0, end: size - 1 }
+    const stored = await store.get(keyOf(tenantId, id), sealed ? sealedRange(wanted, size) : range)
+    if (!stored) throw failure('not_found')
+    if (!sealed) return stored
+    // Closed with the answer, also where the caller went away before the first byte.
+    return Readable.from(openBytes(secretsOf(tenantId), id, stored, wanted, size), { objectMode: false }).once('close', () =>
+      stored.destroy(),
+    )
   }
 
   /**

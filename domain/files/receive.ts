@@ -5,9 +5,9 @@ import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { fileTypeFromFile } from 'file-type'
 import sharp from 'sharp'
 import { failure, newId } from '../kernel/index.ts'
+import { assertAllowedType, mediaTypeOf, TextDetector } from './media-type.ts'
 
 export interface Received {
   /** Where they lie for now. */
@@ -29,16 +29,21 @@ export const PICTURES: readonly string[] = ['image/jpeg', 'image/png', 'image/we
 export const openPicture = (file: string | Buffer) => sharp(file, { limitInputPixels: MOST_PIXELS, failOn: 'error' })
 
 /**
- * Writes bytes into a folder, and says what they are. Throws `body_too_large`, `invalid_value` for nothing at all and for a
- * picture that cannot be opened or is too large; then nothing stays.
+ * Writes bytes into a folder and determines their type. Throws `body_too_large`, `file_type_not_allowed`, and `invalid_value`
+ * for no bytes and for a picture that cannot be opened or is too large; then nothing stays.
+ * @param types media types that are taken, `image/*` for a whole kind; null for any
  */
-export async function receive(bytes: NodeJS.ReadableStream, folder: string, most: number): Promise<Received> {
+export async function receive(
+  bytes: NodeJS.ReadableStream,
+  folder: string,
+  most: number,
+  types: readonly string[] | null = null,
+): Promise<Received> {
   await mkdir(folder, { recursive: true })
   const file = path.join(folder, newId())
   const hash = createHash('sha256')
   let size = 0
-  const text = new TextDecoder('utf-8', { fatal: true })
-  let isText = true
+  const text = new TextDetector()
   try {
     await pipeline(
       bytes,
@@ -47,30 +52,20 @@ export async function receive(bytes: NodeJS.ReadableStream, folder: string, most
           size += chunk.length
           if (size > most) return next(failure('body_too_large', { at_most: most }))
           hash.update(chunk)
-          isText &&= readable(text, chunk)
+          text.add(chunk)
           next(null, chunk)
         },
       }),
       createWriteStream(file, { flags: 'wx' }),
     )
     if (size === 0) throw failure('invalid_value', { path: 'file', rule: 'not_empty', message: 'has no bytes' })
-    const found = (await fileTypeFromFile(file))?.mime
-    const mediaType = found ?? (isText ? 'text/plain' : 'application/octet-stream')
+    const mediaType = await mediaTypeOf(file, text)
+    if (types) assertAllowedType(mediaType, types)
     const { width = null, height = null } = PICTURES.includes(mediaType) ? await measured(file) : {}
     return { file, size, sha256: hash.digest('hex'), mediaType, width, height }
   } catch (error) {
     await rm(file, { force: true })
     throw error
-  }
-}
-
-/** UTF-8 without control characters. */
-function readable(decoder: { decode(bytes: Buffer, options: { stream: boolean }): string }, chunk: Buffer): boolean {
-  try {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: what tells text from other bytes
-    return !/[\x00-\x08\x0e-\x1f]/.test(decoder.decode(chunk, { stream: true }))
-  } catch {
-    return false
   }
 }
 

@@ -1,6 +1,6 @@
 // Where bytes lie: a folder, or a store that speaks S3. Who keeps files knows this much of either.
 import { createReadStream } from 'node:fs'
-import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises'
+import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
 import { DeleteObjectCommand, GetObjectCommand, NoSuchKey, NotFound, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
@@ -43,9 +43,12 @@ export class FolderStore implements FileStore {
   }
 
   async get(key: string, range?: ByteRange): Promise<Readable | null> {
-    const place = this.#path(key)
-    const there = await stat(place).catch(() => null)
-    return there ? createReadStream(place, range ?? {}) : null
+    // Opened before it is answered: what is removed from now on is still read to its end.
+    const handle = await open(this.#path(key)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null
+      throw error
+    })
+    return handle ? handle.createReadStream(range ?? {}) : null
   }
 
   remove = (key: string) => rm(this.#path(key), { force: true })

@@ -36,8 +36,9 @@ export interface Context {
   workspaceId: Uuid | null
 }
 
-export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls' | 'readings'
-/** Metric → how many; null, and what is not named, is without limit. */
+/** Metrics that a plan limits. `device_metrics` are those of each device, `metrics` and `series` those of the tenant. */
+export type Metric = 'users' | 'records' | 'devices' | 'storage' | 'api_calls' | 'readings' | 'device_metrics' | 'metrics' | 'series'
+/** Metric → how many; null is without limit, and what is not named is as `limitOf` says. */
 export type Limits = Readonly<Partial<Record<Metric, number | null>>>
 
 /** How an organization numbers its documents, by series, and the month in which its fiscal year begins, 1 to 12. */

@@ -82,6 +82,7 @@ export const errorTable = {
   range_not_satisfiable: entry(416, 'VALIDATION', 'The file has no such bytes: details.size says how many it has.'),
   body_too_large: entry(413, 'VALIDATION', 'The body is larger than this endpoint accepts.'),
   unsupported_media_type: entry(415, 'VALIDATION', 'Send application/json.'),
+  file_type_not_allowed: entry(415, 'VALIDATION', 'Files of this type are not taken: details.allowed says which are.'),
   rate_limited: entry(429, 'RATE_LIMIT', 'Too many requests: wait for Retry-After seconds.'),
   internal: entry(500, 'INTERNAL', 'Something went wrong here; the correlation id finds it in our log.'),
   database_unavailable: entry(503, 'INTERNAL', 'The database cannot be reached now: try again shortly.'),

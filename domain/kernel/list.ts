@@ -228,8 +228,13 @@ function ordered(tx: Tx, row: Row, { sort }: ListQuery, fields: readonly CustomF
   }
 }
 
-/** One page of a list. */
-export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSpec, query: ListQuery): Promise<Page<T>> {
+/** One page of a list; of the rows that fulfill `conditions`, where a list has more than its scope. */
+export async function listRows<T = Record<string, unknown>>(
+  tx: Tx,
+  spec: ListSpec,
+  query: ListQuery,
+  conditions: readonly Fragment[] = [],
+): Promise<Page<T>> {
   const { row } = spec
   const [own, declared] = [true, false].map((wanted) => query.filters.filter(({ column }) => isOwn(row, column) === wanted)) as [
     Filter[],
@@ -239,6 +244,7 @@ export async function listRows<T = Record<string, unknown>>(tx: Tx, spec: ListSp
   const { from, order } = ordered(tx, row, query, fields)
   const where = [
     ...scopeOf(tx, row),
+    ...conditions,
     ...(await Promise.all(
       declared.map((f) =>
         f.operator === 'in' && f.column in row.sealed ? sealedCondition(tx, row, f.column, f.values) : condition(row, f),

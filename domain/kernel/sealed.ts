@@ -5,7 +5,7 @@ import { type Fragment, sql } from './sql.ts'
 
 /** What one tenant's key does. `purpose` (`erp_party_contact.email`) is bound to a value: it opens for no other column. */
 export interface Secrets {
-  seal(purpose: string, plain: string): Promise<Buffer>
+  seal(purpose: string, plain: string | Buffer): Promise<Buffer>
   open(purpose: string, sealed: Buffer): Promise<Buffer>
   /** The same for the same text, and says nothing about it to who has no key. */
   blind(purpose: string, plain: string): Promise<Buffer>

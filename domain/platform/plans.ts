@@ -11,6 +11,9 @@ const limits = {
   storage: Type.Optional(Amount),
   api_calls: Type.Optional(Amount),
   readings: Type.Optional(Amount),
+  device_metrics: Type.Optional(Amount),
+  metrics: Type.Optional(Amount),
+  series: Type.Optional(Amount),
 }
 
 export const NewPlan = Type.Object(
@@ -25,7 +28,8 @@ export const NewPlan = Type.Object(
     limits: Type.Object(limits, {
       additionalProperties: false,
       description:
-        'How many at most; storage in bytes, api_calls a month, readings a minute. Null, and what is not named, is without limit',
+        'How many at most; storage in bytes, api_calls a month, readings a minute, device_metrics of each device. Null is without ' +
+        'limit, and so is what is not named, except device_metrics (200), metrics (5,000) and series (50,000)',
     }),
   },
   { additionalProperties: false },

@@ -105,15 +105,29 @@ const isReached = ({ total, pending }: Count, limit: number | null | undefined):
 
 const Sum = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
 
-/** How many of a metric are used, in the plane that knows it; of calls those of this month, of readings those of the last whole minute. */
+/**
+ * How many of a metric are used, in the plane that knows it; of calls those of this month, of readings those of the last whole
+ * minute, of `device_metrics` those of the device that has the most.
+ */
 export async function used(tx: Tx, metric: Metric): Promise<number> {
   const { n } = await tx.one(sql.prepared(Sum)`${countOf(tx, metric)}`)
   return n
 }
 
 /** The plane that knows how many there are. */
-export const planeOf = (metric: Metric): 'control' | 'data' | 'telemetry' =>
-  metric === 'devices' || metric === 'readings' ? 'telemetry' : metric === 'records' || metric === 'storage' ? 'data' : 'control'
+export const planeOf = (metric: Metric): 'control' | 'data' | 'telemetry' => PLANES[metric]
+
+const PLANES = {
+  users: 'control',
+  api_calls: 'control',
+  records: 'data',
+  storage: 'data',
+  devices: 'telemetry',
+  readings: 'telemetry',
+  device_metrics: 'telemetry',
+  metrics: 'telemetry',
+  series: 'telemetry',
+} as const satisfies Record<Metric, 'control' | 'data' | 'telemetry'>
 
 function countOf(tx: Tx, metric: Metric) {
   switch (metric) {
@@ -121,6 +135,15 @@ function countOf(tx: Tx, metric: Metric) {
       return sql.fragment`select count(*) as n from res_users where tenant_id = ${tx.tenantId} and deleted_at is null`
     case 'devices':
       return sql.fragment`select count(*) as n from tel_device where tenant_id = ${tx.tenantId} and deleted_at is null`
+    case 'metrics':
+      return sql.fragment`select count(*) as n from tel_metric where tenant_id = ${tx.tenantId}`
+    case 'series':
+      return sql.fragment`select count(*) as n from tel_series s
+        join tel_device d on d.tenant_id = s.tenant_id and d.id = s.device_id and d.deleted_at is null where s.tenant_id = ${tx.tenantId}`
+    case 'device_metrics':
+      return sql.fragment`select coalesce(max(n), 0) as n from (
+        select count(*) as n from tel_series s join tel_device d on d.tenant_id = s.tenant_id and d.id = s.device_id and d.deleted_at is null
+        where s.tenant_id = ${tx.tenantId} group by s.device_id) as devices`
     case 'readings':
       return sql.fragment`select coalesce(sum(readings), 0)::int8 as n from tel_intake
         where tenant_id = ${tx.tenantId} and minute = date_trunc('minute', ${tx.now.toISOString()}::timestamptz) - interval '1 minute'`

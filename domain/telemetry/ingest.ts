@@ -1,14 +1,16 @@
 // Readings into the table: by batches, set-based, exactly once by primary key.
-import { type Static, Type } from 'typebox'
-import { Failure, newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
+import { Type } from 'typebox'
+import { Failure, sql, systemScope, type Tx } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
 import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey, type KnownDevice } from './device-key.ts'
 import { minuteOf, noteIntake, roomIn } from './intake.ts'
 import { type GoodReading, MAX_DEVICE, type Parsed, parseMessage, type RejectionReason } from './message.ts'
+import { ensureSeries, type LimitReason, type SeriesName, type SeriesOfDevice } from './new-series.ts'
 import { type Conversions, KnownConversions } from './profile.ts'
 import { countRejections, type Rejection } from './rejection.ts'
 import { KnownRules, type WatchedRule } from './rule.ts'
+import { SeriesIds } from './series-ids.ts'
 import { type LateHour, noteLateHours, readingsLateBefore } from './sums.ts'
 import { type Heard, type SeriesOf, watchReadings } from './watch.ts'
 
@@ -47,35 +49,14 @@ interface Attributed {
 /** What one message brought, by a device that is known. */
 interface Group {
   device: KnownDevice
+  /** The code by which the device calls itself. */
+  code: string
   readings: readonly GoodReading[]
   /** The minute in which it was received. */
   minute: number
 }
 
-/** Series ids by device and metric. */
-class SeriesIds {
-  readonly #devices = new Map<string, Map<string, number>>()
-  size = 0
-
-  get(device: string, metric: string): number | undefined {
-    return this.#devices.get(device)?.get(metric)
-  }
-
-  set(device: string, metric: string, id: number): void {
-    const metrics = this.#devices.get(device) ?? new Map<string, number>()
-    if (!metrics.has(metric)) this.size++
-    this.#devices.set(device, metrics.set(metric, id))
-  }
-
-  clear(): void {
-    this.#devices.clear()
-    this.size = 0
-  }
-}
-
 const Written = Type.Object({ series_id: Type.Integer(), at: Type.Number() }, { additionalProperties: false })
-const Series = Type.Object({ series_id: Type.Integer(), device_id: Uuid, metric: Type.String() }, { additionalProperties: false })
-const MAX_SERIES = 500_000
 const MODULE = 'telemetry.devices'
 const HOUR_MS = 3_600_000
 
@@ -162,7 +143,7 @@ export class TelemetryIngest {
     readings: 'new' | 'again',
   ): Promise<IngestResult> {
     const database = databaseOf(this.#planes, 'telemetry', tenant)
-    let found: readonly Static<typeof Series>[] = []
+    let found: readonly SeriesOfDevice[] = []
     const result = await database.write(systemScope(tenant.id, 'telemetry', correlationId), async (tx) => {
       const lateBefore = await readingsLateBefore(tx)
       const rejections: Rejection[] = []
@@ -173,7 +154,6 @@ export class TelemetryIngest {
         new Map([...known.values()].flatMap(({ profileId, profileVersion }) => (profileId ? [[profileId, profileVersion] as const] : []))),
       )
       const groups: Group[] = []
-      let accepted = 0
       const limit = tenant.limits.readings ?? null
       const room =
         limit === null
@@ -199,14 +179,16 @@ export class TelemetryIngest {
           continue
         }
         taken.set(minute, used + readings.length)
-        groups.push({ device, readings, minute })
-        accepted += readings.length
+        groups.push({ device, code: parsed.device, readings, minute })
       }
+      const { ids, unknown } = this.#knownSeries(tx.tenantId, groups)
+      const ensured = await ensureSeries(tx, unknown, tenant.limits)
+      found = ensured.series
+      for (const { device_id, metric, series_id } of found) ids.get(device_id)!.set(metric, series_id)
+      withinLimits(groups, ensured.refused, rejections)
+      const accepted = groups.reduce((sum, { readings }) => sum + readings.length, 0)
       if (accepted > 0) {
-        found = await this.#ensureSeries(tx, groups)
-        const fresh = new SeriesIds()
-        for (const { device_id, metric, series_id } of found) fresh.set(device_id, metric, series_id)
-        const seriesOf = (device: string, metric: string) => this.#series.get(device, metric) ?? fresh.get(device, metric)!
+        const seriesOf = (device: string, metric: string) => ids.get(device)!.get(metric)!
         written = await insert(tx, groups, seriesOf, readings)
         await noteLateHours(tx, lateHours(groups, seriesOf, lateBefore))
         await tx.query(sql.run`
@@ -221,38 +203,42 @@ export class TelemetryIngest {
       return { accepted, rejections }
     })
     // Only what was committed is remembered.
-    if (this.#series.size > MAX_SERIES) this.#series.clear()
-    for (const { device_id, metric, series_id } of found) this.#series.set(device_id, metric, series_id)
+    for (const { device_id, metric, series_id } of found) this.#series.set(tenant.id, device_id, metric, series_id)
     return result
   }
 
-  /** Makes the metrics and series that are new. Two consumers may meet here: the unique keys let both go on. */
-  async #ensureSeries(tx: Tx, groups: readonly Group[]): Promise<readonly Static<typeof Series>[]> {
-    const missing = new Map<string, readonly [string, string]>()
+  /**
+   * Ids of the series in memory, by device and metric, and the series that are not there, each once, in the order in which
+   * they came. The ids are copied, because another batch may push them out of memory while this one waits.
+   */
+  #knownSeries(tenantId: string, groups: readonly Group[]): { ids: Map<string, Map<string, number>>; unknown: SeriesName[] } {
+    const ids = new Map<string, Map<string, number>>()
+    const unknown = new Map<string, SeriesName>()
     for (const { device, readings } of groups) {
+      const own = ids.get(device.id) ?? new Map<string, number>()
+      ids.set(device.id, own)
       for (const { metric } of readings) {
-        if (this.#series.get(device.id, metric) === undefined) missing.set(`${device.id} ${metric}`, [device.id, metric])
+        if (own.has(metric)) continue
+        const id = this.#series.get(tenantId, device.id, metric)
+        if (id === undefined) unknown.set(`${device.id} ${metric}`, [device.id, metric])
+        else own.set(metric, id)
       }
     }
-    if (missing.size === 0) return []
-    const pairs = [...missing.values()].sort(([a, m], [b, n]) => (a === b ? (m < n ? -1 : 1) : a < b ? -1 : 1))
-    const metrics = [...new Set(pairs.map(([, metric]) => metric))].sort()
-    await tx.query(sql.run`
-      insert into tel_metric (id, tenant_id, code)
-      select m.id, ${tx.tenantId}, m.code from ${sql.unnest(
-        metrics.map((m) => [newId(), m]),
-        ['uuid', 'text'],
-      )} as m (id, code)
-      on conflict do nothing`)
-    await tx.query(sql.run`
-      insert into tel_series (tenant_id, device_id, metric_id)
-      select ${tx.tenantId}, w.device_id, m.id from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
-      join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
-      on conflict do nothing`)
-    return tx.any(sql.type(Series)`
-      select s.series_id, s.device_id, m.code as metric from ${sql.unnest(pairs, ['uuid', 'text'])} as w (device_id, metric)
-      join tel_metric m on m.tenant_id = ${tx.tenantId} and m.code = w.metric
-      join tel_series s on s.tenant_id = ${tx.tenantId} and s.device_id = w.device_id and s.metric_id = m.id`)
+    return { ids, unknown: [...unknown.values()] }
+  }
+}
+
+/** Takes readings of series that were refused out of their messages and counts them by reason; the rest of a message stays. */
+function withinLimits(groups: Group[], refused: ReadonlyMap<string, LimitReason>, rejections: Rejection[]): void {
+  if (refused.size === 0) return
+  for (const group of groups) {
+    const counts = new Map<LimitReason, number>()
+    group.readings = group.readings.filter(({ metric }) => {
+      const reason = refused.get(`${group.device.id} ${metric}`)
+      if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+      return !reason
+    })
+    for (const [reason, count] of counts) rejections.push({ device: group.code, reason, count })
   }
 }
 

@@ -1,6 +1,6 @@
 // Kinds of devices: what they measure, how that becomes what is kept, and how often they are heard of.
 import { Type } from 'typebox'
-import { Code, failure, Name, nullable, oneOf, type RowOf, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { Code, failure, Name, nullable, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
 
 /** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
 export const Metric = row(
@@ -13,12 +13,31 @@ export const Metric = row(
   { scope: 'tenant', softDelete: false },
 )
 
-export const metrics = resource(Metric, {
+/** The advisory lock under which metrics and series of a tenant are made and counted; the same as `requireRoom` takes. */
+export const metricsLock = (tx: Tx): string => `${tx.tenantId} metrics`
+
+const requireRoomForMetrics = (tx: Tx, adding: number): Promise<void> =>
+  requireRoom(tx, 'metrics', adding, sql.fragment`select count(*) as n from tel_metric where tenant_id = ${tx.tenantId}`)
+
+const metricRows = resource(Metric, {
   module: 'telemetry.devices',
   permission: 'telemetry.metric',
   filter: ['code', 'created_at'],
   sort: ['code', 'created_at'],
 })
+
+/** Metrics, as many as the plan allows. */
+export const metrics: typeof metricRows = {
+  ...metricRows,
+  createMany: async (tx, inputs) => {
+    await requireRoomForMetrics(tx, inputs.length)
+    return metricRows.createMany(tx, inputs)
+  },
+  create: async (tx, input) => {
+    await requireRoomForMetrics(tx, 1)
+    return metricRows.create(tx, input)
+  },
+}
 
 /** Seconds between two messages of a device of which nothing is said. */
 export const USUAL_INTERVAL = 300
@@ -41,7 +60,10 @@ export const DeviceProfile = row('tel_device_profile', {
   code: Code,
   name: Name,
   expected_interval_seconds: { ...ExpectedInterval, default: USUAL_INTERVAL },
-  other_metrics: Type.Boolean({ default: true, description: 'Whether its devices may send metrics that are not listed' }),
+  other_metrics: Type.Boolean({
+    default: false,
+    description: 'Whether its devices may send metrics that are not listed; a profile that lists none restricts none',
+  }),
   metrics: Type.Array(ProfileMetric, { maxItems: 200, default: [] }),
 })
 export type DeviceProfile = RowOf<typeof DeviceProfile>
@@ -81,7 +103,7 @@ export class Conversions {
   readonly #others: boolean
 
   constructor({ metrics, other_metrics }: Pick<DeviceProfile, 'metrics' | 'other_metrics'>) {
-    this.#others = other_metrics
+    this.#others = other_metrics || metrics.length === 0
     this.#metrics = new Map(
       metrics.map(({ metric, factor = 1, offset = 0, minimum, maximum }) => [
         metric,

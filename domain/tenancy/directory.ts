@@ -60,6 +60,13 @@ export class TenantDirectory {
     return this.#control.platform((connection) => connection.any(sql.type(Tenant)`${selectTenant} where t.status = 'active' order by t.id`))
   }
 
+  /** Tenants whose data is kept, suspended ones among them: what expires, expires for them, too. */
+  async kept(): Promise<readonly Tenant[]> {
+    return this.#control.platform((connection) =>
+      connection.any(sql.type(Tenant)`${selectTenant} where t.status in ('active', 'suspended') order by t.id`),
+    )
+  }
+
   #find(key: string, condition: ReturnType<typeof sql.fragment>): Promise<Tenant | null> | Tenant | null {
     const known = this.#byKey.get(key)
     if (known && this.#listener.up && Date.now() < known.until) return known.tenant

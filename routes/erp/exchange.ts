@@ -2,9 +2,10 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
+  assertSource,
   Export,
-  exchanged,
   exportList,
+  exportPermission,
   getExport,
   Import,
   ImportError,
@@ -18,9 +19,11 @@ import {
   previewImport,
   startExport,
   startImport,
+  visibleExports,
 } from '../../domain/erp/exchange/index.ts'
 import { documentRoutes } from '../http/document-routes.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
+import { fileReaderOf } from '../http/file-reader.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
 
@@ -39,13 +42,13 @@ export default async function exchange(app: FastifyInstance) {
       permission: 'erp.import',
       list: importList,
       schema: Import.schema,
-      get: importLifecycle.get,
+      get: (tx, id) => importLifecycle.get(tx, id),
       create: {
         summary: 'Read records from a file that was uploaded, CSV or XLSX, and look at them',
         body: NewImport,
         run: (tx, input, request) => {
           for (const permission of permissionsOf(input)) request.require(permission)
-          return startImport(tx, input)
+          return startImport(tx, input, fileReaderOf(request))
         },
       },
       moves: {
@@ -69,7 +72,8 @@ export default async function exchange(app: FastifyInstance) {
     },
     async (request) => ({
       data: await request.read(async (tx) => {
-        const { id } = await importLifecycle.get(tx, request.params.id)
+        const { id, file_id } = await importLifecycle.get(tx, request.params.id)
+        await assertSource(tx, file_id, fileReaderOf(request))
         return previewImport(tx, id)
       }),
     }),
@@ -92,7 +96,8 @@ export default async function exchange(app: FastifyInstance) {
       const list = `import errors ${request.params.id}`
       const [after = 0] = (placeIn(request, list, cursor) ?? []) as [number?]
       const found = await request.read(async (tx) => {
-        const { id } = await importLifecycle.get(tx, request.params.id)
+        const { id, file_id } = await importLifecycle.get(tx, request.params.id)
+        await assertSource(tx, file_id, fileReaderOf(request))
         return importErrors(tx, id, limit, after)
       })
       return pageOf(request, list, limit, found, ({ line }) => [line])
@@ -104,12 +109,13 @@ export default async function exchange(app: FastifyInstance) {
       permission: 'erp.export',
       list: exportList,
       schema: Export.schema,
-      get: getExport,
+      get: (tx, id, request) => getExport(tx, id, fileReaderOf(request)),
+      visible: (request) => [visibleExports(fileReaderOf(request))],
       create: {
         summary: 'Write a list into a file, CSV or XLSX, as it is filtered and sorted',
         body: NewExport,
         run: (tx, input, request) => {
-          request.require(`${exchanged(input.entity).permission}.read`)
+          request.require(exportPermission(input.entity))
           return startExport(tx, input)
         },
         refusals: ['invalid_query'],

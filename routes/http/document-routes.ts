@@ -1,7 +1,7 @@
 // The endpoints of a document: its list, itself and its history, how one is made, and every move of its lifecycle.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Static, TSchema } from 'typebox'
-import type { Detail, Lifecycle, ListSpec, Tx } from '../../domain/kernel/index.ts'
+import type { Detail, Fragment, Lifecycle, ListSpec, Tx } from '../../domain/kernel/index.ts'
 import { mutation, ok } from './envelope.ts'
 import { lifecycleRoutes } from './lifecycle-routes.ts'
 import { levelOf, pathOf, readingRoutes, wordsOf } from './reading-routes.ts'
@@ -21,7 +21,9 @@ interface DocumentRoutes<B extends TSchema> {
   /** One of them as it is sent. */
   schema: TSchema
   /** Throws `not_found`. */
-  get: (tx: Tx, id: string) => Promise<{ version: number }>
+  get: (tx: Tx, id: string, request: FastifyRequest) => Promise<{ version: number }>
+  /** As of `readingRoutes`. */
+  visible?: (request: FastifyRequest) => readonly Fragment[]
   create: {
     summary: string
     body: B
@@ -42,10 +44,10 @@ interface DocumentRoutes<B extends TSchema> {
 
 /** The routes of a document as a Fastify plugin. */
 export const documentRoutes =
-  <B extends TSchema>({ module, permission, list, schema, get, create, moves }: DocumentRoutes<B>) =>
+  <B extends TSchema>({ module, permission, list, schema, get, visible, create, moves }: DocumentRoutes<B>) =>
   async (app: FastifyInstance) => {
     const path = pathOf(list.row.table)
-    await app.register(readingRoutes({ module, permission, list, schema, get }))
+    await app.register(readingRoutes({ module, permission, list, schema, get, ...(visible ? { visible } : {}) }))
     app.post<{ Body: object }>(
       path,
       {

@@ -1,8 +1,18 @@
 // What every record can be asked, master data or document: its list, itself, and its history.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import type { Level } from '../../domain/access/index.ts'
-import { Change, historyOf, type ListSpec, listedSchema, listRows, type Row, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import {
+  Change,
+  type Fragment,
+  historyOf,
+  type ListSpec,
+  listedSchema,
+  listRows,
+  type Row,
+  type Tx,
+  Uuid,
+} from '../../domain/kernel/index.ts'
 import { guarded, ok, Pagination } from './envelope.ts'
 import { replyList } from './list-reply.ts'
 import { withNames } from './names.ts'
@@ -49,14 +59,27 @@ interface Readable {
   /** One of them as it is sent. */
   schema: TSchema
   /** Throws `not_found`. */
-  get: (tx: Tx, id: string) => Promise<{ version: number }>
+  get: (tx: Tx, id: string, request: FastifyRequest) => Promise<{ version: number }>
+  /** Conditions of the rows that the caller sees, where `get` refuses some; then the history asks `get` first, too. */
+  visible?: (request: FastifyRequest) => readonly Fragment[]
   /** Which endpoints there are; all when nothing is said. */
   has?: (what: 'list' | 'get' | 'history') => boolean
 }
 
 /** The reading routes as a Fastify plugin. */
 export const readingRoutes =
-  ({ list, path = pathOf(list.row.table), module, permission, plane = 'data', schema, get, has = () => true, ...decided }: Readable) =>
+  ({
+    list,
+    path = pathOf(list.row.table),
+    module,
+    permission,
+    plane = 'data',
+    schema,
+    get,
+    visible,
+    has = () => true,
+    ...decided
+  }: Readable) =>
   async (app: FastifyInstance) => {
     const { tag, noun } = wordsOf(path)
     const tags = [tag]
@@ -76,7 +99,7 @@ export const readingRoutes =
         },
         (request, reply) =>
           replyList(request, reply, list, async (tx, query) => {
-            const page = await listRows(tx, list, query)
+            const page = await listRows(tx, list, query, visible?.(request))
             return { ...page, rows: await request.reveal(list.row, page.rows) }
           }),
       )
@@ -89,7 +112,7 @@ export const readingRoutes =
           schema: { tags, summary: `One of the ${noun}`, params: Id, response: { 200: ok(schema), ...guarded('not_found') } },
         },
         async (request, reply) => {
-          const found = await request.read((tx) => get(tx, request.params.id))
+          const found = await request.read((tx) => get(tx, request.params.id, request))
           return tagged(reply, (await request.reveal(list.row, [found]))[0]!)
         },
       )
@@ -106,7 +129,13 @@ export const readingRoutes =
             response: { 200: ok(Type.Array(Change)), ...guarded('not_found') },
           },
         },
-        async (request) => ({ data: await withNames(request, await request.read((tx) => historyOf(tx, list.row, request.params.id))) }),
+        async (request) => {
+          const changes = await request.read(async (tx) => {
+            if (visible) await get(tx, request.params.id, request)
+            return historyOf(tx, list.row, request.params.id)
+          })
+          return { data: await withNames(request, changes) }
+        },
       )
     }
   }

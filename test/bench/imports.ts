@@ -21,7 +21,7 @@ async function carry(csv: string, mode: 'create' | 'update'): Promise<{ reading:
   const { file: _, ...received } = await services.files.take(first.id, file, Readable.from([Buffer.from(csv)]))
   const { id } = await home().write(scope, async (tx) => {
     await noteFile(tx, { id: file, name: 'i.csv', scan: 'unscanned', ...received })
-    return startImport(tx, { entity: 'erp_product', mode, file_id: file })
+    return startImport(tx, { entity: 'erp_product', mode, file_id: file }, { userId: first.admin.userId, anyFile: true, permissions: [] })
   })
   const job = {
     event_id: randomUUID(),
@@ -33,7 +33,7 @@ async function carry(csv: string, mode: 'create' | 'update'): Promise<{ reading:
     correlation_id: '',
     data: { organization_id: scope.context.organizationId, workspace_id: null, user_id: first.admin.userId, kind: 'worker' },
   }
-  const deps = { ...services, log: createLog('bench', 'silent').root }
+  const deps = { ...services, log: createLog('bench', 'silent').root, keepExportsDays: 7 }
   const go = () => timed(() => carryImport(deps as never, job as never, new AbortController().signal))
   const found = () => home().read(scope, (tx) => importLifecycle.get(tx, id))
   const reading = await go()

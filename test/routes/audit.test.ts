@@ -1,4 +1,6 @@
 // The trail: found, and proven.
+
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Client } from 'pg'
 import t from 'tap'
 import { merkleRoot, sealTrail } from '../../domain/audit/index.ts'
@@ -123,6 +125,30 @@ t.test('a seal that is changed or removed is found too, and none is made without
     [forged.id],
   )
   t.match(await verify(forged), { problems: [{ kind: 'seal_forged' }] })
+})
+
+t.test('R4: a trail of 120,000 entries is verified without being held in memory, while the process goes on', async (t) => {
+  const acme = await sealed()
+  await owner.query('delete from plane.audit_seals where tenant_id = $1', [acme.id])
+  await owner.query(
+    `insert into plane.audit_events (tenant_id, entity, action, diff, created_at)
+     select $1, 'erp_party', 'update', jsonb_build_object('n', n), date_trunc('hour', now()) - interval '2 hours' + make_interval(secs => (n % 3000)::int)
+     from generate_series(1, 120000) as n`,
+    [acme.id],
+  )
+  await sealTrail(planes.data.get('main')!, acme.id, settings.sealKey, soon())
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  const before = process.memoryUsage().arrayBuffers
+  let most = before
+  const watch = setInterval(() => {
+    most = Math.max(most, process.memoryUsage().arrayBuffers)
+  }, 5)
+  delay.enable()
+  t.match(await verify(acme), { hours: 3, entries: 120_012, problems: [] })
+  delay.disable()
+  clearInterval(watch)
+  t.ok(delay.max / 1e6 < 250, `the event loop was held up for ${(delay.max / 1e6).toFixed()} ms at most`)
+  t.ok(most - before < 20e6, `buffers grew by ${((most - before) / 1e6).toFixed(1)} MB`)
 })
 
 t.test('two that seal at once seal each hour once, and writers do not wait', async (t) => {

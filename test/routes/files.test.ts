@@ -143,7 +143,7 @@ t.test('files belong to records, as often as one likes', async (t) => {
   t.equal((await link(c.supplier)).status, 201, 'twice is once')
   t.equal((await acme.viewer.get(`/files/${data.id}`)).data.links.length, 2)
   t.same(
-    (await acme.viewer.get(`/files/attached?entity_id=${c.supplier}`)).data.map((file: { id: string }) => file.id),
+    (await acme.viewer.get(`/files/attached?entity=erp_party&entity_id=${c.supplier}`)).data.map((file: { id: string }) => file.id),
     [data.id],
   )
   t.match(await link(newId()), { status: 400, body: { detail: 'invalid_reference' } })
@@ -154,14 +154,14 @@ t.test('files belong to records, as often as one likes', async (t) => {
   const [first] = (await acme.viewer.get(`/files/${data.id}`)).data.links
   t.equal((await acme.admin.delete(`/files/${data.id}/links/${first.id}`)).status, 204)
   t.equal((await acme.admin.delete(`/files/${data.id}/links/${first.id}`)).status, 404)
-  t.same((await acme.viewer.get(`/files/attached?entity_id=${c.product}`)).data, [])
+  t.same((await acme.viewer.get(`/files/attached?entity=erp_product&entity_id=${c.product}`)).data, [])
   t.equal((await upload(acme.viewer, 'x')).status, 403)
   t.equal((await acme.viewer.delete(`/files/${data.id}`, { 'if-match': '"1"' })).status, 403)
   t.match(await acme.admin.delete(`/files/${data.id}`), { status: 400, body: { detail: 'version_required' } })
   t.match(await acme.admin.delete(`/files/${data.id}`, { 'if-match': '"7"' }), { status: 409, body: { detail: 'version_conflict' } })
   t.equal((await acme.viewer.get('/files?media_type=image/png')).data.length, 1)
   const stranger = await tenant()
-  t.same((await stranger.viewer.get(`/files/attached?entity_id=${c.supplier}`)).data, [])
+  t.equal((await stranger.viewer.get(`/files/attached?entity=erp_party&entity_id=${c.supplier}`)).status, 404)
   t.equal((await stranger.admin.post(`/files/${data.id}/links`, { entity: 'erp_party', entity_id: c.supplier })).status, 404)
 })
 
@@ -173,7 +173,6 @@ t.test('bytes are what they are, whatever they are called', async (t) => {
   t.equal(await type('<script>alert(1)</script>', 'photo.png'), 'text/plain')
   t.equal(await type('<svg xmlns="http://www.w3.org/2000/svg"/>', 'a.svg'), 'text/plain', 'a program is no picture')
   t.equal(await type('%PDF-1.7\n%âãÏÓ\n', 'a.png'), 'application/pdf')
-  t.equal(await type(Buffer.from([0, 1, 2, 3, 0xff]), 'a.txt'), 'application/octet-stream')
   // A picture and a page at once: served as a picture, and made small without the page.
   const polyglot = Buffer.concat([await picture(8, 8), Buffer.from('<html><script>alert(1)</script>')])
   const two = await upload(acme.admin, polyglot, 'two.html')

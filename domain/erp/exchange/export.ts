@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import {
   columns,
+  type Fragment,
   failure,
   type ListSpec,
   newId,
@@ -12,6 +13,7 @@ import {
   row,
   scopeOf,
   sql,
+  Timestamp,
   type Tx,
   Uuid,
 } from '../../kernel/index.ts'
@@ -29,6 +31,7 @@ export const Export = row(
     records: nullable(Type.Integer()),
     failure: nullable(Type.Object({}, { additionalProperties: true })),
     requested_by: nullable(Uuid),
+    expires_at: nullable({ ...Timestamp, description: 'When its file is removed: a week after it was written, by default' }),
   },
   { scope: 'workspace' },
 )
@@ -49,6 +52,21 @@ export const NewExport = Type.Object(
   { additionalProperties: false },
 )
 
+/** The user who looks at exports, and the permissions to read records that are held here. */
+export interface ExportReader {
+  userId: string | null
+  permissions: readonly string[]
+}
+
+/** The permission to read the records of an exported entity. */
+export const exportPermission = (entity: string): string => `${exchanged(entity).permission}.read`
+
+/** Exports that a reader sees: own ones, and those of entities that the reader may read. */
+export const visibleExports = ({ userId, permissions }: ExportReader): Fragment => {
+  const entities = EXCHANGED.filter((entity) => permissions.includes(exportPermission(entity)))
+  return sql.fragment`(requested_by = ${userId} or entity = any(${sql.array(entities, 'text')}))`
+}
+
 /** Records that a workbook may have: it is put together in memory, and CSV is not. */
 export const MOST_IN_WORKBOOK = 100_000
 
@@ -65,24 +83,30 @@ export async function startExport(tx: Tx, { entity, format = 'csv', query = {} }
   return made
 }
 
-/** Throws `not_found`. */
-export async function getExport(tx: Tx, id: string): Promise<Export> {
+/** @param reader null for a part of the system. Throws `not_found`. */
+export async function getExport(tx: Tx, id: string, reader: ExportReader | null): Promise<Export> {
   const found = await tx.maybeOne(sql.prepared(Export.schema)`
-    select ${columns(Export)} from erp_export where ${sql.and(scopeOf(tx, Export))} and id = ${id} and deleted_at is null`)
+    select ${columns(Export)} from erp_export
+    where ${sql.and([...scopeOf(tx, Export), ...(reader ? [visibleExports(reader)] : [])])} and id = ${id} and deleted_at is null`)
   if (!found) throw failure('not_found')
   return found as unknown as Export
 }
 
-/** Notes what became of an export. */
+/** Notes what became of an export. False where it has an outcome already: then the file that was written is not its file. */
 export async function noteExported(
   tx: Tx,
   id: string,
-  outcome: { file_id: string; records: number } | { failure: Record<string, unknown> },
-): Promise<void> {
-  const { file_id = null, records = null, failure: reason = null } = outcome as { file_id?: string; records?: number; failure?: object }
+  outcome: { file_id: string; records: number; expires_at: Date } | { failure: Record<string, unknown> },
+): Promise<boolean> {
+  const file = 'file_id' in outcome ? outcome : null
+  const reason = 'failure' in outcome ? sql.jsonb(outcome.failure as never) : null
   const done = (await tx.maybeOne(sql.prepared(Export.schema)`
-    update erp_export set status = ${reason ? 'failed' : 'done'}, file_id = ${file_id}, records = ${records}, failure = ${reason ? sql.jsonb(reason as never) : null},
-      version = version + 1, updated_at = ${tx.now.toISOString()}
+    update erp_export set status = ${file ? 'done' : 'failed'}, file_id = ${file?.file_id ?? null}, records = ${file?.records ?? null},
+      expires_at = ${file?.expires_at.toISOString() ?? null}, failure = ${reason}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id} and status = 'queued' returning ${columns(Export)}`)) as Export | null
-  if (done) tx.emit({ type: `erp.export.${done.status}`, entity_id: id, version: done.version, data: done })
+  if (!done) return false
+  // Filters may name a person; events go to more readers than the export.
+  const { query: _, ...data } = done
+  tx.emit({ type: `erp.export.${done.status}`, entity_id: id, version: done.version, data })
+  return true
 }

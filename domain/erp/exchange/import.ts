@@ -1,6 +1,6 @@
 // Records from a file: read and looked at first, then all of them or none.
 import { type Static, Type } from 'typebox'
-import { ENCODINGS, FileObject } from '../../files/index.ts'
+import { ENCODINGS, type FileReader, getFile, mayKnowFile, restrictFile } from '../../files/index.ts'
 import {
   columns,
   failure,
@@ -82,13 +82,14 @@ export const ImportPreview = Type.Object(
   { additionalProperties: false },
 )
 
-/** Lines that a file may have. */
-export const MOST_LINES = 200_000
 /** Read, checked and written so many at a time. */
 export const CHUNK = 1_000
 
-/** Asks for a file to be read; a worker does. Throws `invalid_reference`, `invalid_value`. */
-export async function startImport(tx: Tx, input: Static<typeof NewImport>): Promise<Import> {
+/**
+ * Asks for a file to be read; a worker does. The file is the reader's own, or one that the reader may see; from now on it is
+ * shown as its records are. Throws `invalid_reference`, `invalid_value`, `permission_denied`.
+ */
+export async function startImport(tx: Tx, input: Static<typeof NewImport>, reader: FileReader): Promise<Import> {
   const { entity, file_id, mode = 'create', encoding = 'utf-8', mapping = {} } = input
   checkMapping(entity, mapping)
   if (mode !== 'create' && !hasCodes(exchanged(entity).row))
@@ -97,9 +98,10 @@ export async function startImport(tx: Tx, input: Static<typeof NewImport>): Prom
       rule: 'code',
       message: `records of ${entity} have no code of their own to be found by`,
     })
-  const file = await tx.exists(sql.run`
-    select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${file_id} and deleted_at is null and scan in ('clean', 'unscanned')`)
-  if (!file) throw failure('invalid_reference', { path: 'file_id', ids: [file_id] })
+  const file = await getFile(tx, file_id, null).catch(() => null)
+  if (!file || !['clean', 'unscanned'].includes(file.scan)) throw failure('invalid_reference', { path: 'file_id', ids: [file_id] })
+  await assertSource(tx, file_id, reader)
+  await restrictFile(tx, file_id, `${exchanged(entity).permission}.read`)
   const id = newId()
   const now = tx.now.toISOString()
   const made = (await tx.one(sql.prepared(Import.schema)`
@@ -108,6 +110,11 @@ export async function startImport(tx: Tx, input: Static<typeof NewImport>): Prom
     returning ${columns(Import)}`)) as unknown as Import
   askWorker(tx, 'data-import', made)
   return made
+}
+
+/** Refuses readers who may not know what is in the file of an import. Throws `permission_denied`. */
+export async function assertSource(tx: Tx, fileId: string, reader: FileReader): Promise<void> {
+  if (!(await mayKnowFile(tx, fileId, reader))) throw failure('permission_denied', { permission: 'file.object.read' })
 }
 
 /** Every property of an entity that a column can be mapped to. */
@@ -166,7 +173,10 @@ export const importLifecycle = lifecycle(Import, {
       to: 'applying',
       guard: [mayDoEach, nothingWrong],
       summary: 'Take all lines in, or none',
-      effect: async (tx, { id, version }) => askWorker(tx, 'data-import', { id, version: version + 1 }),
+      effect: async (tx, { id, version }) => {
+        askWorker(tx, 'data-import', { id, version: version + 1 })
+        return { starts: 0 } // another piece of work, counted on its own
+      },
     },
     cancel: {
       from: ['reading', 'ready', 'failed'],
@@ -200,15 +210,17 @@ export const importLifecycle = lifecycle(Import, {
 const forgetLines = (tx: Tx, id: string) =>
   tx.query(sql.run`delete from erp_import_line where tenant_id = ${tx.tenantId} and import_id = ${id}`)
 
-/** Notes what a worker has come to. What somebody called off meanwhile stays so. */
+/** Notes what a worker has come to. False where the import has ended meanwhile: cancelled, or set aside. */
 export async function settleImport(
   tx: Tx,
   id: string,
   move: 'finish_reading' | 'finish' | 'fail',
   input: Record<string, unknown> = {},
-): Promise<void> {
+): Promise<boolean> {
   const { status } = await importLifecycle.lock(tx, id)
-  if ([importLifecycle.transitions[move]!.from].flat().includes(status)) await importLifecycle.move(tx, move, id, null, input)
+  if (![importLifecycle.transitions[move]!.from].flat().includes(status)) return false
+  await importLifecycle.move(tx, move, id, null, input)
+  return true
 }
 
 /** The mapping of the latest import of this entity from a file with the same columns that somebody finished. */
@@ -330,5 +342,6 @@ export async function takeLines(
     await resource.updateMany(tx, changed)
     taken += some.length
   }
-  await settleImport(tx, id, 'finish', { taken })
+  // Set aside by another worker while this one was at work: then nothing is taken.
+  if (!(await settleImport(tx, id, 'finish', { taken }))) throw failure('invalid_transition', { transition: 'finish' })
 }

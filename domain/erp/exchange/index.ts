@@ -1,6 +1,18 @@
 export { EXCHANGED, exchanged } from './entities.ts'
-export { Export, exportList, getExport, MOST_IN_WORKBOOK, NewExport, noteExported, startExport } from './export.ts'
 export {
+  Export,
+  type ExportReader,
+  exportList,
+  exportPermission,
+  getExport,
+  MOST_IN_WORKBOOK,
+  NewExport,
+  noteExported,
+  startExport,
+  visibleExports,
+} from './export.ts'
+export {
+  assertSource,
   CHUNK,
   codesRead,
   Import,
@@ -11,7 +23,6 @@ export {
   importList,
   keepLines,
   linesOf,
-  MOST_LINES,
   mappable,
   NewImport,
   noteHeading,
@@ -25,3 +36,4 @@ export {
 } from './import.ts'
 export type { AskedBy } from './job.ts'
 export { LineReader, suggest } from './lines.ts'
+export { countStart, type ExchangeJob, MAX_STARTS, withdrawStart } from './starts.ts'

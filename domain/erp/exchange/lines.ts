@@ -69,6 +69,8 @@ function cellAs(cell: Cell, schema: TSchema | undefined): unknown {
   return text
 }
 
+/** Characters of a code. */
+const MAX_CODE = 64
 const There = Type.Object({ id: Type.String(), version: Type.Integer(), code: Type.String() }, { additionalProperties: false })
 
 /** Reads lines of one entity; made once a file. */
@@ -205,7 +207,8 @@ export class LineReader {
       else if (!found && this.#mode === 'update') wrong('not_found', `'${code.slice(0, 64)}' is not there`)
       else if (this.#codes.has(code)) wrong('twice', `'${code}' stands in this file twice`)
       else if (found) line.changes = found
-      this.#codes.add(code)
+      // A longer text is refused as a code, and would only fill the memory.
+      if (code.length <= MAX_CODE) this.#codes.add(code)
     }
   }
 }

@@ -61,6 +61,9 @@ const alike = (tx: Tx, { name, tax_id, mails, phones }: Marks, except: string | 
     order by count(distinct f.reason) filter (where f.reason <> 'name') desc, max(f.likeness) desc, p.id limit ${MAX_FOUND}`)
 }
 
+/** Properties of a description that are compared with contacts: they tell whom the tenant knows. */
+export const asksForContacts = ({ email, phone }: Static<typeof Description>): boolean => email !== undefined || phone !== undefined
+
 /** Parties that may be the one described: by tax number, mail address, telephone or a name that is like it. */
 export async function duplicatesOf(tx: Tx, { name, tax_id, email, phone }: Static<typeof Description>): Duplicates {
   const hashes = async (column: string, value: string | undefined) =>
@@ -74,9 +77,13 @@ export async function duplicatesOf(tx: Tx, { name, tax_id, email, phone }: Stati
 
 const Known = Type.Object({ mails: Type.Array(Type.String()), phones: Type.Array(Type.String()) }, { additionalProperties: false })
 
-/** Parties that may be the same as this one. Throws `not_found`. */
-export async function duplicatesOfParty(tx: Tx, id: string): Duplicates {
+/**
+ * Parties that may be the same as this one. Throws `not_found`.
+ * @param withContacts whether mail addresses and telephones are compared, too
+ */
+export async function duplicatesOfParty(tx: Tx, id: string, withContacts: boolean): Duplicates {
   const { name, tax_id } = await parties.get(tx, id)
+  if (!withContacts) return alike(tx, { name, tax_id, mails: [], phones: [] }, id)
   const known = await tx.one(sql.prepared(Known)`
     select coalesce(array_agg(encode(email_index, 'hex')) filter (where email_index is not null), '{}') as mails,
       coalesce(array_agg(encode(phone_index, 'hex')) filter (where phone_index is not null), '{}') as phones
