@@ -19,7 +19,7 @@ import {
   type Tx,
   Uuid,
 } from '../kernel/index.ts'
-import { type FileReader, readPermissionOf, visibleTo } from './reader.ts'
+import { type FileReader, inReachOfFile, LINKABLE, linkInReach, RECORD_SCOPES, readPermissionOf, visibleTo } from './reader.ts'
 import type { Received } from './receive.ts'
 
 export const FileObject = row('file_object', {
@@ -31,6 +31,7 @@ export const FileObject = row('file_object', {
   finding: nullable(Type.String()),
   width: nullable(Type.Integer()),
   height: nullable(Type.Integer()),
+  workspace_id: nullable({ ...Uuid, description: 'Where it was uploaded; null for the organization as such' }),
   uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
   origin: oneOf(['upload', 'export']),
   sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
@@ -54,22 +55,6 @@ export const FileLink = Type.Object(
 export type FileLink = Static<typeof FileLink>
 export const FileDocument = Type.Object({ ...FileObject.schema.properties, links: Type.Array(FileLink) }, { additionalProperties: false })
 
-/** Tables of the records that files are attached to, with the scope of their rows. */
-const RECORD_SCOPES = {
-  erp_party: 'organization',
-  erp_product: 'organization',
-  erp_product_variant: 'organization',
-  erp_product_category: 'organization',
-  erp_location: 'organization',
-  erp_lot: 'organization',
-  erp_purchase_order: 'workspace',
-  erp_goods_receipt: 'workspace',
-  erp_stock_transfer: 'workspace',
-  erp_stock_count: 'workspace',
-  erp_landed_cost: 'workspace',
-} as const
-type Linkable = keyof typeof RECORD_SCOPES
-export const LINKABLE = Object.keys(RECORD_SCOPES) as readonly Linkable[]
 export const RecordName = Type.Object({ entity: oneOf(LINKABLE), entity_id: Uuid }, { additionalProperties: false })
 export type RecordName = Static<typeof RecordName>
 export const NewLink = Type.Object(
@@ -98,7 +83,7 @@ export async function getFile(tx: Tx, id: string, reader: FileReader | null) {
     where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and deleted_at is null and ${visibleTo(tx, reader)}`)) as FileObject | null
   if (!file) throw failure('not_found')
   const links = await tx.any(sql.prepared(FileLink)`
-    select ${linkColumns} from file_link where tenant_id = ${tx.tenantId} and file_id = ${id} order by created_at, id`)
+    select ${linkColumns} from file_link l where tenant_id = ${tx.tenantId} and file_id = ${id} and ${linkInReach(tx)} order by created_at, id`)
   return { ...file, links: links.filter(({ entity }) => !reader || reader.permissions.includes(readPermissionOf(entity))) }
 }
 
@@ -110,8 +95,17 @@ export const listFiles = (tx: Tx, query: ListQuery, reader: FileReader): Promise
 async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: () => Failure): Promise<void> {
   const exists = await tx.exists(sql.run`
     select 1 from ${sql.identifier([entity])}
-    where ${sql.and(scopeOf(tx, { scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
+    where ${sql.and(scopeOf(tx, { table: entity, scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
   if (!exists) throw refusal()
+}
+
+/**
+ * Refuses with `permission_denied` to attach files to master data, or detach them, where the unit of work reaches no more than
+ * workspaces of the organization.
+ */
+function assertMayAttach({ reach, context }: Tx, entity: RecordName['entity']): void {
+  if (reach && RECORD_SCOPES[entity] === 'organization' && !reach.organizations.includes(context.organizationId!))
+    throw failure('permission_denied', { permission: 'file.object.link', entity })
 }
 
 /** The files of a record that a reader sees, in the order in which they were attached. At most 500. Throws `not_found`. */
@@ -141,8 +135,8 @@ export async function noteFile(
   if (!tx.context.organizationId) throw failure('context_required')
   const now = tx.now.toISOString()
   await tx.query(sql.run`
-    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
+    insert into file_object (id, tenant_id, organization_id, workspace_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
       ${exported ? 'export' : 'upload'}, ${exported !== undefined}, ${sql.array([...(exported?.read_permissions ?? [])], 'text')}, ${exported?.expires_at.toISOString() ?? null}, ${now}, ${now})`)
   if (link) await linkFile(tx, id, link, null)
   const made = await getFile(tx, id, null)
@@ -168,6 +162,7 @@ export async function linkFile(
   { entity, entity_id, role = 'document' }: Static<typeof NewLink>,
   reader: FileReader | null,
 ): Promise<FileLink> {
+  assertMayAttach(tx, entity)
   await tx.query(
     sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${fileId} and deleted_at is null for key share`,
   )
@@ -183,14 +178,23 @@ export async function linkFile(
 /** Detaches a file from a record that the reader may read. Throws `not_found`. */
 export async function unlinkFile(tx: Tx, fileId: string, linkId: string, reader: FileReader): Promise<void> {
   const { links } = await getFile(tx, fileId, reader)
-  if (!links.some(({ id }) => id === linkId)) throw failure('not_found')
+  const link = links.find(({ id }) => id === linkId)
+  if (!link) throw failure('not_found')
+  assertMayAttach(tx, link.entity as RecordName['entity'])
   const { rowCount } = await tx.query(sql.run`
     delete from file_link where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and file_id = ${fileId} and id = ${linkId}`)
   if (rowCount === 0) throw failure('not_found')
 }
 
-/** Deletes a file and detaches it from everything; its bytes are removed by whoever has the store. Throws `not_found`, `version_conflict`. */
+/**
+ * Deletes a file and detaches it from everything; its bytes are removed by whoever has the store. A unit of work that reaches
+ * only workspaces deletes what was uploaded there or by its user. Throws `permission_denied`, `version_conflict`.
+ */
 export async function deleteFile(tx: Tx, id: string, version: number): Promise<void> {
+  const own = await tx.exists(
+    sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and ${inReachOfFile(tx)}`,
+  )
+  if (!own) throw failure('permission_denied', { permission: 'file.object.delete' })
   const { rowCount } = await tx.query(sql.run`
     update file_object set deleted_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and version = ${version} and deleted_at is null`)
