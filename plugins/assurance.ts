@@ -6,8 +6,8 @@ import { failure } from '../domain/kernel/index.ts'
 /** Proving who one is again holds for ten minutes. */
 const FRESH_MS = 600_000
 
-/** A second factor of ours, or whatever the company's own identity provider asked for. */
-const isStrong = (methods: readonly string[]) => methods.includes('mfa') || methods.includes('sso')
+/** A second factor of ours, or the company's own identity provider where its security policy says that it is enough. */
+const isStrong = (methods: readonly string[], ssoCounts: boolean) => methods.includes('mfa') || (ssoCounts && methods.includes('sso'))
 
 /**
  * How sure are we who asks: a person where it takes one, with a second factor where the company wants it, and lately
@@ -26,7 +26,7 @@ export default fp(
       }
       const now = Date.now()
       // What only needs a session stays open: otherwise nobody could add the factor that he lacks.
-      if (!access?.authenticated && !isStrong(session.methods) && needsMfa(grants, now)) {
+      if (!access?.authenticated && !isStrong(session.methods, request.tenant.security.sso_counts_as_mfa) && needsMfa(grants, now)) {
         throw failure(grants.mfa ? 'step_up_required' : 'mfa_enrollment_required')
       }
       if (access?.stepUp && (session.authenticated_at ?? 0) + FRESH_MS < now) throw failure('step_up_required')

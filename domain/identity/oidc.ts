@@ -14,7 +14,7 @@ import {
   randomPKCECodeVerifier,
 } from 'openid-client'
 import { failure } from '../kernel/index.ts'
-import type { Vouched } from './identity-providers.ts'
+import type { Vouched } from './sso-admission.ts'
 
 const TIMEOUT_SECONDS = 10
 const CACHE_MS = 600_000
@@ -100,7 +100,7 @@ export class OpenIdClient {
       return {
         subject: claims.sub,
         email: String(claims.email ?? ''),
-        emailVerified: claims.email_verified !== false,
+        emailVerified: verifiedClaim(claims.email_verified),
         name: String(claims.name ?? claims.email ?? ''),
         groups: Array.isArray(groups) ? groups.map(String) : typeof groups === 'string' ? [groups] : [],
       }
@@ -109,6 +109,13 @@ export class OpenIdClient {
     }
   }
 }
+
+/**
+ * `email_verified` of OpenID Connect Core 5.1 is a boolean; some providers send it as text. Null where it is missing; anything
+ * but `true` is not verified.
+ */
+const verifiedClaim = (claim: unknown): boolean | null =>
+  claim === undefined || claim === null ? null : claim === true || claim === 'true'
 
 /** The library's codes are for us; the person is told what he can do something about. */
 function ssoFailure(error: unknown) {
