@@ -7,12 +7,15 @@ export interface Person {
   email: string
   name: string
   groups?: string[]
-  email_verified?: boolean
+  /** True when absent; `undefined` leaves the claim out. */
+  email_verified?: boolean | string | undefined
 }
 
 export interface TestProvider {
   issuer: string
   people: Map<string, Person>
+  /** Bodies that the token endpoint received. */
+  tokenRequests: Record<string, unknown>[]
   /** Goes where a start leads, signs in as somebody, and returns the address that leads back. */
   visit(url: string, login: string): Promise<string>
   close(): Promise<void>
@@ -55,6 +58,10 @@ export async function openIdentityProvider(
     features: { devInteractions: { enabled: true } },
   })
   provider.on('server_error', () => {})
+  const tokenRequests: Record<string, unknown>[] = []
+  const noteRequest = ({ oidc }: { oidc: { body?: Record<string, unknown> } }) => tokenRequests.push({ ...oidc.body })
+  provider.on('grant.success', noteRequest as never)
+  provider.on('grant.error', noteRequest as never)
   server.on('request', provider.callback())
   const close = () => new Promise<void>((resolve) => server.close(() => resolve()).closeAllConnections())
   t.teardown(close)
@@ -93,5 +100,5 @@ export async function openIdentityProvider(
     }
     throw new Error('the provider leads in circles')
   }
-  return { issuer, people, visit, close }
+  return { issuer, people, tokenRequests, visit, close }
 }
