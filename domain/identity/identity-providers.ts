@@ -151,7 +151,7 @@ async function lockForChange(tx: Tx, id: string): Promise<IdentityProvider> {
 
 /**
  * Enforcement must not lock out the administrator who switches it on: where it covers their own address, they have signed
- * in through this provider before, and their link is active. Throws `sso_link_required`.
+ * in through this provider before, and their link is active. Throws `sso_not_linked`.
  */
 export async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> {
   const provider = await identityProviders.get(tx, id)
@@ -161,7 +161,7 @@ export async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> 
   const linked = await tx.exists(sql.run`
     select 1 from res_user_identities
     where tenant_id = ${tx.tenantId} and provider_id = ${id} and user_id = ${account.id} and status = 'active'`)
-  if (!linked) throw failure('sso_link_required', linkDetails(provider))
+  if (!linked) throw failure('sso_not_linked', linkDetails(provider))
 }
 
 /** What a user must do who has no confirmed link yet. */
@@ -194,7 +194,7 @@ export async function createIdentityProvider(tx: Tx, grantor: Grantor, input: ob
  * Changes a provider. The actor must hold every role of the resulting map, whichever setting they change: issuer, domains and
  * claim decide who gets them. A new issuer or client id is another provider: the secret, which was for the old one, is
  * cleared, all links are suspended, and enforcement ends, because nobody could sign in before confirming their link.
- * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_link_required`.
+ * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`.
  */
 export async function updateIdentityProvider(
   tx: Tx,

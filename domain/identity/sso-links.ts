@@ -101,12 +101,13 @@ export async function confirmOwnLink(tx: Tx, id: string, methods: readonly strin
  */
 export async function removeLink(tx: Tx, userId: string, id: string): Promise<void> {
   const link = await lockLink(tx, userId, id)
-  await endSessions(
-    tx,
-    sql.fragment`(s.identity_id = ${id} or (s.identity_id is null and s.user_id = ${userId}))`,
-    'sso_link_removed',
-    null,
-  )
+  if (link.status !== 'pending')
+    await endSessions(
+      tx,
+      sql.fragment`(s.identity_id = ${id} or (s.identity_id is null and s.user_id = ${userId}))`,
+      'sso_link_removed',
+      null,
+    )
   await tx.query(sql.run`delete from res_user_identities where tenant_id = ${tx.tenantId} and id = ${id}`)
   if (link.status === 'active') {
     await tx.query(sql.run`

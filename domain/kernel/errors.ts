@@ -73,6 +73,11 @@ export const errorTable = {
   over_receipt: entry(409, 'CONFLICT', 'More would be received than was ordered and tolerated.'),
   idempotency_key_reused: entry(409, 'CONFLICT', 'This Idempotency-Key was used with another request: choose a new one.'),
   last_administrator: entry(409, 'CONFLICT', 'Somebody must be able to manage this tenant: make another administrator first.'),
+  sso_not_linked: entry(
+    409,
+    'CONFLICT',
+    'Sign in through this provider and confirm your own link before it is enforced for your domain: see details.',
+  ),
   own_account: entry(409, 'CONFLICT', 'This is not done to one’s own account: ask another administrator.'),
   dependency_cycle: entry(409, 'CONFLICT', 'These modules would need one another in a ring: see details.'),
   module_requires: entry(409, 'CONFLICT', 'This module does not work without others: add those first, see details.'),

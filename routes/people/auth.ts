@@ -16,6 +16,7 @@ import {
   passSignIn,
   passwordMatches,
   rememberContext,
+  requireNoSso,
   revoke,
   revokeAll,
   revokeOf,
@@ -123,7 +124,10 @@ export default async function auth(app: FastifyInstance) {
         summary: 'Finish a sign-in by password or single sign-on with a code of the authenticator, or a recovery code',
         querystring: TokenQuery,
         body: SecondStep,
-        response: { 200: Signed, ...open('invalid_challenge', 'invalid_code', 'sso_link_suspended', 'blocked', 'invalid_query') },
+        response: {
+          200: Signed,
+          ...open('invalid_challenge', 'invalid_code', 'sso_required', 'sso_link_suspended', 'blocked', 'invalid_query'),
+        },
       },
     },
     async (request, reply) => {
@@ -136,7 +140,9 @@ export default async function auth(app: FastifyInstance) {
       const identityId = identityOfChallenge(tried!)
       const methods = [identityId ? 'sso' : 'pwd', ...(given.code ? (['otp'] as const) : []), 'mfa'] as const
       const first = async (tx: Tx) => {
+        // Enforced or suspended between the two steps, the first one counts no more.
         if (identityId) await assertLinkUsable(tx, account.id, identityId)
+        else await requireNoSso(tx, account.email)
         await use(tx)
         // Of two that answer one challenge at once, the token's row lets one in.
         if (!(await consumeToken(tx, 'mfa_challenge', challenge))) throw failure('invalid_challenge')

@@ -52,7 +52,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         body: NewIdentityProvider,
         response: {
           201: ok(IdentityProvider.schema),
-          ...mutation('already_exists', 'grant_exceeds', 'invalid_reference', 'session_required', 'sso_link_required'),
+          ...mutation('already_exists', 'grant_exceeds', 'invalid_reference', 'session_required', 'sso_not_linked'),
         },
       },
     },
@@ -84,7 +84,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
             'grant_exceeds',
             'invalid_reference',
             'session_required',
-            'sso_link_required',
+            'sso_not_linked',
           ),
         },
       },
@@ -129,7 +129,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         params: Id,
         response: {
           200: ok(IdentityProvider.schema),
-          ...mutation('not_found', 'already_exists', 'grant_exceeds', 'session_required', 'sso_link_required'),
+          ...mutation('not_found', 'already_exists', 'grant_exceeds', 'session_required', 'sso_not_linked'),
         },
       },
     },
@@ -185,7 +185,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         tags,
         summary: 'Verify a domain of an identity provider in the DNS',
         params: DomainOf,
-        response: { 200: ok(ProviderDomain), ...mutation('not_found', 'already_exists', 'session_required', 'sso_link_required') },
+        response: { 200: ok(ProviderDomain), ...mutation('not_found', 'already_exists', 'session_required', 'sso_not_linked') },
       },
     },
     async (request) => {

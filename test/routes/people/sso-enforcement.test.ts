@@ -8,7 +8,7 @@ import { type SingleSignOn, singleSignOn } from '../../support/single-sign-on.ts
 import { mailTo, tokenIn } from '../../support/smtp.ts'
 
 const testing = await testApp(t)
-const { tenant, runtime } = testing
+const { runtime } = testing
 const { withSso, signIn, linkAccount, linksOf, change, post } = singleSignOn(testing)
 const NEW = 'harvest of the second greenhouse'
 

@@ -46,7 +46,7 @@ t.test('an existing user signs in once they confirmed the link; a disabled one d
 
 t.test('a provider speaks for its own domains, and for addresses that it has verified', async (t) => {
   const sso = await withSso(t)
-  const { acme, idp, provider } = sso
+  const { acme, idp } = sso
   idp.people.set('eve', { sub: 'eve', email: 'eve@elsewhere.example', name: 'Eve' })
   t.match(await signIn(sso, 'eve'), {
     status: 401,
@@ -94,7 +94,7 @@ t.test('where it is enforced there is no other way in', async (t) => {
   const { acme, provider } = sso
   t.match(
     await change(sso, acme.admin, { enforced: true }),
-    { status: 401, body: { detail: 'sso_link_required' } },
+    { status: 409, body: { detail: 'sso_not_linked' } },
     'the administrator is not linked',
   )
   await linkAccount(sso, acme.admin, 'admin')
