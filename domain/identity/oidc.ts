@@ -9,6 +9,7 @@ import {
   calculatePKCECodeChallenge,
   customFetch,
   discovery,
+  fetchUserInfo,
   None,
   randomNonce,
   randomPKCECodeVerifier,
@@ -80,7 +81,10 @@ export class OpenIdClient {
     })
   }
 
-  /** Exchanges the code and reads the ID token, whose signature, issuer, audience, nonce and time are checked. Throws `sso_failed`. */
+  /**
+   * Exchanges the code and reads the ID token, whose signature, issuer, audience, nonce and time are checked, and UserInfo where
+   * the ID token has no address. Throws `sso_failed`.
+   */
   async finish(
     provider: Provider,
     secret: string | null,
@@ -95,10 +99,16 @@ export class OpenIdClient {
         expectedState: state,
         idTokenExpected: true,
       })
-      const claims = tokens.claims()!
-      const groups = claims[provider.groups_claim]
+      const idToken = tokens.claims()!
+      // A provider that keeps to OpenID Connect Core 5.4 puts the scopes' claims into UserInfo alone. One source says both the
+      // address and whether it is verified: they are never taken from two.
+      const claims: Record<string, unknown> =
+        idToken.email === undefined && configuration.serverMetadata().userinfo_endpoint
+          ? { ...(await fetchUserInfo(configuration, tokens.access_token, idToken.sub)), sub: idToken.sub }
+          : idToken
+      const groups = claims[provider.groups_claim] ?? idToken[provider.groups_claim]
       return {
-        subject: claims.sub,
+        subject: idToken.sub,
         email: String(claims.email ?? ''),
         emailVerified: verifiedClaim(claims.email_verified),
         name: String(claims.name ?? claims.email ?? ''),

@@ -157,7 +157,8 @@ async function endSessions(tx: Tx, condition: Fragment, reason: string, keep: st
 }
 
 /**
- * Whether a session that came through single sign-on may go on: its link is active and its provider enabled. A session from
+ * Whether a session that came through single sign-on may go on: its link is active, its provider enabled, and the domain of the
+ * address that was asserted last still proven (unknown for links that did not sign in since it is noted). A session from
  * before links were noted on them needs any active link. Takes no lock: who suspends a link ends its sessions after it, and so
  * waits for a session that is being renewed.
  */
@@ -166,7 +167,10 @@ export const isLinkUsable = (tx: Tx, userId: string, identityId: string | null):
     select 1 from res_user_identities i
     join res_identity_providers p on p.tenant_id = i.tenant_id and p.id = i.provider_id
     where i.tenant_id = ${tx.tenantId} and i.user_id = ${userId} and (${identityId}::uuid is null or i.id = ${identityId}::uuid)
-      and i.status = 'active' and p.enabled and p.deleted_at is null`)
+      and i.status = 'active' and p.enabled and p.deleted_at is null
+      and (i.email is null or exists (
+        select from res_identity_provider_domains d
+        where d.tenant_id = i.tenant_id and d.provider_id = i.provider_id and d.domain = split_part(i.email, '@', 2) and d.verified_at is not null))`)
 
 /**
  * The same before a session is opened, under locks: who suspends or removes the link meanwhile comes before, and is seen here,

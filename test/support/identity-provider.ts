@@ -30,6 +30,8 @@ export async function openIdentityProvider(
   t: Teardown,
   redirectUris: string[],
   client = { id: 'tenantry', secret: 'a very secret secret of the client' },
+  /** Whether claims of scopes are in UserInfo alone, as OpenID Connect Core 5.4 has it. */
+  claimsInUserInfo = false,
 ): Promise<TestProvider> {
   const people = new Map<string, Person>()
   const server = createServer()
@@ -47,7 +49,7 @@ export async function openIdentityProvider(
         response_types: ['code'],
       },
     ],
-    conformIdTokenClaims: false,
+    conformIdTokenClaims: claimsInUserInfo,
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups'] },
     pkce: { required: () => true },
     cookies: { keys: ['test'] },

@@ -46,9 +46,9 @@ export function singleSignOn({ tenant, request, runtime }: TestApp) {
   }
 
   /** A tenant whose users sign in at a provider of their own, with a proven domain. */
-  async function withSso(t: Teardown, more: object = {}, prepared?: TestTenant): Promise<SingleSignOn> {
-    const acme = prepared ?? (await tenant())
-    const idp = await openIdentityProvider(t, [callbackOf(acme)])
+  async function withSso(t: Teardown, more: object = {}, claimsInUserInfo = false): Promise<SingleSignOn> {
+    const acme = await tenant()
+    const idp = await openIdentityProvider(t, [callbackOf(acme)], undefined, claimsInUserInfo)
     const created = await acme.admin.post('/tenant/identity-providers', {
       name: 'Company',
       issuer: idp.issuer,

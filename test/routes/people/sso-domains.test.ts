@@ -5,7 +5,7 @@ import { singleSignOn } from '../../support/single-sign-on.ts'
 
 const testing = await testApp(t)
 const { tenant } = testing
-const { withSso, signIn, prove, change, records } = singleSignOn(testing)
+const { withSso, signIn, prove, change, post, records } = singleSignOn(testing)
 const input = (name: string, domain: string) => ({ name, issuer: 'https://login.example', client_id: 'x', domains: [domain] })
 const path = '/tenant/identity-providers'
 
@@ -27,10 +27,25 @@ t.test('F4: a domain is proven by its own TXT record, and a new one counts for n
   t.match(await acme.viewer.post(`${path}/${provider}/domains/${claim.id}/verify`, {}), { status: 403 })
   records.set(claim.record, [[claim.value.slice(0, 9), claim.value.slice(9)]])
   t.match(await acme.admin.post(`${path}/${provider}/domains/${claim.id}/verify`, {}), { status: 200, data: { proven_by: 'dns' } })
-  t.equal((await signIn(sso, 'eve')).status, 200)
+  const { refresh_token } = (await signIn(sso, 'eve')).data
   t.equal((await change(sso, acme.admin, { domains: [`${acme.slug}.example`] })).status, 200)
   t.match(await signIn(sso, 'eve'), { status: 401, body: { error: { details: { reason: 'foreign_domain' } } } })
+  t.match(await post(acme.host, '/auth/refresh?token=body', { refresh_token }), { status: 401, body: { detail: 'session_revoked' } })
   t.equal((await change(sso, acme.admin, { domains })).data.proven_domains.length, 1, 'a domain that was taken off is proven again')
+})
+
+t.test('F4: a mapped role that was deleted gives nothing and is a finding', async (t) => {
+  const sso = await withSso(t, { role_map: {} })
+  const { acme, idp, provider } = sso
+  const role = (await acme.admin.post('/rbac/roles', { code: 'picker', name: 'Picker', permissions: ['erp.party.read'] })).data
+  await change(sso, acme.admin, { role_map: { pickers: 'picker' } })
+  t.equal((await acme.admin.delete(`/rbac/roles/${role.id}`, { 'if-match': `"${role.version}"` })).status, 204)
+  const again = await acme.admin.post('/rbac/roles', { code: 'picker', name: 'Another', permissions: ['erp.*'] })
+  t.equal(again.status, 201)
+  t.match((await acme.admin.get(`${path}/${provider}`)).data, { role_map: {}, findings: ['role_deleted'] })
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim', groups: ['pickers'] })
+  const kim = await signIn(sso, 'kim')
+  t.same((await acme.admin.get(`/users/${kim.data.user.id}/roles`)).data, [], 'nor does another role with its code')
 })
 
 t.test('F4: within a tenant a domain has one provider, also of two that prove it at once', async (t) => {

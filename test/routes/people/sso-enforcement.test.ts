@@ -2,7 +2,7 @@
 import t from 'tap'
 import { assignRole } from '../../../domain/access/index.ts'
 import { createUser, hashPassword, issueToken } from '../../../domain/identity/index.ts'
-import { newId, systemScope } from '../../../domain/kernel/index.ts'
+import { newId, sql, systemScope } from '../../../domain/kernel/index.ts'
 import { PASSWORD, type TestTenant, testApp } from '../../support/app.ts'
 import { type SingleSignOn, singleSignOn } from '../../support/single-sign-on.ts'
 import { mailTo, tokenIn } from '../../support/smtp.ts'
@@ -110,6 +110,23 @@ t.test('R1: a session through single sign-on ends with its link and its provider
   )
   t.match(await signIn(sso, 'viewer'), { status: 401, body: { error: { details: { reason: 'domain_not_proven' } } } })
   t.equal((await acme.viewer.get('/auth/me')).status, 200, 'sessions by password stay')
+})
+
+t.test('R1: a session from before links were noted on sessions ends with the last link of its user', async (t) => {
+  const sso = await withSso(t)
+  const { acme } = sso
+  await linkAccount(sso, acme.viewer, 'viewer')
+  const sessions = [(await signIn(sso, 'viewer')).data, (await signIn(sso, 'viewer')).data]
+  await runtime.services.planes.control.write(acme.scope, (tx) =>
+    tx.query(sql.run`update res_sessions set identity_id = null where tenant_id = ${tx.tenantId} and 'sso' = any(methods)`),
+  )
+  const [first, second] = sessions
+  const renewed = await refreshed(acme, first.refresh_token)
+  t.equal(renewed.status, 200)
+  const [link] = await linksOf(acme.viewer)
+  t.equal((await acme.admin.delete(`/users/${acme.viewer.userId}/sso-links/${link!.id}`)).status, 204)
+  t.equal((await acme.as(second.access_token).get('/auth/me')).status, 401)
+  t.equal((await refreshed(acme, renewed.data.refresh_token)).status, 401)
 })
 
 t.test('R1: a refresh that races the removal of the link leaves no session', async (t) => {

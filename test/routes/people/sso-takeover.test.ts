@@ -111,12 +111,19 @@ t.test('F4: a session of another provider alone confirms nothing', async (t) => 
   // The administrator who changed the issuer keeps their session; by single sign-on alone it does not confirm their own link.
   const again = await withSso(t)
   await linkAccount(again, again.acme.admin, 'admin')
-  const admin = again.acme.as((await signIn(again, 'admin')).data.access_token)
+  const { access_token, refresh_token } = (await signIn(again, 'admin')).data
+  const admin = again.acme.as(access_token)
   await change(again, admin, { issuer: other.issuer })
   const [own] = await linksOf(admin)
   t.match(await admin.post(`/auth/sso/links/${own!.id}/confirm`, {}), { status: 403, body: { detail: 'step_up_required' } })
   t.equal((await admin.post('/auth/step-up', { password: PASSWORD })).status, 204)
   t.equal((await admin.post(`/auth/sso/links/${own!.id}/confirm`, {})).status, 200)
+  await change(again, admin, { client_id: 'yet-another' })
+  t.match(await post(again.acme.host, '/auth/refresh?token=body', { refresh_token }), {
+    status: 401,
+    body: { detail: 'session_revoked' },
+  })
+  t.equal((await admin.get('/auth/me')).status, 401, 'a kept session ends at its refresh')
 })
 
 t.test('F4: a changed issuer or client id suspends every link until its owner or an administrator confirms again', async (t) => {

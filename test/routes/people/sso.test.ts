@@ -151,6 +151,17 @@ t.test('F5: trust_email accepts a missing email_verified and never a false one',
   t.match(await signIn(sso, 'boss'), { status: 401, body: { detail: 'sso_link_required' } }, 'an existing account is not linked by it')
 })
 
+t.test('claims are read from UserInfo where the ID token has none, and are trusted no more there', async (t) => {
+  const sso = await withSso(t, {}, true)
+  const { acme, idp } = sso
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim', groups: ['growers'] })
+  const entered = await signIn(sso, 'kim')
+  t.match(entered, { status: 200, data: { user: { name: 'Kim', email: `kim@${acme.slug}.example` } } })
+  t.match((await acme.admin.get(`/users/${entered.data.user.id}/roles`)).data, [{ role: 'operator' }])
+  idp.people.set('eve', { sub: 'eve', email: `eve@${acme.slug}.example`, name: 'Eve', email_verified: undefined })
+  t.match(await signIn(sso, 'eve'), { status: 401, body: { error: { details: { reason: 'email_not_verified' } } } }, 'F5 there too')
+})
+
 t.test('two first sign-ins of one subject at once: one account, both signed in', async (t) => {
   const sso = await withSso(t)
   const { acme, idp } = sso
