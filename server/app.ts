@@ -58,10 +58,12 @@ import menu from '../routes/menu.ts'
 import account from '../routes/people/account.ts'
 import apiKeys from '../routes/people/api-keys.ts'
 import auth from '../routes/people/auth.ts'
+import identityProviders from '../routes/people/identity-providers.ts'
 import mfa from '../routes/people/mfa.ts'
 import passkeys from '../routes/people/passkeys.ts'
 import securityPolicy from '../routes/people/security-policy.ts'
 import sso from '../routes/people/sso.ts'
+import ssoLinks from '../routes/people/sso-links.ts'
 import users from '../routes/people/users.ts'
 import registrations from '../routes/registrations.ts'
 import explain from '../routes/rights/explain.ts'
@@ -138,6 +140,8 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
       await api.register(mfa)
       await api.register(passkeys)
       await api.register(sso)
+      await api.register(ssoLinks)
+      await api.register(identityProviders)
       await api.register(users)
       await api.register(apiKeys)
       await api.register(securityPolicy)

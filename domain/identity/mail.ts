@@ -32,7 +32,7 @@ const LINKS: Partial<Record<MailKind, { purpose: Purpose; path: string }>> = {
 }
 
 /** What somebody else may have done in the reader's name. */
-const ALARMING = new Set<MailKind>(['password_changed', 'email_changed', 'new_device', 'mfa_changed'])
+const ALARMING = new Set<MailKind>(['password_changed', 'email_changed', 'new_device', 'mfa_changed', 'sso_linked'])
 
 const Recipient = Type.Object(
   {

@@ -55,7 +55,23 @@ export async function passSignIn(tx: Tx, { email, account }: Attempt): Promise<{
     await clearAttempts(tx, email)
     return null
   }
-  const factors = await factorsOf(tx, account!.id)
-  const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
-  return { challenge: await issueToken(tx, 'mfa_challenge', account!.id), methods }
+  return challengeSecondFactor(tx, account!.id, null)
 }
+
+/**
+ * A challenge to a user whose first step succeeded, and the kinds of factor that answer it.
+ * @param identityId the link of a single sign-on; null after a password
+ */
+export async function challengeSecondFactor(
+  tx: Tx,
+  userId: string,
+  identityId: string | null,
+): Promise<{ challenge: string; methods: string[] }> {
+  const factors = await factorsOf(tx, userId)
+  const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
+  return { challenge: await issueToken(tx, 'mfa_challenge', userId, identityId ? { identity: identityId } : {}), methods }
+}
+
+/** The first step that a challenge followed: the link of a single sign-on, or null for a password. */
+export const identityOfChallenge = ({ data }: { data: Record<string, unknown> }): string | null =>
+  typeof data.identity === 'string' ? data.identity : null

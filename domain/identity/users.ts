@@ -2,6 +2,7 @@
 import { failure, newId, requireRoom, sql, type Tx } from '../kernel/index.ts'
 import { type Account, accountByEmail, accountById, lockAccount, mayEnter } from './account.ts'
 import { canonicalEmail, requireEmail } from './email.ts'
+import { requireNoSso } from './identity-providers.ts'
 import { openTokenUser, requireToken, withdrawTokens } from './one-time-tokens.ts'
 import { checkPassword, hashPassword } from './passwords.ts'
 import { revokeAll } from './sessions.ts'
@@ -63,7 +64,7 @@ const known = (account: Account, tenant: string) => [account.email, account.emai
 
 /**
  * Checks a new password against the account that a link names, before it is hashed outside the transaction. The link
- * stays good. Throws `invalid_link`, `weak_password`.
+ * stays good. Throws `invalid_link`, `weak_password`, `sso_required`.
  */
 export async function checkLink(
   tx: Tx,
@@ -73,6 +74,7 @@ export async function checkLink(
   tenant: string,
 ): Promise<void> {
   const account = await accountOfLink(tx, purpose, token)
+  await requireNoSso(tx, account.email)
   checkPassword(password, known(account, tenant))
 }
 
@@ -93,6 +95,7 @@ export async function acceptInvitation(
   const { user_id } = await requireToken(tx, 'invitation', token)
   const account = await lockAccount(tx, user_id!)
   if (account?.status !== 'invited') throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   const now = tx.now.toISOString()
   await tx.query(sql.run`
     update res_users set status = 'active', verified_at = ${now}, password_hash = ${hash}, password_changed_at = ${now},
@@ -103,9 +106,10 @@ export async function acceptInvitation(
   return (await accountById(tx, account.id))!
 }
 
-/** Somebody forgot his password. The same statements run, and the same answer is given, whether there is such an account or not. */
+/** Somebody forgot his password. The same statements run, and the same answer is given, whether there is such an account or not. Throws `sso_required`. */
 export async function forgotPassword(tx: Tx, typed: string): Promise<void> {
   const email = canonicalEmail(typed)
+  await requireNoSso(tx, email ?? '')
   const account = await accountByEmail(tx, email ?? '')
   const to = account && mayEnter(account) ? account.id : null
   tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to } })
@@ -116,6 +120,7 @@ export async function resetPassword(tx: Tx, token: string, hash: string): Promis
   const { user_id } = await requireToken(tx, 'password_reset', token)
   const account = await lockAccount(tx, user_id!)
   if (!account || !mayEnter(account)) throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   await setPassword(tx, account.id, hash, null)
 }
 
@@ -140,9 +145,14 @@ export async function checkNewPassword(tx: Tx, userId: string, password: string,
   checkPassword(password, known(account, tenant))
 }
 
-/** Asks for a link at a new address; the old one stays until it is followed. */
+/**
+ * Asks for a link at a new address; the old one stays until it is followed. A user of an enforced domain keeps their address:
+ * another one would be a way around their company's sign-in. Throws `sso_required`.
+ */
 export async function changeEmail(tx: Tx, typed: string): Promise<void> {
   const email = requireEmail(typed)
+  const account = await accountById(tx, tx.actor.userId!)
+  await requireNoSso(tx, account?.email ?? '')
   await withdrawTokens(tx, tx.actor.userId!, ['email_verification'])
   tx.enqueue({ queue: 'mail', data: { kind: 'email_verification', tenant_id: tx.tenantId, user_id: tx.actor.userId, facts: { email } } })
 }
@@ -152,6 +162,7 @@ export async function verifyEmail(tx: Tx, token: string): Promise<void> {
   const { user_id, data } = await requireToken(tx, 'email_verification', token)
   const account = await lockAccount(tx, user_id!)
   if (!account) throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   tx.enqueue({
     queue: 'mail',
     data: { kind: 'email_changed', tenant_id: tx.tenantId, user_id, facts: { to: account.email, time: tx.now.toISOString() } },

@@ -30,6 +30,16 @@ export const errorTable = {
   invalid_passkey: entry(401, 'AUTHN', 'This passkey was not accepted: try again, or another way.'),
   sso_required: entry(401, 'AUTHN', 'People of this domain sign in through their company: open details.start.'),
   sso_failed: entry(401, 'AUTHN', 'Your company’s sign-in did not vouch for you: see details.'),
+  sso_link_required: entry(
+    401,
+    'AUTHN',
+    'Confirm the link to your company’s sign-in first: sign in another way and POST details.links/{id}/confirm, or ask an administrator.',
+  ),
+  sso_link_suspended: entry(
+    401,
+    'AUTHN',
+    'The link to your company’s sign-in is suspended: sign in another way and POST details.links/{id}/confirm, or ask an administrator.',
+  ),
   session_revoked: entry(401, 'AUTHN', 'This session has ended: sign in again.'),
   tenant_mismatch: entry(401, 'AUTHN', 'This token belongs to another tenant than this host.'),
   permission_denied: entry(403, 'AUTHZ', 'You lack the permission for this: GET /api/v1/rbac/explain says why.'),
@@ -74,6 +84,11 @@ export const errorTable = {
   over_receipt: entry(409, 'CONFLICT', 'More would be received than was ordered and tolerated.'),
   idempotency_key_reused: entry(409, 'CONFLICT', 'This Idempotency-Key was used with another request: choose a new one.'),
   last_administrator: entry(409, 'CONFLICT', 'Somebody must be able to manage this tenant: make another administrator first.'),
+  sso_not_linked: entry(
+    409,
+    'CONFLICT',
+    'Sign in through this provider and confirm your own link before it is enforced for your domain: see details.',
+  ),
   own_account: entry(409, 'CONFLICT', 'This is not done to one’s own account: ask another administrator.'),
   dependency_cycle: entry(409, 'CONFLICT', 'These modules would need one another in a ring: see details.'),
   module_requires: entry(409, 'CONFLICT', 'This module does not work without others: add those first, see details.'),

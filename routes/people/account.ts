@@ -52,7 +52,7 @@ export default async function account(app: FastifyInstance) {
         summary: 'Take up an invitation: choose a password, and be signed in',
         querystring: TokenQuery,
         body: Accept,
-        response: { 200: Signed, ...open('invalid_link', 'weak_password', 'blocked', 'invalid_query') },
+        response: { 200: Signed, ...open('invalid_link', 'weak_password', 'sso_required', 'blocked', 'invalid_query') },
       },
     },
     async (request, reply) => {
@@ -72,7 +72,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Ask for a link to choose a new password; the answer is the same whether there is such an account or not',
         body: Forgot,
-        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...open() },
+        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...open('sso_required') },
       },
     },
     async (request, reply) => {
@@ -90,7 +90,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Choose a new password by link; all sessions end',
         body: Reset,
-        response: { 204: Type.Null(), ...open('invalid_link', 'weak_password') },
+        response: { 204: Type.Null(), ...open('invalid_link', 'weak_password', 'sso_required') },
       },
     },
     async (request, reply) => {
@@ -130,7 +130,10 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Use another address: a link is sent to it, and the old one stays until that is followed',
         body: NewEmail,
-        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...mutation('invalid_credentials', 'session_required') },
+        response: {
+          202: ok(Type.Object({ sent: Type.Literal(true) })),
+          ...mutation('invalid_credentials', 'session_required', 'sso_required'),
+        },
       },
     },
     async (request, reply) => {
@@ -149,7 +152,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Confirm a new address by link',
         body: Verify,
-        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists') },
+        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists', 'sso_required') },
       },
     },
     async (request, reply) => {

@@ -3,12 +3,14 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   accountById,
+  assertLinkUsable,
   beginAuthentication,
   beginRegistration,
   consumeToken,
   finishAuthentication,
   finishRegistration,
   hasFactors,
+  identityOfChallenge,
   mayEnter,
   mfaChanged,
   type RelyingParty,
@@ -18,7 +20,7 @@ import {
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
-import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'
+import { clientOf, enter, noSso, Signed, TokenQuery, wantsTokens } from '../http/session-reply.ts'
 
 const Ceremony = Type.String({ maxLength: 100, description: 'Comes back with the authenticator’s answer' })
 const Base64Url = Type.String({ pattern: '^[A-Za-z0-9_-]+={0,2}$', maxLength: 20_000 })
@@ -138,20 +140,32 @@ export default async function passkeys(app: FastifyInstance) {
         summary: 'Sign in with the passkey’s answer',
         querystring: TokenQuery,
         body: Answer,
-        response: { 200: Signed, ...open('invalid_challenge', 'invalid_passkey', 'blocked', 'invalid_query') },
+        response: {
+          200: Signed,
+          ...open('invalid_challenge', 'invalid_passkey', 'sso_required', 'sso_link_suspended', 'blocked', 'invalid_query'),
+        },
       },
     },
     async (request, reply) => {
       const { ceremony, credential, challenge } = request.body
       const alone = challenge === undefined
-      const userId = await request.write(async (tx: Tx) => {
-        const who = await finishAuthentication(tx, partyOf(request), ceremony, credential as never, alone)
-        if (!alone && (await consumeToken(tx, 'mfa_challenge', challenge))?.user_id !== who) throw failure('invalid_challenge')
-        return who
+      const { userId, identityId } = await request.write(async (tx: Tx) => {
+        const userId = await finishAuthentication(tx, partyOf(request), ceremony, credential as never, alone)
+        if (alone) return { userId, identityId: null }
+        const challenged = await consumeToken(tx, 'mfa_challenge', challenge)
+        if (challenged?.user_id !== userId) throw failure('invalid_challenge')
+        return { userId, identityId: identityOfChallenge(challenged) }
       })
       const account = await request.read((tx) => accountById(tx, userId))
       if (!account || !mayEnter(account)) throw failure('invalid_passkey')
-      return enter(app, request, reply, account, alone ? ['hwk', 'mfa'] : ['pwd', 'hwk', 'mfa'], clientOf(request, reply), noSso(account))
+      const methods = [...(alone ? [] : [identityId ? ('sso' as const) : ('pwd' as const)]), 'hwk', 'mfa'] as const
+      const first = identityId
+        ? async (tx: Tx) => {
+            await assertLinkUsable(tx, userId, identityId)
+            return undefined
+          }
+        : noSso(account)
+      return enter(app, request, reply, account, methods, clientOf(request, reply), first, wantsTokens(request), identityId)
     },
   )
 }
