@@ -1,7 +1,6 @@
 // Makes what API and workers stand on from the configuration, and takes it down again.
 import { createHmac, createSecretKey } from 'node:crypto'
 import { Resolver } from 'node:dns/promises'
-import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
 import { Announcements, LiveEvents } from '../domain/events/index.ts'
@@ -18,7 +17,9 @@ import { keeperOf } from './files.ts'
 import type { Log } from './log.ts'
 import { dataVersion } from './migrations.ts'
 import { outboundFetch } from './outbound.ts'
+import { openRedis } from './redis.ts'
 import { onServer } from './storage.ts'
+import { trustedProxies } from './trusted-proxies.ts'
 
 export interface Runtime {
   config: Config
@@ -92,14 +93,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   else log.root.warn('The control database is away: nothing is cached until it is back')
 
   const dns = new Resolver({ timeout: 2_000, tries: 2 })
-  const redis = config.REDIS_URL
-    ? new Redis(config.REDIS_URL, {
-        maxRetriesPerRequest: 1,
-        enableOfflineQueue: false,
-        retryStrategy: (times) => Math.min(2_000, 100 * times),
-        lazyConnect: true,
-      })
-    : null
+  const redis = config.REDIS_URL ? openRedis(config.REDIS_URL) : null
   if (redis) {
     redis.on('error', () => {}) // said where it matters: /ready, and the rate limit's own warning
     await redis.connect().catch(() => log.root.warn('Redis is away: counters are kept by this process until it is back'))
@@ -139,6 +133,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
       overloadDelayMs: config.OVERLOAD_DELAY_MS,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
+      trustedProxies: trustedProxies(config.TRUSTED_PROXIES ?? 'none') ?? false,
+      mailIntervalSeconds: config.MAIL_INTERVAL_SECONDS,
     },
   }
   return {
