@@ -18,11 +18,12 @@ const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
 /** `/health`: the process is alive. `/ready`: each dependency by name; 503 while a database is away. */
 export default async function health(app: FastifyInstance) {
   const { planes, redis, pingBroker } = app.services
-  const open = { public: true, tenantless: true, config: { probe: true } } as const
+  const open = { public: true, tenantless: true } as const
+  const probed = { ...open, config: { probe: true } } as const
   app.get(
     '/health',
     {
-      ...open,
+      ...probed,
       schema: { tags: ['operations'], summary: 'Is the process alive', response: { 200: Type.Object({ status: Type.Literal('ok') }) } },
     },
     async () => ({ status: 'ok' as const }),
@@ -34,7 +35,7 @@ export default async function health(app: FastifyInstance) {
   })
   app.get(
     '/ready',
-    { ...open, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
+    { ...probed, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
     async (_request, reply) => {
       const answer = await ready()
       reply.status(answer.status === 'unavailable' ? 503 : 200)

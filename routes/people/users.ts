@@ -103,7 +103,7 @@ export default async function users(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      await request.write((tx) => inviteAgain(tx, request.params.id))
+      await request.write((tx) => inviteAgain(tx, request.params.id, app.services.settings.mailIntervalSeconds))
       return reply.status(204).send()
     },
   )
