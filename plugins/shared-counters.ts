@@ -16,13 +16,15 @@ export interface Counted {
   ttl: number
 }
 
+class Silence extends Error {}
+
 /**
  * Rejects after `ms`, unless the answer has arrived by then. When the timer fires the event loop may have been busy and
  * the answer may wait in the socket: it is read first, so that a slow process does not take a living server for a dead one.
  */
-export function answerWithin<T>(ms: number, answer: Promise<T>): Promise<T> {
+function answerWithin<T>(ms: number, answer: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => setImmediate(reject, new Error('no answer in time')), ms)
+    const timer = setTimeout(() => setImmediate(reject, new Silence('no answer in time')), ms)
     answer.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
@@ -33,28 +35,36 @@ export class SharedCounters {
   readonly #warn: (message: string) => void
   readonly #local = new Map<string, { count: number; until: number }>()
   #degraded = false
+  /** False from a silence of the server until the client is ready again. */
+  #answering = true
 
   /** @param warn told once each time that Redis stops answering */
   constructor(redis: Redis | null, windowMs: number, warn: (message: string) => void) {
     this.#redis = redis
     this.#windowMs = windowMs
     this.#warn = warn
+    redis?.on('ready', () => {
+      this.#answering = true
+    })
   }
 
   /** Counts a key. Answers within 100 ms whatever Redis does. */
   async count(key: string): Promise<Counted> {
     const redis = this.#redis
     if (!redis) return this.#countHere(key)
-    if (redis.status !== 'ready') return this.#fallBack(key)
+    if (!this.#answering || redis.status !== 'ready') return this.#fallBack(key)
     try {
       const asked = redis.eval(INCREMENT, 1, `rate:${key}`, this.#windowMs) as Promise<[number, number]>
       const [current, ttl] = await answerWithin(PATIENCE_MS, asked)
       this.#degraded = false
       return { current, ttl }
-    } catch {
-      // A frozen server keeps its connections open. They are given up, so that the next request does not wait as well;
-      // the client is `ready` again once the server answers.
-      if (redis.status === 'ready') redis.disconnect(true)
+    } catch (error) {
+      // A frozen server keeps its connections open. They are given up, and the next request does not wait as well; the
+      // client is `ready` again once the server answers.
+      if (error instanceof Silence && this.#answering) {
+        this.#answering = false
+        redis.disconnect(true)
+      }
       return this.#fallBack(key)
     }
   }

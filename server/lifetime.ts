@@ -1,16 +1,34 @@
 // How a process ends: on a signal, in phases, within a deadline.
+import { Worker } from 'node:worker_threads'
 import type { Log } from './log.ts'
 
-const DEADLINE_MS = 20_000
+/**
+ * Kills this process after so many ms, from a thread of its own: a native call that never returns (librdkafka waits for a
+ * frozen broker) blocks the main thread, and with it every timer that could end the process there.
+ */
+function killAfter(ms: number): void {
+  const work = `
+    const { workerData } = require('node:worker_threads')
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, workerData)
+    process.kill(process.pid, 'SIGKILL')`
+  new Worker(work, { eval: true, workerData: ms, execArgv: [], env: {} }).on('error', () => {}).unref()
+}
 
-/** Runs the phases in order on SIGTERM or SIGINT, then exits; a phase that hangs does not hold the process for ever. */
-export function onStop(log: Log, phases: readonly (() => Promise<unknown>)[]): void {
+/**
+ * Runs the phases in order on SIGTERM or SIGINT, then exits. A phase that hangs ends the process with status 1 at the
+ * deadline; a main thread that hangs is killed a second later.
+ */
+export function onStop(log: Log, phases: readonly (() => Promise<unknown>)[], deadlineSeconds: number): void {
   let stopping = false
   const stop = async (signal: string) => {
     if (stopping) return
     stopping = true
     log.root.info({ signal }, 'stopping')
-    setTimeout(() => process.exit(1), DEADLINE_MS).unref()
+    killAfter((deadlineSeconds + 1) * 1000)
+    setTimeout(() => {
+      log.root.error({ seconds: deadlineSeconds }, 'not stopped within the deadline')
+      process.exit(1)
+    }, deadlineSeconds * 1000).unref()
     for (const phase of phases) await phase().catch((error: unknown) => log.root.error({ err: error }, 'a phase of stopping failed'))
     process.exit(0)
   }
