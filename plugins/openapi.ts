@@ -20,7 +20,9 @@ class CachedDocument {
   send({ headers }: FastifyRequest, reply: FastifyReply): FastifyReply {
     this.#made ??= this.#pack()
     const { plain, packed, etag } = this.#made
-    reply.headers({ etag, 'cache-control': 'public, max-age=60', vary: 'accept-encoding' })
+    // Beside what CORS varies by.
+    const vary = [reply.getHeader('vary'), 'Accept-Encoding'].filter(Boolean).join(', ')
+    reply.headers({ etag, 'cache-control': 'public, max-age=60', vary })
     if (headers['if-none-match']?.split(/\s*,\s*/).some((known) => known.replace(/^W\//, '') === etag)) return reply.status(304).send()
     reply.type(this.#type)
     if (!/\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?:,|$))/.test(headers['accept-encoding'] ?? '')) return reply.send(plain)

@@ -242,9 +242,12 @@ const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)$/
 
 /** Whether a connection to PostgreSQL is encrypted and the server's certificate verified, or never leaves the machine. */
 function isSealed(url: string): boolean {
+  if (!URL.canParse(url)) return false
   const { host, searchParams } = new URL(url)
   // `require` verifies too in both of our clients; one of them does not know the other spellings.
-  return searchParams.get('sslmode') === 'require' || host === '' || host.toLowerCase().startsWith('%2f')
+  if (searchParams.get('sslmode') === 'require') return true
+  const server = searchParams.get('host') || decodeURIComponent(host)
+  return server === '' || server.startsWith('/')
 }
 
 /** Connections that would travel in the clear, and are not named in ALLOW_PLAINTEXT. */

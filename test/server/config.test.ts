@@ -142,7 +142,10 @@ t.test('R8: production encrypts what leaves the machine, unless a variable names
     t.match(refusal({ ...change, ALLOW_PLAINTEXT: waiver === 'redis' ? 'kafka' : 'redis' }), new RegExp(`^${name}:`))
   }
   t.match(refusal({ ALLOW_PLAINTEXT: 'all' }), /ALLOW_PLAINTEXT/)
-  t.equal(refusal({ CONTROL_DATABASE_URL: 'postgres://u:p@/control?host=/run/postgresql' }), '', 'a socket of this machine')
+  for (const url of ['postgres:///control?host=/run/postgresql', 'postgres://u@%2Frun%2Fpostgresql/control', 'postgres:///control'])
+    t.equal(refusal({ CONTROL_DATABASE_URL: url }), '', `${url}: a socket of this machine`)
+  for (const url of ['postgres:///control?host=db.example', 'postgres://u@db.example/control?host='])
+    t.match(refusal({ CONTROL_DATABASE_URL: url }), /^CONTROL_DATABASE_URL: needs/, url)
   t.match(refusal({ METRICS_HOST: '0.0.0.0' }), /METRICS_TOKEN: needed in production/)
   t.equal(refusal({ METRICS_HOST: '0.0.0.0', METRICS_TOKEN: 'a'.repeat(24) }), '')
   t.match(refusal({ METRICS_TOKEN: 'short' }), /METRICS_TOKEN/)
