@@ -15,8 +15,9 @@ function killAfter(ms: number): void {
 }
 
 /**
- * Runs the phases in order on SIGTERM or SIGINT, then exits. A phase that hangs ends the process with status 1 at the
- * deadline; a main thread that hangs is killed a second later.
+ * Runs the phases in order on SIGTERM or SIGINT, then exits. A phase that hangs is killed at the deadline, and a main
+ * thread that hangs a second later. Killed and not exited: an exit waits for the threads of the pool, and one that waits
+ * for a frozen broker holds it for ever.
  */
 export function onStop(log: Log, phases: readonly (() => Promise<unknown>)[], deadlineSeconds: number): void {
   let stopping = false
@@ -27,7 +28,7 @@ export function onStop(log: Log, phases: readonly (() => Promise<unknown>)[], de
     killAfter((deadlineSeconds + 1) * 1000)
     setTimeout(() => {
       log.root.error({ seconds: deadlineSeconds }, 'not stopped within the deadline')
-      process.exit(1)
+      process.kill(process.pid, 'SIGKILL')
     }, deadlineSeconds * 1000).unref()
     for (const phase of phases) await phase().catch((error: unknown) => log.root.error({ err: error }, 'a phase of stopping failed'))
     process.exit(0)

@@ -1,4 +1,5 @@
 // Services that freeze: they answer nothing and close nothing. What waits for them is bounded, and the API goes on.
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Client } from 'pg'
 import t from 'tap'
@@ -248,4 +249,21 @@ t.test('npm run up refuses in production', async (t) => {
   const up = startProcess(t, 'up', { NODE_ENV: 'production' })
   t.same(await once(up.child, 'exit'), [1, null])
   t.match(up.output(), /is for development/)
+})
+
+t.test('a main thread that hangs in a native call while it stops is killed after the deadline', { timeout: 60_000 }, async (t) => {
+  const lifetime = new URL('../../server/lifetime.ts', import.meta.url).href
+  const log = '{ root: { info() {}, error() {} } }'
+  const hang = 'async () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0) }'
+  const script = `
+    import { onStop } from '${lifetime}'
+    onStop(${log}, [${hang}], 1)
+    setInterval(() => {}, 1000)
+    process.stdout.write('up')`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+  const gone = once(child, 'exit')
+  child.kill('SIGTERM')
+  t.same(await gone, [null, 'SIGKILL'])
 })
