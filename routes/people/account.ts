@@ -39,6 +39,7 @@ const Profile = Type.Object(
 )
 
 export default async function account(app: FastifyInstance) {
+  const { mailIntervalSeconds } = app.services.settings
   const tags = ['auth']
   const byLink = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
   const own = { authenticated: true, sessionOnly: true, allowReadOnly: true, plane: 'control' } as const
@@ -76,7 +77,7 @@ export default async function account(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      await request.write((tx) => forgotPassword(tx, request.body.email))
+      await request.write((tx) => forgotPassword(tx, request.body.email, mailIntervalSeconds))
       reply.status(202)
       return { data: { sent: true as const } }
     },
@@ -138,7 +139,7 @@ export default async function account(app: FastifyInstance) {
     },
     async (request, reply) => {
       await checkOwnPassword(request, request.body.password)
-      await request.write((tx) => changeEmail(tx, request.body.email))
+      await request.write((tx) => changeEmail(tx, request.body.email, mailIntervalSeconds))
       reply.status(202)
       return { data: { sent: true as const } }
     },

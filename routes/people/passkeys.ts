@@ -19,6 +19,7 @@ import {
   tryToken,
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { originsFor } from '../../plugins/origin.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
 import { clientOf, enter, noSso, Signed, TokenQuery, wantsTokens } from '../http/session-reply.ts'
 
@@ -57,15 +58,11 @@ export default async function passkeys(app: FastifyInstance) {
   const own = { authenticated: true, sessionOnly: true, allowReadOnly: true, plane: 'control' } as const
   const entrance = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
 
-  /** The tenant's host is what a passkey belongs to. In development its pages are served over http, at any port. */
-  const partyOf = ({ hostname, host, tenant }: FastifyRequest): RelyingParty => ({
-    id: hostname,
-    name: tenant.name,
-    origins: [
-      `https://${host}`,
-      `https://${hostname}`,
-      ...(app.services.settings.development ? [`http://${host}`, `http://${hostname}`] : []),
-    ],
+  /** The tenant's host is what a passkey belongs to; its pages are where the tenant's origins are. */
+  const partyOf = (request: FastifyRequest): RelyingParty => ({
+    id: request.hostname,
+    name: request.tenant.name,
+    origins: originsFor(request),
   })
 
   app.post(
