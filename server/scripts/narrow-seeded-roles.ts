@@ -14,7 +14,7 @@ const Seeded = Type.Object({
 })
 
 /** Whether a role is as it was seeded; operators of earlier versions lack the permission that came with alerts. */
-const isUntouched = (permissions: readonly string[], former: readonly string[]): boolean => {
+function isUntouched(permissions: readonly string[], former: readonly string[]): boolean {
   const [held, seeded] = [new Set(permissions), new Set(former)]
   return held.isSubsetOf(seeded) && [...seeded.difference(held)].every((code) => code === 'telemetry.alert.acknowledge')
 }
