@@ -76,7 +76,12 @@ t.test('F7: an export of contacts is seen and downloaded by those alone who may 
   t.same(await names(reader, '/erp/exports'), ['erp_party_contact'])
   t.match((await reader.get(`/files/${file_id}/content`)).text, SECRET)
   const stranger = await withContacts()
-  t.equal((await stranger.admin.get(`/files/${file_id}/content`)).status, 404)
+  const { data } = await acme.admin.post('/context/switch?token=body', { organization_id: acme.organizations[1]!.id })
+  for (const other of [stranger.admin, acme.as(data.access_token)]) {
+    for (const where of [`/files/${file_id}`, `/files/${file_id}/content`, `/erp/exports/${id}`, `/erp/exports/${id}/history`])
+      t.equal((await other.get(where)).status, 404, `${where} of another tenant or organization`)
+    t.same(await names(other, '/files'), [])
+  }
 })
 
 t.test('F7: the user who asked for an export keeps seeing it, and downloads it while the records may be read', async (t) => {
