@@ -1,5 +1,11 @@
 // The table of contents: every plugin and every route family, in the order in which a request meets them.
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify'
+import Fastify, {
+  type FastifyInstance,
+  type FastifyPluginAsync,
+  type FastifyReply,
+  type FastifyServerOptions,
+  type RouteOptions,
+} from 'fastify'
 import { customFields } from '../domain/erp/fields/index.ts'
 import { locations, lots, reorderRules, stockAlerts } from '../domain/erp/inventory/index.ts'
 import { parties, partyAddresses, partyContacts } from '../domain/erp/parties/index.ts'
@@ -78,8 +84,14 @@ import type { Log } from './log.ts'
 
 const BODY_LIMIT = 1024 * 1024
 
+/** What tests look at or add. */
+interface Additions {
+  onRoute?: (route: RouteOptions) => void
+  routes?: FastifyPluginAsync
+}
+
 /** Builds the app on its services. It listens to nothing yet and closes none of them. */
-export async function buildApp(services: Services, log: Log): Promise<FastifyInstance> {
+export async function buildApp(services: Services, log: Log, { onRoute, routes }: Additions = {}): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: log.root as unknown as NonNullable<FastifyServerOptions['loggerInstance']>,
     childLoggerFactory: (_logger, bindings) => log.ofRequest(String(bindings.reqId)) as never,
@@ -100,6 +112,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
   app.decorate('logOf', log.ofRequest as never)
 
   await app.register(routeOptions)
+  if (onRoute) app.addHook('onRoute', onRoute)
   await app.register(validation)
   await app.register(correlation)
   await app.register(errors)
@@ -117,6 +130,7 @@ export async function buildApp(services: Services, log: Log): Promise<FastifyIns
   await app.register(openapi)
 
   await app.register(health)
+  if (routes) await app.register(routes)
   await app.register(
     async (api) => {
       await api.register(auth)

@@ -202,6 +202,7 @@ export function scopeOf(tx: Tx, row: Pick<Row, 'scope' | 'within'>, alias?: stri
     const reached = row.scope === 'workspace' && inWorkspaces(tx, tx.context.organizationId, sql.fragment`${name('workspace_id')}`)
     if (reached) conditions.push(reached)
   }
-  if (row.within && tx.reach !== null) conditions.push(row.within(tx, (column) => sql.fragment`${name(column)}`))
+  if (row.within && tx.reach !== null)
+    conditions.push(row.within(tx, (column) => sql.fragment`${sql.identifier([alias ?? row.table, column])}`))
   return conditions
 }

@@ -65,7 +65,7 @@ export const SEEDED_ROLES = {
   },
   viewer: { name: 'Viewer', permissions: [...BUSINESS_READS] },
 } as const
-type RoleCode = keyof typeof SEEDED_ROLES
+export type RoleCode = keyof typeof SEEDED_ROLES
 
 /** The permissions that seeded roles had before they were limited to business data; `npm run script -- narrow-seeded-roles`. */
 export const FORMER_SEEDED_ROLES: Partial<Record<RoleCode, readonly string[]>> = {
@@ -90,7 +90,7 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
       )
     }
     await offerPlan(tx, tenant.plan, tenant.terms === 'trial' ? 'trial' : 'plan')
-    const roles = await seedRoles(tx)
+    const roles = await seedRoles(tx, tenant.kind)
     const places = []
     for (const organization of tenant.organizations) places.push(await createOrganization(tx, organization))
     return { id, organizations: places, roles }
@@ -114,9 +114,20 @@ export async function offerPlan(tx: Tx, plan: string, source: 'trial' | 'plan'):
     select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', ${source} from platform_products`)
 }
 
-/** The seeded roles of a new tenant, by code. */
-export async function seedRoles(tx: Tx): Promise<Record<RoleCode, string>> {
-  const roles = Object.entries(SEEDED_ROLES).map(([code, role]) => ({ id: newId(), code: code as RoleCode, ...role }))
+/** The permissions of a seeded role in a kind of tenant; in the platform's own, its staff also reads the platform's records. */
+export const seededPermissions = (code: RoleCode, kind: Tenant['kind'] = 'customer'): readonly string[] => [
+  ...SEEDED_ROLES[code].permissions,
+  ...(kind === 'platform' && code !== 'admin' ? ['platform.*.read'] : []),
+]
+
+/** Creates the seeded roles of a new tenant; returns their ids by code. */
+export async function seedRoles(tx: Tx, kind: Tenant['kind'] = 'customer'): Promise<Record<RoleCode, string>> {
+  const roles = (Object.keys(SEEDED_ROLES) as RoleCode[]).map((code) => ({
+    id: newId(),
+    code,
+    name: SEEDED_ROLES[code].name,
+    permissions: seededPermissions(code, kind),
+  }))
   await tx.query(sql.run`
     insert into res_roles (id, tenant_id, code, name, template)
     select id, ${tx.tenantId}, code, name, code

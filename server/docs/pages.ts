@@ -52,10 +52,10 @@ export const configurationPage = () =>
 export const permissionsPage = (app: FastifyInstance) =>
   page(
     'Permissions',
-    'Each is asked for by the endpoints beside it; a tenant also needs the module.',
+    'Each is asked for by the endpoints beside it; a tenant also needs the module. The level is the scope that it is decided in: see [give the right access](guides/give-the-right-access.md).',
     table(
-      ['permission', 'module', 'endpoints'],
-      [...app.permissions].sort().map(([code, p]) => [`\`${code}\``, p.module ?? '', p.routes.sort().join('<br>')]),
+      ['permission', 'module', 'level', 'endpoints'],
+      [...app.permissions].sort().map(([code, p]) => [`\`${code}\``, p.module ?? '', p.level, p.routes.sort().join('<br>')]),
     ),
   )
 

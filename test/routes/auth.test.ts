@@ -2,7 +2,6 @@ import { createHmac } from 'node:crypto'
 import * as jose from 'jose'
 import t from 'tap'
 import { checkContext } from '../../domain/access/index.ts'
-import { userLifecycle } from '../../domain/identity/index.ts'
 import { eventually, PASSWORD, tally, testApp, times } from '../support/app.ts'
 
 const { tenant, request, runtime } = await testApp(t)
@@ -139,7 +138,7 @@ t.test('a disabled user and a revoked session stop at the next request, in every
     other.request(acme.host, { method: 'GET', url: '/api/v1/auth/me', headers: { authorization: `Bearer ${victim.token}` } })
   t.equal((await there()).status, 200)
   t.equal((await victim.get('/auth/me')).status, 200)
-  await runtime.services.planes.control.write(acme.scope, (tx) => userLifecycle.move(tx, 'disable', victim.userId, null))
+  t.equal((await acme.admin.post(`/users/${victim.userId}/disable`, { version: 1 })).status, 200)
   t.match(await eventually(there, (a) => a.status === 401, 2), { body: { detail: 'session_revoked' } })
   t.match(
     await eventually(

@@ -6,6 +6,7 @@ import { serviceToken } from '../../domain/identity/index.ts'
 import { defineScript } from '../../server/define-script.ts'
 import { runScript } from '../../server/script.ts'
 import migrateRoles from '../../server/scripts/migrate-roles.ts'
+import narrowSeededRoles from '../../server/scripts/narrow-seeded-roles.ts'
 import rotate from '../../server/scripts/rotate-signing-keys.ts'
 import seedRoles from '../../server/scripts/seed-roles.ts'
 import { eventually, testApp } from '../support/app.ts'
@@ -180,4 +181,33 @@ t.test('seeded roles that are missing are made, and what a template gained is ad
     { status: 'started' },
     { status: 'succeeded', affected: 0 },
   ])
+})
+
+t.test('F26: untouched seeded roles are narrowed to business data, changed ones are left alone', async (t) => {
+  const { tenant } = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
+  const acme = await tenant()
+  const asBefore = async (role: string, permissions: string[]) => {
+    await admin.query('delete from res_role_permissions where role_id = $1', [role])
+    for (const permission of permissions)
+      await admin.query('insert into res_role_permissions (id, tenant_id, role_id, permission) values (gen_random_uuid(), $1, $2, $3)', [
+        acme.id,
+        role,
+        permission,
+      ])
+  }
+  const held = async (role: string): Promise<string[]> =>
+    (await admin.query('select permission from res_role_permissions where role_id = $1 order by 1', [role])).rows.map((r) => r.permission)
+  const { manager, operator, viewer } = acme.roles
+  const ofOperator = (await held(operator)).filter((code) => !code.endsWith('.read'))
+  await asBefore(manager, ['erp.*', 'telemetry.*', 'rbac.explain.read', '*.read'])
+  await asBefore(operator, ['*.read', ...ofOperator])
+  await asBefore(viewer, ['*.read', 'erp.party.create'])
+  await runScript(narrowSeededRoles, config, { execute: true, flags: new Set([`--tenant=${acme.slug}`]), ...quiet })
+  t.notOk((await held(manager)).includes('*.read'))
+  t.ok((await held(manager)).includes('erp.*'))
+  t.notOk((await held(operator)).includes('*.read'))
+  t.ok((await held(operator)).includes('erp.*.read'))
+  t.same(await held(viewer), ['*.read', 'erp.party.create'], 'the tenant changed it')
+  t.equal((await acme.operator.get('/audit')).status, 403)
+  t.equal((await acme.operator.get('/erp/parties')).status, 200)
 })

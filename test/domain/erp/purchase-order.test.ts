@@ -1,5 +1,5 @@
 import t from 'tap'
-import { tally, testApp, times } from '../../support/app.ts'
+import { type Client, tally, testApp, times } from '../../support/app.ts'
 import { catalogue, sentOrder, stockUp } from '../../support/erp.ts'
 
 const { tenant } = await testApp(t)
@@ -70,6 +70,58 @@ t.test('nobody approves his own, and nobody above his limit', async (t) => {
     body: { detail: 'approval_limit', error: { details: { limit: '10000' } } },
   })
   t.equal((await acme.admin.post(`${large.path}/approve`, { version: 2 })).status, 200)
+})
+
+t.test('F10: whoever requested, edited or submitted an order does not approve it', async (t) => {
+  const acme = await tenant()
+  const { path, answer } = await draft(acme, 'operator', '1')
+  const { product_id } = answer.data.lines[0]
+  const edit = (who: Client, version: number) => who.patch(path, { lines: [{ product_id, quantity: '1', unit_price: '9000' }], version })
+  t.match(await edit(acme.manager, 1), { status: 200, data: { edited_by: [acme.manager.userId] } })
+  t.match(await edit(acme.manager, 2), { status: 200, data: { edited_by: [acme.manager.userId] } }, 'each user once')
+  t.match(await acme.operator.post(`${path}/submit`, { version: 3 }), { data: { submitted_by: acme.operator.userId } })
+  const approve = (who: Client) => who.post(`${path}/approve`, { version: 4 })
+  t.match(await approve(acme.manager), { status: 403, body: { detail: 'self_approval' } }, 'the editor')
+  const other = await acme.user('manager')
+  t.equal((await approve(other)).status, 200)
+  const second = await draft(acme, 'operator', '1')
+  await acme.manager.post(`${second.path}/submit`, { version: 1 })
+  t.match(
+    await acme.manager.post(`${second.path}/approve`, { version: 2 }),
+    { status: 403, body: { detail: 'self_approval' } },
+    'the one who submitted it',
+  )
+})
+
+t.test('F11: an approval limit is compared in the organization’s currency, at the rate of the day', async (t) => {
+  const acme = await tenant()
+  const c = await catalogue(acme)
+  const submitted = async (currency: string, unit_price: string) => {
+    const { data } = await acme.operator.post('/erp/purchase-orders', {
+      supplier_id: c.supplier,
+      currency,
+      lines: [{ product_id: c.product, quantity: '1', unit_price }],
+    })
+    await acme.operator.post(`/erp/purchase-orders/${data.id}/submit`, { version: 1 })
+    return (who: Client) => who.post(`/erp/purchase-orders/${data.id}/approve`, { version: 2 })
+  }
+  const approve = await submitted('KWD', '9999')
+  const missing = { status: 409, body: { detail: 'exchange_rate_missing', error: { details: { currency: 'KWD' } } } }
+  t.match(await approve(acme.manager), missing)
+  t.match(await approve(acme.admin), missing, 'also for an approver without limit')
+  const rate = (currency: string, value: string, valid_from: string) =>
+    acme.manager.post('/erp/exchange-rates', { currency, rate: value, valid_from })
+  t.match(await rate('EUR', '1.1', '2020-01-01'), { status: 400, body: { detail: 'invalid_value' } }, 'the own currency')
+  t.equal((await rate('KWD', '0.5', '2020-01-01')).status, 201)
+  t.equal((await rate('KWD', '3.1', '2021-01-01')).status, 201)
+  t.equal((await rate('KWD', '0.1', '2999-01-01')).status, 201)
+  t.match(await rate('KWD', '3.1', '2021-01-01'), { status: 409, body: { detail: 'already_exists' } })
+  t.match(await approve(acme.manager), {
+    status: 403,
+    body: { detail: 'approval_limit', error: { details: { amount: '30996.9000', currency: 'EUR', limit: '10000' } } },
+  })
+  t.equal((await (await submitted('KWD', '3000'))(acme.manager)).status, 200)
+  t.equal((await approve(acme.admin)).status, 200)
 })
 
 t.test('twenty approvals, one approval', async (t) => {

@@ -139,3 +139,62 @@ t.test('keys of a user who is switched off stop; whoever may sees and ends them'
   t.match(await acme.as(key).get('/erp/parties'), { status: 401, body: { detail: 'session_revoked' } })
   t.equal((await acme.admin.delete(`/api-keys/${id}`)).status, 204)
 })
+
+t.test('F3: a key grants no more than it holds itself, and nothing outside of its scope', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  const granting = ['identity.user.invite', 'rbac.assignment.create', 'rbac.role.create', 'rbac.override.create', 'identity.user.read']
+  const narrow = acme.as((await make(acme.admin, { permissions: granting, organization_id: one!.id })).data.key)
+  const wide = acme.as((await make(acme.admin, { permissions: granting, organization_id: null })).data.key)
+  const invite = (email: string) => ({ email, name: 'Me', roles: [{ role: 'admin' }] })
+  t.match(await narrow.post('/users', invite('a@evil.example')), { status: 403, body: { detail: 'permission_denied' } })
+  t.match(await wide.post('/users', invite('b@evil.example')), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await wide.post('/rbac/roles', { code: 'x', name: 'X', permissions: ['erp.party.read'] }), {
+    status: 403,
+    body: { detail: 'grant_exceeds' },
+  })
+  const { userId } = acme.viewer
+  t.match(await wide.post(`/users/${userId}/roles`, { role: 'viewer' }), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await wide.post(`/users/${userId}/overrides`, { permission: '*', effect: 'allow', reason: 'r' }), {
+    status: 403,
+    body: { detail: 'grant_exceeds' },
+  })
+  t.match(await wide.post('/users', { email: 'c@partner.example', name: 'C' }), { status: 201 }, 'without roles it may')
+  t.same((await narrow.get('/users?limit=200')).data, [], 'nobody has a role in its organization alone')
+  t.match(await wide.get('/erp/parties'), { status: 403, body: { detail: 'context_required' } }, 'it works in no organization')
+})
+
+t.test('F15: a key neither lists nor ends keys, sessions and factors', async (t) => {
+  const acme = await tenant()
+  const { id } = (await make(acme.admin)).data
+  const key = acme.as((await make(acme.admin, { permissions: ['*'], organization_id: null })).data.key)
+  const { userId } = acme.viewer
+  for (const path of ['/api-keys', `/api-keys/${id}`, '/auth/sessions', '/auth/mfa', `/users/${userId}/sessions`])
+    t.match(await key.get(path), { status: 403, body: { detail: 'session_required' } }, path)
+  for (const path of [`/api-keys/${id}`, `/users/${userId}/sessions`, `/users/${userId}/mfa`])
+    t.match(await key.delete(path), { status: 403, body: { detail: 'session_required' } }, path)
+  t.equal((await acme.admin.get(`/api-keys/${id}`)).data.revoked_at, null)
+})
+
+t.test('F22: a session without the required factor has no permission on routes that any session passes', async (t) => {
+  const acme = await tenant()
+  const other = await acme.user('admin')
+  const { id } = (await make(other)).data
+  t.ok((await acme.admin.get('/api-keys')).data.some((k: { id: string }) => k.id === id))
+  t.equal((await acme.admin.patch('/tenant/security', { mfa_roles: ['admin'] })).status, 200)
+  t.notOk(
+    (await acme.admin.get('/api-keys')).data.some((k: { id: string }) => k.id === id),
+    'own keys alone',
+  )
+  t.equal((await acme.admin.delete(`/api-keys/${id}`)).status, 404)
+  t.equal((await acme.admin.get(`/rbac/explain?permission=erp.party.create&user=${other.userId}`)).status, 403)
+})
+
+t.test('without a scope a key works in the maker’s organization, in one that takes a workspace in the maker’s workspace', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  t.match((await make(acme.admin)).data, { organization_id: one!.id, workspace_id: null })
+  await acme.admin.patch(`/organizations/${one!.id}/settings`, { workspace_required: true, version: 1 })
+  t.match((await make(acme.admin)).data, { organization_id: one!.id, workspace_id: one!.workspaces[0]!.id })
+  t.match((await make(acme.admin, { organization_id: null })).data, { organization_id: null, workspace_id: null })
+})

@@ -101,3 +101,95 @@ t.test('only staff that may, with a fresh proof, for a user that is there, with 
     5,
   )
 })
+
+t.test(
+  'F14: staff in a user’s place reads; with consent it changes data, and never rights, credentials, settings or exports',
+  async (t) => {
+    const acme = await tenant()
+    const root = await staff.user('admin')
+    const [one, two] = acme.organizations
+    const opened = await root.post(`/superadmin/tenants/${acme.id}/impersonations`, {
+      user_id: acme.admin.userId,
+      reason: 'Ticket 4714: a look at the stock',
+    })
+    const there = acme.as(opened.data.access_token)
+    const claims = JSON.parse(Buffer.from(opened.data.access_token.split('.')[1], 'base64url').toString())
+    t.match(claims, { sub: acme.admin.userId, act: { sub: root.userId } })
+    const party = (code: string) => there.post('/erp/parties', { code, name: code, roles: ['client'] })
+    const readOnly = { status: 403, body: { detail: 'impersonation_read_only' } }
+    const forbidden = { status: 403, body: { detail: /impersonation_forbidden|session_required/ } }
+    t.match(await party('A'), readOnly)
+
+    const soon = new Date(Date.now() + 3_600_000).toISOString()
+    const consent = (who: typeof root, body: object = {}) =>
+      who.post('/tenant/support-consents', { reason: 'Ticket 4714: correct it', expires_at: soon, ...body })
+    t.match(await consent(there), forbidden, 'staff does not consent for the tenant')
+    t.match(await consent(acme.manager), { status: 403, body: { detail: 'permission_denied' } })
+    t.match(await consent(acme.admin, { expires_at: '2020-01-01T00:00:00Z' }), { status: 400, body: { detail: 'invalid_value' } })
+    const elsewhere = await consent(acme.admin, { organization_id: two!.id })
+    t.equal(elsewhere.status, 201)
+    t.match(await party('A'), readOnly, 'the consent covers another organization')
+    const given = await consent(acme.admin, { organization_id: one!.id })
+    const made = await party('A')
+    t.equal(made.status, 201)
+    const entries = (await acme.admin.get(`/audit?entity=erp_party&entity_id=${made.data.id}`)).data
+    t.match(entries, [
+      { actor_id: acme.admin.userId, impersonator_id: root.userId, actor_name: 'platform staff', organization_id: one!.id },
+    ])
+
+    const device = (await acme.admin.post('/telemetry/devices', { code: 'probe', name: 'Probe' })).data
+    for (const [what, answer] of Object.entries({
+      invite: there.post('/users', { email: 'door@evil.example', name: 'D', roles: [{ role: 'admin' }] }),
+      role: there.post(`/users/${acme.viewer.userId}/roles`, { role: 'admin' }),
+      override: there.post(`/users/${acme.viewer.userId}/overrides`, { permission: '*', effect: 'allow', reason: 'r' }),
+      'role edit': there.post('/rbac/roles', { code: 'x', name: 'X', permissions: ['*'] }),
+      provider: there.post('/tenant/identity-providers', {}),
+      policy: there.patch('/tenant/security', { session_idle_minutes: 60 }),
+      settings: there.patch(`/organizations/${one!.id}/settings`, { mfa_required: false, version: 1 }),
+      key: there.post('/api-keys', { name: 'K', permissions: ['*'] }),
+      'device key': there.post(`/telemetry/devices/${device.id}/keys`, {}),
+      export: there.post('/erp/exports', { entity: 'erp_party_contact', format: 'csv' }),
+      CSV: there.get('/erp/party-contacts', { accept: 'text/csv' }),
+      approval: there.post(`/erp/purchase-orders/${made.data.id}/approve`, { version: 1 }),
+      password: there.post('/auth/password/change', { current_password: 'x', password: 'long enough words here' }),
+    }))
+      t.match(await answer, forbidden, what)
+
+    t.equal((await acme.admin.delete(`/tenant/support-consents/${given.data.id}`)).status, 204)
+    t.match(await party('B'), readOnly, 'withdrawn: from the next request on')
+    t.equal((await acme.admin.delete(`/tenant/support-consents/${given.data.id}`)).status, 404)
+    const trail = (await acme.admin.get('/audit?plane=control&entity=res_support_consents')).data
+    t.equal(trail.filter((e: { entity_id: string }) => e.entity_id === given.data.id).length, 2, 'given and withdrawn are in the trail')
+    const second = await acme.user('admin', { organizationId: two!.id })
+    t.same(
+      (await second.get('/tenant/support-consents')).data.map((c: { id: string }) => c.id),
+      [elsewhere.data.id],
+    )
+    t.equal((await second.delete(`/tenant/support-consents/${given.data.id}`)).status, 404)
+    t.match(await consent(second), { status: 403, body: { detail: 'permission_denied' } })
+  },
+)
+
+t.test('R2: staff changes tenants in person, lately authenticated and never by key; staff needs a second factor', async (t) => {
+  const acme = await tenant()
+  const root = await staff.user('admin')
+  const [place] = staff.organizations
+  const key = staff.as((await root.post('/api-keys', { name: 'K', permissions: ['*'], organization_id: null })).data.key)
+  t.ok(place)
+  const change = (who: typeof root) => who.put(`/superadmin/tenants/${acme.id}/plan`, { plan: 'enterprise' })
+  t.match(await change(key), { status: 403, body: { detail: 'session_required' } })
+  t.equal((await key.get('/superadmin/tenants')).status, 200, 'a key reads')
+  const strict = await testApp(t, { STAFF_SECOND_FACTOR: 'true' })
+  const ask = (url: string) => strict.request(staff.host, { method: 'GET', url, headers: { authorization: `Bearer ${root.token}` } })
+  t.match(await ask('/api/v1/superadmin/tenants'), { status: 403, body: { detail: 'mfa_enrollment_required' } })
+  t.equal((await ask('/api/v1/auth/me')).status, 200, 'the factor can be added')
+  const owner = new Client({ connectionString: testServices().admin.control })
+  await owner.connect()
+  await owner.query(`update res_sessions set authenticated_at = now() - interval '1 hour' where user_id = $1`, [root.userId])
+  await owner.end()
+  await eventually(
+    () => change(root),
+    (a) => a.body?.detail === 'step_up_required',
+    5,
+  )
+})
