@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import {
   columns,
   type Failure,
+  type Fragment,
   failure,
   type ListQuery,
   type ListSpec,
@@ -11,6 +12,7 @@ import {
   nullable,
   oneOf,
   type Page,
+  type Reach,
   type RowOf,
   row,
   scopeOf,
@@ -22,21 +24,32 @@ import {
 import { type FileReader, readPermissionOf, visibleTo } from './reader.ts'
 import type { Received } from './receive.ts'
 
-export const FileObject = row('file_object', {
-  name: Type.String({ minLength: 1, maxLength: 255 }),
-  size: Type.Integer({ description: 'Bytes' }),
-  sha256: Type.String(),
-  media_type: Type.String({ description: 'What the bytes are, by themselves' }),
-  scan: oneOf(['pending', 'clean', 'infected', 'unscanned'], { description: 'Only clean and unscanned ones are served' }),
-  finding: nullable(Type.String()),
-  width: nullable(Type.Integer()),
-  height: nullable(Type.Integer()),
-  uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
-  origin: oneOf(['upload', 'export']),
-  sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
-  read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
-  expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
-})
+/** Files of the whole organization, and of the workspaces that a unit of work reaches. */
+function inWorkspace(reach: Reach | null, organizationId: string | null, workspace: Fragment): Fragment {
+  if (reach === null || (organizationId && reach.whole.has(organizationId))) return sql.fragment`true`
+  return sql.fragment`(${workspace} is null or ${workspace} = any(${sql.array([...reach.workspaces], 'uuid')}))`
+}
+
+export const FileObject = row(
+  'file_object',
+  {
+    name: Type.String({ minLength: 1, maxLength: 255 }),
+    size: Type.Integer({ description: 'Bytes' }),
+    sha256: Type.String(),
+    media_type: Type.String({ description: 'What the bytes are, by themselves' }),
+    scan: oneOf(['pending', 'clean', 'infected', 'unscanned'], { description: 'Only clean and unscanned ones are served' }),
+    finding: nullable(Type.String()),
+    width: nullable(Type.Integer()),
+    height: nullable(Type.Integer()),
+    workspace_id: nullable({ ...Uuid, description: 'Null where the whole organization sees the file' }),
+    uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
+    origin: oneOf(['upload', 'export']),
+    sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
+    read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
+    expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
+  },
+  { within: ({ reach, context }, column) => inWorkspace(reach, context.organizationId, column('workspace_id')) },
+)
 export type FileObject = RowOf<typeof FileObject>
 
 export const FileLink = Type.Object(
@@ -110,7 +123,7 @@ export const listFiles = (tx: Tx, query: ListQuery, reader: FileReader): Promise
 async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: () => Failure): Promise<void> {
   const exists = await tx.exists(sql.run`
     select 1 from ${sql.identifier([entity])}
-    where ${sql.and(scopeOf(tx, { scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
+    where ${sql.and(scopeOf(tx, { table: entity, scope: RECORD_SCOPES[entity], within: undefined }))} and id = ${entity_id} and deleted_at is null`)
   if (!exists) throw refusal()
 }
 
@@ -120,7 +133,7 @@ export async function filesOf(tx: Tx, record: RecordName, reader: FileReader): P
   return (await tx.any(sql.prepared(FileObject.schema)`
     select ${columns(FileObject, 'f')}
     from file_link l
-    join (select * from file_object where tenant_id = ${tx.tenantId} and deleted_at is null and ${visibleTo(tx, reader)}) f on f.id = l.file_id
+    join (select * from file_object where ${sql.and(scopeOf(tx, FileObject))} and deleted_at is null and ${visibleTo(tx, reader)}) f on f.id = l.file_id
     where l.tenant_id = ${tx.tenantId} and l.organization_id = ${tx.context.organizationId} and l.entity_id = ${record.entity_id}
       and l.entity = ${record.entity}
     order by l.created_at, l.id limit 500`)) as unknown as readonly FileObject[]
@@ -141,8 +154,8 @@ export async function noteFile(
   if (!tx.context.organizationId) throw failure('context_required')
   const now = tx.now.toISOString()
   await tx.query(sql.run`
-    insert into file_object (id, tenant_id, organization_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
-    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
+    insert into file_object (id, tenant_id, organization_id, workspace_id, name, size, sha256, media_type, scan, width, height, uploaded_by, origin, sealed, read_permissions, expires_at, created_at, updated_at)
+    values (${id}, ${tx.tenantId}, ${tx.context.organizationId}, ${tx.context.workspaceId}, ${name}, ${file.size}, ${file.sha256}, ${file.mediaType}, ${scan}, ${file.width}, ${file.height}, ${tx.actor.userId},
       ${exported ? 'export' : 'upload'}, ${exported !== undefined}, ${sql.array([...(exported?.read_permissions ?? [])], 'text')}, ${exported?.expires_at.toISOString() ?? null}, ${now}, ${now})`)
   if (link) await linkFile(tx, id, link, null)
   const made = await getFile(tx, id, null)
@@ -161,7 +174,10 @@ export async function noteVerdict(tx: Tx, id: string, { clean, finding }: { clea
   return file
 }
 
-/** Attaches a file to a record of this organization; twice is once. Throws `not_found`, `invalid_reference`. */
+/**
+ * Attaches a file to a record of this organization; twice is once. A file on a record of the whole organization, such as a
+ * product, is the whole organization's from then on. Throws `not_found`, `invalid_reference`.
+ */
 export async function linkFile(
   tx: Tx,
   fileId: string,
@@ -173,6 +189,10 @@ export async function linkFile(
   )
   await getFile(tx, fileId, reader)
   await assertRecord(tx, { entity, entity_id }, () => failure('invalid_reference', { path: 'entity_id', ids: [entity_id] }))
+  if (RECORD_SCOPES[entity] === 'organization')
+    await tx.query(sql.run`
+      update file_object set workspace_id = null, updated_at = ${tx.now.toISOString()}
+      where tenant_id = ${tx.tenantId} and id = ${fileId} and workspace_id is not null`)
   return tx.one(sql.prepared(FileLink)`
     insert into file_link (id, tenant_id, organization_id, file_id, entity, entity_id, role, created_by, created_at)
     values (${newId()}, ${tx.tenantId}, ${tx.context.organizationId}, ${fileId}, ${entity}, ${entity_id}, ${role}, ${tx.actor.userId}, ${tx.now.toISOString()})

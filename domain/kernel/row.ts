@@ -192,7 +192,7 @@ function inWorkspaces({ reach }: Tx, organizationId: string, workspace: Fragment
  * Rows of this tenant; of this organization where the table is an organization's; and of these only what the unit of work
  * reaches. Refuses with `context_required`.
  */
-export function scopeOf(tx: Tx, row: Pick<Row, 'scope' | 'within'>, alias?: string): Fragment[] {
+export function scopeOf(tx: Tx, row: Pick<Row, 'table' | 'scope' | 'within'>, alias?: string): Fragment[] {
   if (row.scope === 'platform') return [sql.fragment`true`]
   const name = (column: string) => sql.identifier(alias ? [alias, column] : [column])
   const conditions = [sql.fragment`${name('tenant_id')} = ${tx.tenantId}`]

@@ -1,15 +1,14 @@
 // Files of exports hold records: they belong to the user who asked, ask for the right to read the records, and end.
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { Client as Pg } from 'pg'
 import t from 'tap'
 import { startWorkers } from '../../server/workers.ts'
 import { removeExpiredFiles } from '../../workers/expired-files.ts'
 import { type Client, eventually, type TestTenant, tally, testApp, times, upload } from '../support/app.ts'
-import { quietLog, testServices } from '../support/services.ts'
+import { quietLog, sharedFilesDirectory, testServices } from '../support/services.ts'
 
-const FILES_DIRECTORY = mkdtempSync(path.join(tmpdir(), 'tenantry-test-export-files-'))
+const FILES_DIRECTORY = sharedFilesDirectory()
 const { tenant, runtime } = await testApp(t, { FILES_DIRECTORY })
 const workers = await startWorkers(runtime, quietLog, ['relay', 'exchange'])
 t.teardown(() => workers.stop())
