@@ -1,6 +1,6 @@
 // Series and metrics that a device sends for the first time: made, as many as the tenant's plan allows.
 import { type Static, Type } from 'typebox'
-import { type Limits, limitOf, newId, oneAtATime, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { type Fragment, type Limits, limitOf, newId, oneAtATime, sql, type Tx, Uuid } from '../kernel/index.ts'
 import type { RejectionReason } from './message.ts'
 import { metricsLock } from './profile.ts'
 
@@ -75,8 +75,11 @@ async function withinLimits(
     sql.prepared(Code)`select code from tel_metric where tenant_id = ${tx.tenantId} and code = any(${sql.array(codes, 'text')})`,
   )
   const knownCodes = new Set(existing.map(({ code }) => code))
+  // What has no limit is not counted: others wait for the lock meanwhile.
+  const countOf = (metric: 'metrics' | 'series', counted: Fragment) => (limitOf(limits, metric) === null ? sql.fragment`0` : counted)
   const counts = await tx.one(sql.prepared(Counts)`
-    select (select count(*) from tel_metric where tenant_id = ${tx.tenantId}) as metrics, (${liveSeries(tx)}) as series`)
+    select (${countOf('metrics', sql.fragment`select count(*) from tel_metric where tenant_id = ${tx.tenantId}`)}) as metrics,
+      (${countOf('series', liveSeries(tx))}) as series`)
   const perDevice = new Map(
     (
       await tx.any(sql.prepared(OfDevice)`
@@ -106,7 +109,7 @@ async function withinLimits(
 }
 
 /** Selects the number of series of devices that are not deleted. */
-export const liveSeries = (tx: Tx) => sql.fragment`
+const liveSeries = (tx: Tx): Fragment => sql.fragment`
   select count(*) from tel_series s join tel_device d on d.tenant_id = s.tenant_id and d.id = s.device_id and d.deleted_at is null
   where s.tenant_id = ${tx.tenantId}`
 

@@ -76,3 +76,29 @@ t.test('R6: attachments ask for the right to read the record, and for a record o
   t.equal((await elsewhere.get(`/files/${id}/content`)).status, 404)
   t.equal((await elsewhere.post(`/files/${id}/links`, { entity: 'erp_party', entity_id: c.supplier })).status, 404)
 })
+
+t.test('R6: a file is seen in its workspace alone, until it is attached to a record of the organization', async (t) => {
+  const acme = await tenant()
+  const c = await catalogue(acme)
+  const [one] = acme.organizations
+  const within = (workspaceId: string) => acme.user('manager', { organizationId: one!.id, workspaceId })
+  const [north, south] = [await within(one!.workspaces[0]!.id), await within(one!.workspaces[1]!.id)]
+  const { id } = (await upload(north, 'of north', 'north.txt')).data
+  const seenBy = async (who: typeof north) =>
+    [
+      (await who.get('/files')).data.map((file: { id: string }) => file.id).includes(id),
+      (await who.get(`/files/${id}`)).status === 200,
+      (await who.get(`/files/${id}/content`)).status === 200,
+    ].join()
+  const link = (who: typeof north) => who.post(`/files/${id}/links`, { entity: 'erp_product', entity_id: c.product })
+  t.equal(await seenBy(north), 'true,true,true')
+  t.equal(await seenBy(acme.admin), 'true,true,true', 'the organization sees its workspaces')
+  t.equal(await seenBy(south), 'false,false,false')
+  t.equal((await link(south)).status, 404)
+  t.equal((await south.delete(`/files/${id}`, { 'if-match': '"1"' })).status, 404)
+  t.match(await link(north), { status: 403, body: { detail: 'permission_denied' } }, 'master data is the organization’s')
+  t.equal((await link(acme.manager)).status, 201)
+  t.equal(await seenBy(south), 'true,true,true')
+  t.match((await south.get(`/files/attached?entity=erp_product&entity_id=${c.product}`)).data, [{ id }])
+  t.equal((await south.delete(`/files/${id}`, { 'if-match': '"1"' })).status, 403, 'seen, and not theirs to delete')
+})

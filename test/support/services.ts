@@ -1,5 +1,6 @@
 // The real services that the whole run shares; test/support/run.ts starts them and hands their addresses on.
 import { createHash } from 'node:crypto'
+import path from 'node:path'
 import { Client } from 'pg'
 import { newSigningKey } from '../../domain/identity/index.ts'
 import { type Config, readConfig } from '../../server/config.ts'
@@ -28,6 +29,9 @@ export function testServices(): TestServices {
   if (!text) throw new Error('run the tests with npm test: it starts the services they need')
   return JSON.parse(text) as TestServices
 }
+
+/** A folder for files that the whole run shares: a job of one test may be done by the worker of another. */
+export const sharedFilesDirectory = (): string => path.join(path.dirname(testServices().smtp.folder), 'files')
 
 // One key for all files of a run would need a file; a key a process proves nothing less.
 const signingKey = newSigningKey()

@@ -1,7 +1,4 @@
 // Files in and out: looked at line by line, all or nothing, and not fooled by what files can be.
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { Client as Pg } from 'pg'
 import { readSheet } from 'read-excel-file/node'
 import t from 'tap'
@@ -11,10 +8,10 @@ import { newId } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { carryImport } from '../../workers/exchanger.ts'
 import { eventually, type TestTenant, testApp, times, upload } from '../support/app.ts'
-import { quietLog, testServices } from '../support/services.ts'
+import { quietLog, sharedFilesDirectory, testServices } from '../support/services.ts'
 import { CONTENT_TYPES, workbookOf, zip } from '../support/zip.ts'
 
-const FILES_DIRECTORY = mkdtempSync(path.join(tmpdir(), 'tenantry-test-exchange-'))
+const FILES_DIRECTORY = sharedFilesDirectory()
 const { tenant, runtime } = await testApp(t, { FILES_DIRECTORY })
 const workers = await startWorkers(runtime, quietLog, ['relay', 'exchange'])
 t.teardown(() => workers.stop())

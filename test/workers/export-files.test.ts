@@ -1,15 +1,14 @@
 // Files of exports hold records: they belong to the user who asked, ask for the right to read the records, and end.
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { Client as Pg } from 'pg'
 import t from 'tap'
 import { startWorkers } from '../../server/workers.ts'
 import { removeExpiredFiles } from '../../workers/expired-files.ts'
 import { type Client, eventually, type TestTenant, tally, testApp, times, upload } from '../support/app.ts'
-import { quietLog, testServices } from '../support/services.ts'
+import { quietLog, sharedFilesDirectory, testServices } from '../support/services.ts'
 
-const FILES_DIRECTORY = mkdtempSync(path.join(tmpdir(), 'tenantry-test-export-files-'))
+const FILES_DIRECTORY = sharedFilesDirectory()
 const { tenant, runtime } = await testApp(t, { FILES_DIRECTORY })
 const workers = await startWorkers(runtime, quietLog, ['relay', 'exchange'])
 t.teardown(() => workers.stop())
@@ -76,7 +75,12 @@ t.test('F7: an export of contacts is seen and downloaded by those alone who may 
   t.same(await names(reader, '/erp/exports'), ['erp_party_contact'])
   t.match((await reader.get(`/files/${file_id}/content`)).text, SECRET)
   const stranger = await withContacts()
-  t.equal((await stranger.admin.get(`/files/${file_id}/content`)).status, 404)
+  const { data } = await acme.admin.post('/context/switch?token=body', { organization_id: acme.organizations[1]!.id })
+  for (const other of [stranger.admin, acme.as(data.access_token)]) {
+    for (const where of [`/files/${file_id}`, `/files/${file_id}/content`, `/erp/exports/${id}`, `/erp/exports/${id}/history`])
+      t.equal((await other.get(where)).status, 404, `${where} of another tenant or organization`)
+    t.same(await names(other, '/files'), [])
+  }
 })
 
 t.test('F7: the user who asked for an export keeps seeing it, and downloads it while the records may be read', async (t) => {
