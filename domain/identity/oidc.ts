@@ -9,6 +9,7 @@ import {
   calculatePKCECodeChallenge,
   customFetch,
   discovery,
+  enableNonRepudiationChecks,
   fetchUserInfo,
   None,
   randomNonce,
@@ -52,7 +53,8 @@ export class OpenIdClient {
     const configuration = discovery(new URL(provider.issuer), provider.client_id, undefined, secret ? ClientSecretPost(secret) : None(), {
       timeout: TIMEOUT_SECONDS,
       [customFetch]: this.#fetch,
-      execute: this.#insecure ? [allowInsecureRequests] : [],
+      // By default the library trusts TLS to the token endpoint and leaves the signature of the ID token unread.
+      execute: [enableNonRepudiationChecks, ...(this.#insecure ? [allowInsecureRequests] : [])],
     })
     this.#configurations.set(key, { configuration, until: Date.now() + CACHE_MS })
     configuration.catch(() => this.#configurations.delete(key))
