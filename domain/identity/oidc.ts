@@ -61,7 +61,7 @@ export class OpenIdClient {
     return configuration
   }
 
-  /** Where to send somebody, and what must be remembered until he is back. Throws `sso_failed`. */
+  /** Builds the address to send the browser to; `state` keeps the secrets until it is back. Throws `sso_failed`. */
   async begin(
     provider: Provider,
     secret: string | null,
@@ -129,7 +129,7 @@ export class OpenIdClient {
 const verifiedClaim = (claim: unknown): boolean | null =>
   claim === undefined || claim === null ? null : claim === true || claim === 'true'
 
-/** The library's codes are for us; the person is told what he can do something about. */
+/** The library's codes are for operators; the user is told a reason that they can act on. */
 function ssoFailure(error: unknown) {
   const { code, error: said } = error as { code?: string; error?: string }
   const reason = said ?? (code?.startsWith('OAUTH_') ? code.toLowerCase() : 'provider_unreachable')
