@@ -158,7 +158,7 @@ export async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> 
   if (!linked) throw failure('sso_not_linked', linkDetails(provider))
 }
 
-/** What a user must do who has no confirmed link yet. */
+/** Details of a refusal that a confirmed link would lift: where to sign in, and where to confirm. */
 export const linkDetails = ({ id, name }: { id: string; name: string }) => ({
   provider: name,
   start: `/api/v1/auth/sso/${id}/start`,
@@ -187,7 +187,7 @@ export async function createIdentityProvider(tx: Tx, granter: Granter, input: ob
 /**
  * Changes a provider. The actor must hold every role of the resulting map, whichever setting they change: issuer, domains and
  * claim decide who gets them. A new issuer or client id is another provider: the secret, which was for the old one, is
- * cleared, all links are suspended, and enforcement ends, because nobody could sign in before confirming their link.
+ * cleared, all links are suspended, and enforcement ends, because no user could sign in before confirming their link.
  * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`.
  */
 export async function updateIdentityProvider(
@@ -247,7 +247,7 @@ export async function recoverIdentityProvider(tx: Tx, granter: Granter, id: stri
 }
 
 const Secret = Type.Object({ sealed: nullable(Type.String()) }, { additionalProperties: false })
-/** What a client secret is sealed for. */
+/** Purpose under which client secrets are sealed. */
 export const CLIENT_SECRET_PURPOSE = 'res_identity_providers.client_secret'
 
 /** Keeps a client secret; null makes it a public client. Throws `not_found`. */

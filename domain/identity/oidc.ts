@@ -9,6 +9,7 @@ import {
   calculatePKCECodeChallenge,
   customFetch,
   discovery,
+  enableNonRepudiationChecks,
   fetchUserInfo,
   None,
   randomNonce,
@@ -52,14 +53,15 @@ export class OpenIdClient {
     const configuration = discovery(new URL(provider.issuer), provider.client_id, undefined, secret ? ClientSecretPost(secret) : None(), {
       timeout: TIMEOUT_SECONDS,
       [customFetch]: this.#fetch,
-      execute: this.#insecure ? [allowInsecureRequests] : [],
+      // By default the library trusts TLS to the token endpoint and leaves the signature of the ID token unread.
+      execute: [enableNonRepudiationChecks, ...(this.#insecure ? [allowInsecureRequests] : [])],
     })
     this.#configurations.set(key, { configuration, until: Date.now() + CACHE_MS })
     configuration.catch(() => this.#configurations.delete(key))
     return configuration
   }
 
-  /** Where to send somebody, and what must be remembered until he is back. Throws `sso_failed`. */
+  /** Builds the address to send the browser to; `state` keeps the secrets until it is back. Throws `sso_failed`. */
   async begin(
     provider: Provider,
     secret: string | null,
@@ -127,7 +129,7 @@ export class OpenIdClient {
 const verifiedClaim = (claim: unknown): boolean | null =>
   claim === undefined || claim === null ? null : claim === true || claim === 'true'
 
-/** The library's codes are for us; the person is told what he can do something about. */
+/** The library's codes are for operators; the user is told a reason that they can act on. */
 function ssoFailure(error: unknown) {
   const { code, error: said } = error as { code?: string; error?: string }
   const reason = said ?? (code?.startsWith('OAUTH_') ? code.toLowerCase() : 'provider_unreachable')

@@ -4,8 +4,8 @@
 // (the provider creates the account), by an invitation that was never taken up, or by a confirmation of the account's owner or of
 // an administrator who may act on the account. A provider alone never makes a link to an account that has an owner.
 //
-// Locks: a link changes only under the lock of its account or the exclusive lock of its provider. Whoever holds an account's lock
-// takes the provider's shared one before touching links; a change of a provider takes no account's lock. So there is no cycle.
+// Locks: a link changes only under the lock of its account or the exclusive lock of its provider. A holder of an account's
+// lock takes the provider's shared lock before it changes links; a change of a provider takes no account's lock. So there is no cycle.
 import { type Static, Type } from 'typebox'
 import { requireAdministrator } from '../access/index.ts'
 import { type Fragment, failure, newId, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
@@ -63,7 +63,7 @@ async function lockLink(tx: Tx, userId: string, id: string): Promise<SsoLink> {
 
 /**
  * Confirms a request or a suspended link. The account is locked first, so of several confirmations at once one succeeds and the
- * others find the link active. What else there is between user and provider without being active is deleted: it belongs to
+ * others find the link active. Other inactive links of the user and provider are deleted: they belong to
  * another subject, or to the provider as it was. Throws `not_found`, `invalid_transition`, `already_exists` where another
  * subject of the provider is linked.
  */
@@ -159,7 +159,7 @@ async function endSessions(tx: Tx, condition: Fragment, reason: string, keep: st
 /**
  * Whether a session that came through single sign-on may go on: its link is active, its provider enabled, and the domain of the
  * address that was asserted last still proven (unknown for links that did not sign in since it is noted). A session from
- * before links were noted on them needs any active link. Takes no lock: who suspends a link ends its sessions after it, and so
+ * before links were noted on them needs any active link. Takes no lock: a suspension ends the sessions after the link, and so
  * waits for a session that is being renewed.
  */
 export const isLinkUsable = (tx: Tx, userId: string, identityId: string | null): Promise<boolean> =>
@@ -173,7 +173,7 @@ export const isLinkUsable = (tx: Tx, userId: string, identityId: string | null):
         where d.tenant_id = i.tenant_id and d.provider_id = i.provider_id and d.domain = split_part(i.email, '@', 2) and d.verified_at is not null))`)
 
 /**
- * The same before a session is opened, under locks: who suspends or removes the link meanwhile comes before, and is seen here,
+ * The same before a session is opened, under locks: a suspension or removal of the link comes before, and is seen here,
  * or after, and finds the session. Throws `sso_link_suspended`.
  */
 export async function assertLinkUsable(tx: Tx, userId: string, identityId: string): Promise<void> {

@@ -81,7 +81,7 @@ export default async function sso(app: FastifyInstance) {
         const state = await request.write((tx) =>
           issueToken(tx, 'oidc', null, { provider: provider.id, issuer, client_id, ...secrets, returnTo, token: token ?? null }),
         )
-        // The answer must come back to the browser that asked: nobody is signed in as someone else by a link.
+        // The answer must come back to the browser that asked: a link that was sent signs no other user in.
         reply.setCookie(STATE_COOKIE, state, {
           httpOnly: true,
           sameSite: 'lax',

@@ -29,7 +29,7 @@ export const stateOf = (started: Answer): string =>
     .find((c) => c.startsWith('sso_state='))!
     .split(';')[0]!
 
-/** What tests of single sign-on need of an app; it reads TXT records from a map instead of the DNS. */
+/** Helpers for single sign-on on an app, which then reads TXT records from a map instead of the DNS. */
 export function singleSignOn({ tenant, request, runtime }: TestApp) {
   const records = new Map<string, string[][]>()
   runtime.services.resolveTxt = async (name) => records.get(name) ?? Promise.reject(Object.assign(new Error('none'), { code: 'ENOTFOUND' }))

@@ -1,11 +1,12 @@
 // Domains of an identity provider count once the DNS proves them.
 import t from 'tap'
+import { sql } from '../../../domain/kernel/index.ts'
 import { tally, testApp } from '../../support/app.ts'
 import { singleSignOn } from '../../support/single-sign-on.ts'
 
 const testing = await testApp(t)
-const { tenant } = testing
-const { withSso, signIn, prove, change, post, records } = singleSignOn(testing)
+const { tenant, runtime } = testing
+const { withSso, signIn, prove, linksOf, change, post, records } = singleSignOn(testing)
 const input = (name: string, domain: string) => ({ name, issuer: 'https://login.example', client_id: 'x', domains: [domain] })
 const path = '/tenant/identity-providers'
 
@@ -79,4 +80,28 @@ t.test('F4: a proven host name of the tenant counts for exactly that domain', as
   const created = await acme.admin.post(path, { ...input('After', domain), domains: [domain, `mail.${domain}`] })
   t.match(created, { data: { proven_domains: [domain], findings: ['domain_unproven'] } })
   t.match((await acme.admin.get(`${path}/${created.data.id}/domains`)).data, [{ proven_by: null }, { proven_by: 'tenant_domain' }])
+})
+
+t.test('F4: a grandfathered domain signs links in and is a finding, and takes up no invitation until it is proven', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp, provider } = sso
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim' })
+  t.equal((await signIn(sso, 'kim')).status, 200)
+  await runtime.services.planes.control.write(acme.scope, (tx) =>
+    tx.query(sql.run`update res_identity_provider_domains set proven_by = 'grandfathered' where tenant_id = ${tx.tenantId}`),
+  )
+  t.match((await acme.admin.get(`${path}/${provider}`)).data, {
+    proven_domains: [`${acme.slug}.example`],
+    findings: ['domain_grandfathered'],
+  })
+  t.equal((await signIn(sso, 'kim')).status, 200, 'existing links stay valid')
+  const email = `new@${acme.slug}.example`
+  const invited = (await acme.admin.post('/users', { email, name: 'New', roles: [{ role: 'admin' }] })).data
+  idp.people.set('new', { sub: 'new', email, name: 'New' })
+  t.match(await signIn(sso, 'new'), { status: 401, body: { detail: 'sso_link_required' } })
+  const [claim] = (await acme.admin.get(`${path}/${provider}/domains`)).data
+  t.match((await acme.admin.post(`${path}/${provider}/domains/${claim.id}/verify`, {})).data, { proven_by: 'dns' })
+  t.match((await acme.admin.get(`${path}/${provider}`)).data, { findings: [] })
+  t.match(await signIn(sso, 'new'), { status: 200, data: { user: { id: invited.id } } })
+  t.same(await linksOf(acme.admin), [])
 })

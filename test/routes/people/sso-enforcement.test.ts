@@ -1,9 +1,11 @@
 // An enforced company sign-in has no way around it, and removal there ends everything here.
+import { Secret, TOTP } from 'otpauth'
 import t from 'tap'
 import { assignRole } from '../../../domain/access/index.ts'
 import { createUser, hashPassword, issueToken } from '../../../domain/identity/index.ts'
 import { newId, sql, systemScope } from '../../../domain/kernel/index.ts'
 import { PASSWORD, type TestTenant, testApp } from '../../support/app.ts'
+import { authenticator } from '../../support/authenticator.ts'
 import { type SingleSignOn, singleSignOn } from '../../support/single-sign-on.ts'
 import { mailTo, tokenIn } from '../../support/smtp.ts'
 
@@ -68,6 +70,27 @@ t.test('R1: a password session of an enforced domain is not refreshed', async (t
     before = (await acme.login(acme.operator.email)).data.refresh_token
   })
   t.match(await refreshed(acme, before), REQUIRED)
+})
+
+t.test('R1: a sign-in that waits for its second factor, and a passkey, are refused once the domain is enforced', async (t) => {
+  const device = { waiting: '', code: '', passkey: null as unknown as ReturnType<typeof authenticator> }
+  const { acme } = await enforced(t, async ({ acme }) => {
+    const { data } = await acme.operator.post('/auth/mfa/enroll', {})
+    const totp = new TOTP({ secret: Secret.fromBase32(data.secret) })
+    const at = (steps: number) => totp.generate({ timestamp: Date.now() + steps * 30_000 })
+    await acme.operator.post('/auth/mfa/verify', { id: data.id, code: at(-1) })
+    device.waiting = (await acme.login(acme.operator.email)).body.error.details.challenge
+    device.code = at(1)
+    device.passkey = authenticator(`https://${acme.host}`)
+    const begun = await acme.manager.post('/auth/passkeys/registration/options')
+    const credential = device.passkey.register(begun.data.options)
+    const registered = await acme.manager.post('/auth/passkeys/registration', { ceremony: begun.data.ceremony, credential })
+    t.equal(registered.status, 201)
+  })
+  t.match(await post(acme.host, '/auth/mfa?token=body', { challenge: device.waiting, code: device.code }), REQUIRED)
+  const { data } = await post(acme.host, '/auth/passkeys/options')
+  const credential = device.passkey.authenticate({ ...data.options, rpId: acme.host }, true)
+  t.match(await post(acme.host, '/auth/passkeys/login?token=body', { ceremony: data.ceremony, credential }), REQUIRED)
 })
 
 t.test('R1: a session through single sign-on ends with its link and its provider', async (t) => {

@@ -8,7 +8,7 @@ const testing = await testApp(t)
 const { tenant, request } = testing
 const { withSso, signIn, linkAccount, change } = singleSignOn(testing)
 
-t.test('somebody new is let in, with the roles of his groups; when these change, so do his roles', async (t) => {
+t.test('a new user is provisioned with the roles of their groups, and a change of groups changes the roles', async (t) => {
   const sso = await withSso(t)
   const { acme, idp, provider } = sso
   t.match((await request(acme.host, { method: 'GET', url: '/api/v1/auth/sso' })).data, [{ id: provider, name: 'Company' }])
@@ -22,8 +22,8 @@ t.test('somebody new is let in, with the roles of his groups; when these change,
   t.same(await roles(), ['operator'])
   await acme.admin.post(`/users/${entered.data.user.id}/roles`, { role: 'viewer' })
   idp.people.set('rosa', { sub: 'rosa-1', email: `rosa@${acme.slug}.example`, name: 'Rosa', groups: ['bosses'] })
-  t.equal((await signIn(sso, 'rosa')).data.user.id, entered.data.user.id, 'the same person')
-  t.same(await roles(), ['manager', 'viewer'], 'what was given by hand stays')
+  t.equal((await signIn(sso, 'rosa')).data.user.id, entered.data.user.id, 'the same user')
+  t.same(await roles(), ['manager', 'viewer'], 'roles given by hand stay')
 
   const browser = await signIn(sso, 'rosa', { query: '?return_to=/stock' })
   t.match(browser, { status: 302, headers: { location: '/stock' } })
@@ -44,7 +44,7 @@ t.test('an existing user signs in once they confirmed the link; a disabled one d
   })
 })
 
-t.test('a provider speaks for its own domains, and for addresses that it has verified', async (t) => {
+t.test('a provider vouches for its own domains and verified addresses alone', async (t) => {
   const sso = await withSso(t)
   const { acme, idp } = sso
   idp.people.set('eve', { sub: 'eve', email: 'eve@elsewhere.example', name: 'Eve' })
@@ -59,7 +59,7 @@ t.test('a provider speaks for its own domains, and for addresses that it has ver
   })
 })
 
-t.test('an answer comes back once, to the browser that asked, with nothing changed', async (t) => {
+t.test('a callback works once, in the browser that started, with an unchanged code and state', async (t) => {
   const sso = await withSso(t)
   const { acme, idp, provider } = sso
   idp.people.set('rosa', { sub: 'rosa-1', email: `rosa@${acme.slug}.example`, name: 'Rosa' })
@@ -89,7 +89,7 @@ t.test('an answer comes back once, to the browser that asked, with nothing chang
   }
 })
 
-t.test('where it is enforced there is no other way in', async (t) => {
+t.test('enforcement refuses passwords and locks out neither its administrator nor open sessions', async (t) => {
   const sso = await withSso(t)
   const { acme, provider } = sso
   t.match(
@@ -195,7 +195,7 @@ t.test('a provisioned user gets what the map gives and nothing else', async (t) 
   t.match((await acme.admin.get(`/users/${entered.data.user.id}/roles`)).data, [{ role: 'viewer', organization_id: null }])
 })
 
-t.test('a provider that is away, or is none, is said so; nobody maps groups to more than he holds', async (t) => {
+t.test('an unreachable provider, an unknown one and an invalid setup are refused', async (t) => {
   const sso = await withSso(t)
   const { acme, idp, provider } = sso
   await idp.close()
@@ -224,7 +224,7 @@ t.test('a provider that is away, or is none, is said so; nobody maps groups to m
   t.equal((await request(globex.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })).status, 404, 'another tenant’s')
 })
 
-t.test('what a tenant writes as an address never leads into our own network', async (t) => {
+t.test('an issuer never leads into the internal network', async (t) => {
   for (const address of [
     '127.0.0.1',
     '10.1.2.3',
