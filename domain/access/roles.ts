@@ -108,14 +108,22 @@ export async function updateRole(tx: Tx, granter: Granter, id: string, version: 
   return role(tx, id)
 }
 
-/** Deletes a role that no user has, and that the actor holds. Throws `in_use` with the number of assignments, `grant_exceeds`. */
+const RoleUses = Type.Object({ assignments: Type.Integer(), providers: Type.Integer() }, { additionalProperties: false })
+
+/**
+ * Deletes a role that no user has and no identity provider maps a group to, and that the actor holds. Throws `in_use` with the
+ * number of both, `grant_exceeds`.
+ */
 export async function deleteRole(tx: Tx, granter: Granter, id: string, version: number): Promise<void> {
   await rows.softDelete(tx, id, version) // locks the role: whoever gives it now waits, and finds it gone
   const [held] = await permissionsOf(tx, [id])
   assertHolds(granter, held!, TENANT, tx.now.getTime(), { role: id })
-  const { n } = await tx.one(sql.prepared(Type.Object({ n: Type.Integer() }))`
-    select count(*) as n from res_user_roles where tenant_id = ${tx.tenantId} and role_id = ${id}`)
-  if (n > 0) throw failure('in_use', { assignments: n })
+  const { assignments, providers } = await tx.one(sql.prepared(RoleUses)`
+    select (select count(*) from res_user_roles where tenant_id = ${tx.tenantId} and role_id = ${id}) as assignments,
+      (select count(distinct p.id) from res_identity_provider_roles m
+        join res_identity_providers p on p.tenant_id = m.tenant_id and p.id = m.provider_id and p.deleted_at is null
+        where m.tenant_id = ${tx.tenantId} and m.role_id = ${id}) as providers`)
+  if (assignments + providers > 0) throw failure('in_use', { assignments, providers })
 }
 
 /** Refuses with `grant_exceeds` roles, by id, that the actor does not hold in the whole tenant. */

@@ -1,5 +1,6 @@
 // What a tenant's security officer decides: how long sessions live, and who needs a second factor.
 import { type Static, Type } from 'typebox'
+import { assertHoldsRoles, type Granter } from '../access/index.ts'
 import { failure, newId, sql, type Tx, Uuid } from '../kernel/index.ts'
 
 export const SecurityPolicy = Type.Object(
@@ -45,17 +46,29 @@ export async function securityPolicy(
   return { session_idle_minutes, session_absolute_hours, sso_counts_as_mfa, mfa_roles: roles, mfa_organizations: organizations }
 }
 
-/** Changes what is named and leaves the rest. Effective at the next request. Throws `invalid_reference`. */
-export async function changeSecurityPolicy(tx: Tx, { mfa_roles, mfa_organizations, ...settings }: Partial<SecurityPolicy>): Promise<void> {
+const RoleId = Type.Object({ id: Uuid }, { additionalProperties: false })
+
+/** Changes what is named and leaves the rest. Effective at the next request. Throws `invalid_reference`, `grant_exceeds`. */
+export async function changeSecurityPolicy(
+  tx: Tx,
+  granter: Granter,
+  { mfa_roles, mfa_organizations, ...settings }: Partial<SecurityPolicy>,
+): Promise<void> {
   const now = tx.now.toISOString()
   if (mfa_roles) {
     const named = sql.array(mfa_roles, 'text')
     const { n } = await tx.one(sql.type(Type.Object({ n: Type.Integer() }))`
       select count(*) as n from res_roles where tenant_id = ${tx.tenantId} and code = any(${named}) and deleted_at is null`)
     if (n !== mfa_roles.length) throw failure('invalid_reference', { path: '/mfa_roles' })
-    await tx.query(sql.run`
+    const changed = await tx.any(sql.type(RoleId)`
       update res_roles set mfa_required = not mfa_required, version = version + 1, updated_at = ${now}
-      where tenant_id = ${tx.tenantId} and deleted_at is null and mfa_required <> (code = any(${named}))`)
+      where tenant_id = ${tx.tenantId} and deleted_at is null and mfa_required <> (code = any(${named})) returning id`)
+    // Lifting the second factor of a role is changing the role.
+    await assertHoldsRoles(
+      tx,
+      granter,
+      changed.map(({ id }) => id),
+    )
   }
   if (mfa_organizations) {
     const named = sql.array(mfa_organizations, 'uuid')

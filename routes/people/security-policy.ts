@@ -37,11 +37,11 @@ export default async function policy(app: FastifyInstance) {
         tags,
         summary: 'Change them; effective at the next request',
         body: Patch,
-        response: { 200: ok(SecurityPolicy), ...mutation('invalid_reference', 'session_required') },
+        response: { 200: ok(SecurityPolicy), ...mutation('invalid_reference', 'grant_exceeds', 'session_required') },
       },
     },
     async (request) => {
-      await request.write((tx) => changeSecurityPolicy(tx, request.body))
+      await request.write((tx) => changeSecurityPolicy(tx, request.granter, request.body))
       return { data: await current(request) }
     },
   )

@@ -86,6 +86,13 @@ t.test('F13: approval limits belong to the role, not to its code', async (t) => 
   t.equal(explained.data.approval_limit, '0')
 })
 
+t.test('F21: the second factor of a role is lifted by actors who hold the role', async (t) => {
+  const acme = await tenant()
+  const officer = await withPermissions(acme, ['tenant.security.*'])
+  t.match(await officer.patch('/tenant/security', { mfa_roles: ['admin'] }), exceeds)
+  t.match(await officer.patch('/tenant/security', { session_idle_minutes: 60 }), { status: 200 })
+})
+
 t.test('F13: a role whose code is another role’s id is no way to that role', async (t) => {
   const acme = await tenant()
   const keeper = await withPermissions(acme, ['rbac.role.*', 'rbac.assignment.*', 'erp.party.read'])

@@ -40,7 +40,6 @@ t.test('F2: an organization’s administrator changes nothing that belongs to th
     ['factors', second.delete(`/users/${acme.viewer.userId}/mfa`)],
     ['sessions', second.delete(`/users/${acme.viewer.userId}/sessions`)],
     ['simulation', second.post('/rbac/simulate', { role: { role: 'viewer', permissions: ['*'] } })],
-    ['a metric', second.post('/telemetry/metrics', { code: 'temperature', unit: 'C' })],
   ]
   for (const [what, answer] of tries) t.match(await answer, denied, what)
   t.match(await second.get('/tenant/security'), denied)
@@ -175,4 +174,13 @@ t.test('F12: documents of another workspace do not exist for a member of one wor
   t.equal((await acme.manager.get('/erp/purchase-orders')).data.length, 2, 'an assignment of the organization sees both')
   t.match(await inSouth.get('/erp/parties'), { status: 200 }, 'the organization’s master data is read')
   t.match(await inSouth.post('/erp/parties', { code: 'X', name: 'X', roles: ['client'] }), denied, 'and not changed')
+})
+
+t.test('R9: metrics of the whole tenant are read in every organization and changed by tenant-wide assignments alone', async (t) => {
+  const { acme, second } = await withOrganizationAdmin()
+  const made = await acme.admin.post('/telemetry/metrics', { code: 'temperature', unit: 'C' })
+  t.equal(made.status, 201)
+  t.equal((await second.get(`/telemetry/metrics/${made.data.id}`)).status, 200)
+  t.match(await second.post('/telemetry/metrics', { code: 'humidity', unit: '%' }), denied)
+  t.match(await second.patch(`/telemetry/metrics/${made.data.id}`, { unit: 'F', version: 1 }), denied)
 })
