@@ -67,6 +67,7 @@ const environment = {
   KAFKA_BROKERS: broker.brokers,
   KAFKA_REPLICATION: '1',
   LOG_LEVEL: 'warn',
+  STAFF_SECOND_FACTOR: 'false',
   METRICS_PORT: '0',
   MAIL_DIRECTORY: path.join(home, 'mail'),
   FILES_DIRECTORY: path.join(home, 'files'),
