@@ -7,12 +7,12 @@ import { mutates, type RouteAccess } from './route-options.ts'
 /** A re-authentication holds for ten minutes. */
 const FRESH_MS = 600_000
 
-/** A second factor of ours, or the methods of the company's own identity provider. */
-const isStrong = (methods: readonly string[]) => methods.includes('mfa') || methods.includes('sso')
+/** A second factor of ours, or the company's own identity provider where its security policy says that it is enough. */
+const isStrong = (methods: readonly string[], ssoCounts: boolean) => methods.includes('mfa') || (ssoCounts && methods.includes('sso'))
 
 /** Whether a session lacks the second factor that its user needs: by role or organization, or as platform staff. */
 export function lacksFactor({ session, grants, tenant, server }: FastifyRequest): boolean {
-  if (!session || session.impersonated_by || isStrong(session.methods)) return false
+  if (!session || session.impersonated_by || isStrong(session.methods, tenant.security.sso_counts_as_mfa)) return false
   return needsMfa(grants, Date.now()) || (tenant.kind === 'platform' && server.services.settings.staffMfa)
 }
 

@@ -1,6 +1,8 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
 import fp from 'fastify-plugin'
-import { Failure, failure } from '../domain/kernel/index.ts'
+import { Failure, failure, newId } from '../domain/kernel/index.ts'
 
 const BY_CODE: Record<string, Failure['detail']> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body_too_large',
@@ -11,6 +13,8 @@ const BY_CODE: Record<string, Failure['detail']> = {
   FST_UNDER_PRESSURE: 'overloaded',
   FST_ERR_BAD_URL: 'route_not_found',
   FST_ERR_MAX_PARAM_LENGTH: 'route_not_found',
+  // Of the method QUERY, which no route has, where it came without a content type.
+  FST_ERR_ROUTE_MISSING_CONTENT_TYPE: 'route_not_found',
 }
 
 const BY_PART: Record<string, Failure['detail']> = {
@@ -31,6 +35,27 @@ export function toFailure(error: unknown): Failure {
   if (code && BY_CODE[code]) return failure(BY_CODE[code])
   if (error instanceof SyntaxError && (error as FastifyError).statusCode === 400) return failure('invalid_json')
   return failure('internal')
+}
+
+/** Codes of Node's HTTP parser → refusals; anything else that it could not read is `malformed_request`. */
+const BY_PARSER: Record<string, Failure['detail']> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+}
+
+/** Answers what the HTTP parser refused, which never became a request, with the same envelope; then the connection ends. */
+export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return
+  if (socket.writable) {
+    const refused = failure(BY_PARSER[error.code ?? ''] ?? 'malformed_request')
+    const id = newId()
+    const body = JSON.stringify(refused.envelope(id))
+    socket.write(
+      `HTTP/1.1 ${refused.status} ${STATUS_CODES[refused.status]}\r\nconnection: close\r\nx-correlation-id: ${id}\r\n` +
+        `content-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    )
+  }
+  socket.destroySoon()
 }
 
 /** The one error handler and the one not-found handler. */

@@ -1,7 +1,39 @@
+import { createHash } from 'node:crypto'
+import { gzipSync } from 'node:zlib'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { exampleOf } from './example.ts'
+
+/** A document of megabytes that is the same for everyone: made once, packed once, and sent only where it is not known yet. */
+class CachedDocument {
+  readonly #type: string
+  readonly #make: () => string
+  #made: { plain: Buffer; packed: Buffer; etag: string } | undefined
+
+  constructor(type: string, make: () => string) {
+    this.#type = type
+    this.#make = make
+  }
+
+  send({ headers }: FastifyRequest, reply: FastifyReply): FastifyReply {
+    this.#made ??= this.#pack()
+    const { plain, packed, etag } = this.#made
+    // Beside what CORS varies by.
+    const vary = [reply.getHeader('vary'), 'Accept-Encoding'].filter(Boolean).join(', ')
+    reply.headers({ etag, 'cache-control': 'public, max-age=60', vary })
+    if (headers['if-none-match']?.split(/\s*,\s*/).some((known) => known.replace(/^W\//, '') === etag)) return reply.status(304).send()
+    reply.type(this.#type)
+    if (!/\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?:,|$))/.test(headers['accept-encoding'] ?? '')) return reply.send(plain)
+    return reply.header('content-encoding', 'gzip').send(packed)
+  }
+
+  #pack() {
+    const plain = Buffer.from(this.#make())
+    return { plain, packed: gzipSync(plain), etag: `"${createHash('sha256').update(plain).digest('base64url')}"` }
+  }
+}
 
 /** OpenAPI 3.1 from the routes' own schemas at /api/openapi.json, rendered at /docs. */
 export default fp(
@@ -35,13 +67,31 @@ export default fp(
         return { schema: { ...described, security: open ? [] : [{ bearer: [] }, { cookie: [] }] } as never, url }
       },
     })
-    const open = { public: true, tenantless: true } as const
-    let document: unknown
-    app.get('/api/openapi.json', { ...open, schema: { hide: true } }, async () => {
-      document ??= app.swagger()
-      return document
+    const json = new CachedDocument('application/json; charset=utf-8', () => JSON.stringify(app.swagger()))
+    const yaml = new CachedDocument('application/yaml; charset=utf-8', () => app.swagger({ yaml: true }))
+    app.get('/api/openapi.json', { public: true, tenantless: true, config: { document: true }, schema: { hide: true } }, (request, reply) =>
+      json.send(request, reply),
+    )
+    // The library makes its two documents anew for each request: they are answered before it is asked.
+    const ofLibrary = new Map([
+      ['/docs/json', json],
+      ['/docs/yaml', yaml],
+    ])
+    app.addHook('onRoute', (route) => {
+      if (ofLibrary.has(route.url)) route.config = { ...route.config, document: true }
     })
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { url: '/api/openapi.json' } })
+    await app.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: true,
+      uiConfig: { url: '/api/openapi.json' },
+      uiHooks: {
+        onRequest: (request, reply, next) => {
+          const document = ofLibrary.get(request.routeOptions.url ?? '')
+          if (document) document.send(request, reply)
+          else next()
+        },
+      },
+    })
   },
   { name: 'openapi' },
 )

@@ -2,55 +2,20 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Redis } from 'ioredis'
-import { failure } from '../domain/kernel/index.ts'
+import { failure, networkOf } from '../domain/kernel/index.ts'
+import { type Counted, SharedCounters } from './shared-counters.ts'
 
 const WINDOW_MS = 60_000
-const MAX_KEYS = 50_000
+/** Requests a minute of one address for a document of megabytes. */
+const DOCUMENTS_PER_MINUTE = 120
 
-type Settle = (error: Error | null, result?: { current: number; ttl: number }) => void
+type Settle = (error: Error | null, result?: Counted) => void
 
-/** Counts and opens the window in one atomic step. */
-const INCREMENT = `local n = redis.call('incr', KEYS[1])
-if n == 1 then redis.call('pexpire', KEYS[1], ARGV[1]) end
-return {n, redis.call('pttl', KEYS[1])}`
-
-/** A store for @fastify/rate-limit: in Redis for all processes; while Redis is away for this process alone, said once in the log. */
-function storeOver(redis: Redis | null, warn: (message: string) => void) {
-  const local = new Map<string, { count: number; until: number }>()
-  let degraded = false
-
-  function countHere(key: string) {
-    const now = Date.now()
-    let entry = local.get(key)
-    if (!entry || entry.until <= now) {
-      if (local.size >= MAX_KEYS) local.clear()
-      entry = { count: 0, until: now + WINDOW_MS }
-      local.set(key, entry)
-    }
-    entry.count++
-    return { current: entry.count, ttl: entry.until - now }
-  }
-
-  function fallBack(key: string, settle: Settle) {
-    if (redis && !degraded) warn('Redis is away: rate limits are counted by each process for itself')
-    degraded = true
-    settle(null, countHere(key))
-  }
-
+/** The counters, in the form that @fastify/rate-limit takes. */
+function storeOver(counters: SharedCounters) {
   return class Store {
     incr(key: string, settle: Settle): void {
-      if (redis?.status !== 'ready') {
-        fallBack(key, settle)
-        return
-      }
-      ;(redis.eval(INCREMENT, 1, `rate:${key}`, WINDOW_MS) as Promise<[number, number]>).then(
-        ([current, ttl]) => {
-          degraded = false
-          settle(null, { current, ttl })
-        },
-        () => fallBack(key, settle),
-      )
+      counters.count(key).then((counted) => settle(null, counted), settle)
     }
 
     child(): Store {
@@ -59,17 +24,22 @@ function storeOver(redis: Redis | null, warn: (message: string) => void) {
   }
 }
 
+export type Limiter = ReturnType<FastifyInstance['createRateLimit']>
+
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** A bucket of so many requests a minute for each key. */
+    limiter(max: number, key: (request: FastifyRequest) => string): Limiter
+    /** Counts a request in a bucket. Refuses with `rate_limited`, and says in headers how much is left. */
+    countRequest(limiter: Limiter, request: FastifyRequest, reply: FastifyReply): Promise<void>
+  }
   interface FastifyRequest {
     /** Counts the request in its user's bucket; the session plugin calls it once the user is known. */
     countUser(reply: FastifyReply): Promise<void>
   }
 }
 
-type Limiter = ReturnType<FastifyInstance['createRateLimit']>
-
-/** Refuses with `rate_limited`, and says in headers how much is left. */
-async function take(limiter: Limiter, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+async function countRequest(limiter: Limiter, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const result = await limiter(request)
   if (result.isAllowed) return
   reply.headers({ 'ratelimit-limit': result.max, 'ratelimit-remaining': result.remaining, 'ratelimit-reset': result.ttlInSeconds })
@@ -78,29 +48,42 @@ async function take(limiter: Limiter, request: FastifyRequest, reply: FastifyRep
   throw failure('rate_limited', { retry_after_seconds: result.ttlInSeconds })
 }
 
+/**
+ * Every request is counted by its address, whatever host it names; sign-in routes are counted once more, by tenant
+ * (plugins/attempt-limit.ts). Probes are not counted: their answers are cached, and a balancer asks for all processes
+ * from one address.
+ */
 export default fp(
   async (app) => {
     const { redis, settings } = app.services
-    await app.register(rateLimit, { global: false, store: storeOver(redis, (message) => app.log.warn(message)) as never })
-    const limiter = (max: number, keyGenerator: (request: FastifyRequest) => string) =>
-      app.createRateLimit({ max, timeWindow: WINDOW_MS, keyGenerator })
-    const byAddress = limiter(settings.rateLimit * 4, (request) => `ip:${request.ip}`)
-    const byAttempt = limiter(settings.rateLimitAuth, (request) => {
-      // Where any host name is answered, it must not be what tells one caller from another.
-      const host = request.routeOptions.config.access?.tenantless ? '' : request.hostname
-      return `auth:${host}:${request.ip}`
-    })
-    const byUser = limiter(settings.rateLimit, (request) => `user:${request.actor.tenantId}:${request.actor.userId ?? request.ip}`)
+    const counters = new SharedCounters(redis, WINDOW_MS, (message) => app.log.warn(message))
+    await app.register(rateLimit, { global: false, store: storeOver(counters) as never })
+    app.decorate('limiter', (max: number, keyGenerator: (request: FastifyRequest) => string) =>
+      app.createRateLimit({ max, timeWindow: WINDOW_MS, keyGenerator }),
+    )
+    app.decorate('countRequest', countRequest)
+    const byAddress = app.limiter(settings.rateLimit * 4, ({ ip }) => `ip:${networkOf(ip)}`)
+    const byDocument = app.limiter(DOCUMENTS_PER_MINUTE, ({ ip }) => `document:${networkOf(ip)}`)
+    const byUser = app.limiter(settings.rateLimit, ({ actor, ip }) => `user:${actor.tenantId}:${actor.userId ?? networkOf(ip)}`)
 
     app.addHook('onRequest', async (request, reply) => {
-      const { access } = request.routeOptions.config
-      // Probes, keys and the documentation are for everybody, as often as they like.
-      if (access?.tenantless && access.public && !request.url.startsWith('/api/v1/')) return
-      await take(access?.authLimit ? byAttempt : byAddress, request, reply)
+      const { probe, document } = request.routeOptions.config
+      if (probe) return
+      await countRequest(byAddress, request, reply)
+      if (document) await countRequest(byDocument, request, reply)
     })
     app.decorateRequest('countUser', function (this: FastifyRequest, reply: FastifyReply) {
-      return take(byUser, this, reply)
+      return countRequest(byUser, this, reply)
     })
   },
   { name: 'rate-limit', dependencies: ['security'] },
 )
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Asked by balancers and monitors: not counted. */
+    probe?: true
+    /** Answers with megabytes: counted in a stricter bucket. */
+    document?: true
+  }
+}

@@ -5,8 +5,8 @@ import fp from 'fastify-plugin'
 import { type ApiKey, type Caller, type Grants, grantsOfKey, type Session } from '../domain/access/index.ts'
 import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
+import { originAllowed } from './origin.ts'
 import { mutates } from './route-options.ts'
-import { originAllowed } from './security.ts'
 
 interface Claims {
   iss: string
@@ -73,7 +73,7 @@ const tokenFailure = (error: unknown) =>
  */
 export default fp(
   async (app) => {
-    const { keys, access } = app.services
+    const { keys, access, settings } = app.services
     await app.register(jwt, {
       secret: {
         private: keys.current.privatePem, // never used here: tokens are signed by domain/identity/tokens.ts
@@ -126,7 +126,7 @@ export default fp(
 
     function checkAudience(request: FastifyRequest, claims: Claims, byCookie: boolean): void {
       if (claims.tenant_id !== request.tenant.id || claims.aud !== request.tenant.id) throw failure('tenant_mismatch')
-      if (byCookie && mutates(request) && !originAllowed(request.headers.origin ?? '', request.host, request.tenant.domains)) {
+      if (byCookie && mutates(request) && !originAllowed(settings, request.headers.origin ?? '', request.host, request.tenant.domains)) {
         throw failure('origin_forbidden')
       }
     }

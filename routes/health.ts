@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { namedDatabases } from '../domain/tenancy/index.ts'
 
 const Probe = Type.Unsafe<'up' | 'down' | 'off'>({ type: 'string', enum: ['up', 'down', 'off'] })
 const PROBE_MS = 2_000
+/** For so long an answer of /ready is good, whoever asks how often. */
+const READY_MS = 1_000
 
 const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
   const late = new Promise<never>((_, reject) => setTimeout(reject, PROBE_MS, new Error('late')).unref())
@@ -17,10 +19,11 @@ const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
 export default async function health(app: FastifyInstance) {
   const { planes, redis, pingBroker } = app.services
   const open = { public: true, tenantless: true } as const
+  const probed = { ...open, config: { probe: true } } as const
   app.get(
     '/health',
     {
-      ...open,
+      ...probed,
       schema: { tags: ['operations'], summary: 'Is the process alive', response: { 200: Type.Object({ status: Type.Literal('ok') }) } },
     },
     async () => ({ status: 'ok' as const }),
@@ -32,22 +35,34 @@ export default async function health(app: FastifyInstance) {
   })
   app.get(
     '/ready',
-    { ...open, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
+    { ...probed, schema: { tags: ['operations'], summary: 'Which dependencies answer', response: { 200: Ready, 503: Ready } } },
     async (_request, reply) => {
-      const databases = namedDatabases(planes)
-      const entries = await Promise.all([
-        ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
-        (async () => ['kafka', await probe(pingBroker)] as const)(),
-        (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
-      ])
-      const checks = Object.fromEntries(entries)
-      // Kafka away: writes go on and the outbox waits. Redis away: counters fall back. Without a database nothing works.
-      const databaseDown = databases.some(([name]) => checks[name] === 'down')
-      const status = databaseDown ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
-      reply.status(databaseDown ? 503 : 200)
-      return { status, checks } as const
+      const answer = await ready()
+      reply.status(answer.status === 'unavailable' ? 503 : 200)
+      return answer
     },
   )
+
+  let known: { at: number; answer: Promise<Static<typeof Ready>> } | undefined
+  /** What the dependencies said within the last second; many who ask at once cost one question. */
+  function ready(): Promise<Static<typeof Ready>> {
+    if (!known || Date.now() - known.at >= READY_MS) known = { at: Date.now(), answer: ask() }
+    return known.answer
+  }
+
+  async function ask(): Promise<Static<typeof Ready>> {
+    const databases = namedDatabases(planes)
+    const entries = await Promise.all([
+      ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
+      (async () => ['kafka', await probe(pingBroker)] as const)(),
+      (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
+    ])
+    const checks = Object.fromEntries(entries)
+    // Kafka away: writes go on and the outbox waits. Redis away: counters fall back. Without a database nothing works.
+    const databaseDown = databases.some(([name]) => checks[name] === 'down')
+    const status = databaseDown ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
+    return { status, checks }
+  }
 
   app.get(
     '/.well-known/jwks.json',

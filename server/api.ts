@@ -4,16 +4,22 @@ import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { createRuntime } from './runtime.ts'
-import { configOrExit, explainListenError, refuseUnsafe } from './start.ts'
+import { SafetyCheck } from './safety.ts'
+import { configOrExit, explainListenError, refuseToStart } from './start.ts'
 
 const config = configOrExit()
 const log = createLog('api', config.LOG_LEVEL)
-await refuseUnsafe(config)
-const runtime = await createRuntime(config, log)
+const safety = new SafetyCheck(config, log, refuseToStart)
+await safety.start()
+const runtime = await createRuntime(config, log, [], safety)
 const app = await buildApp(runtime.services, log)
-const metrics = await serveMetrics(app.metrics, config.HOST, config.METRICS_PORT).catch((error) =>
+const metrics = await serveMetrics(app.metrics, config, config.METRICS_PORT).catch((error) =>
   explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'),
 )
 await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => explainListenError(error, config.PORT, 'PORT'))
 log.root.info({ port: config.PORT }, 'listening')
-onStop(log, [() => app.close(), async () => metrics.close(), () => runtime.close()])
+onStop(
+  log,
+  [async () => safety.stop(), () => app.close(), async () => metrics.close(), () => runtime.close()],
+  config.STOP_DEADLINE_SECONDS,
+)

@@ -24,10 +24,12 @@ import {
 import access from '../plugins/access.ts'
 import accessMode from '../plugins/access-mode.ts'
 import assurance from '../plugins/assurance.ts'
+import attemptLimit from '../plugins/attempt-limit.ts'
 import context from '../plugins/context.ts'
 import correlation, { correlationIdOf } from '../plugins/correlation.ts'
 import data from '../plugins/data.ts'
-import errors, { toFailure } from '../plugins/errors.ts'
+import errors, { answerClientError, toFailure } from '../plugins/errors.ts'
+import host from '../plugins/host.ts'
 import idempotency from '../plugins/idempotency.ts'
 import metrics from '../plugins/metrics.ts'
 import openapi from '../plugins/openapi.ts'
@@ -58,10 +60,12 @@ import menu from '../routes/menu.ts'
 import account from '../routes/people/account.ts'
 import apiKeys from '../routes/people/api-keys.ts'
 import auth from '../routes/people/auth.ts'
+import identityProviders from '../routes/people/identity-providers.ts'
 import mfa from '../routes/people/mfa.ts'
 import passkeys from '../routes/people/passkeys.ts'
 import securityPolicy from '../routes/people/security-policy.ts'
 import sso from '../routes/people/sso.ts'
+import ssoLinks from '../routes/people/sso-links.ts'
 import users from '../routes/people/users.ts'
 import registrations from '../routes/registrations.ts'
 import explain from '../routes/rights/explain.ts'
@@ -100,7 +104,8 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
     bodyLimit: BODY_LIMIT,
     requestTimeout: 30_000,
     routerOptions: { maxParamLength: 200 },
-    trustProxy: 'loopback',
+    trustProxy: services.settings.trustedProxies,
+    clientErrorHandler: answerClientError,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
     frameworkErrors: (error, request, reply) => {
@@ -116,10 +121,12 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
   await app.register(validation)
   await app.register(correlation)
   await app.register(errors)
+  await app.register(host)
   await app.register(metrics)
   await app.register(security)
   await app.register(rateLimit)
   await app.register(tenant)
+  await app.register(attemptLimit)
   await app.register(session)
   await app.register(assurance)
   await app.register(accessMode)
@@ -138,6 +145,8 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
       await api.register(mfa)
       await api.register(passkeys)
       await api.register(sso)
+      await api.register(ssoLinks)
+      await api.register(identityProviders)
       await api.register(users)
       await api.register(apiKeys)
       await api.register(securityPolicy)

@@ -1,6 +1,7 @@
 // Configuration: read once from the environment, validated, frozen, passed in. docs/configuration.md is generated from here.
 import { type Static, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
+import { trustedProxies } from './trusted-proxies.ts'
 
 const Url = (scheme: string, description: string) => Type.String({ pattern: `^${scheme}://`, description })
 const Port = (port: number, description: string) => Type.Integer({ minimum: 0, maximum: 65_535, default: port, description })
@@ -15,7 +16,33 @@ export const ConfigSchema = Type.Object({
   HOST: Type.String({ default: '0.0.0.0', description: 'Address to listen on.' }),
   PORT: Port(3000, 'Port of the API.'),
   METRICS_PORT: Port(9464, 'Port of /metrics, kept apart so that it need not be public; 0 picks a free one.'),
+  METRICS_HOST: Type.String({
+    default: '127.0.0.1',
+    description: 'Address that /metrics listens on; production refuses one that is not loopback without METRICS_TOKEN.',
+  }),
+  METRICS_TOKEN: Type.Optional(
+    Type.String({ minLength: 24, description: 'Bearer token that /metrics asks for; without it none is asked for. Secret.' }),
+  ),
   WORKER_METRICS_PORT: Port(0, 'Port of /metrics of a worker process; 0 picks a free one, which its log names.'),
+  TRUSTED_PROXIES: Type.Optional(
+    Type.String({
+      description:
+        'Proxies whose X-Forwarded-For counts: `none`, addresses and networks (`10.0.0.0/8,2001:db8::1`), or a number of hops where nothing else reaches the port. Production refuses to start without; elsewhere `none`.',
+    }),
+  ),
+  ALLOW_PLAINTEXT: Type.Optional(
+    Type.String({
+      pattern: '^(postgres|kafka|redis)(,(postgres|kafka|redis))*$',
+      description:
+        'Connections that production may leave without TLS, comma-separated: `postgres`, `kafka`, `redis`. Only where the network between is trusted.',
+    }),
+  ),
+  STOP_DEADLINE_SECONDS: Type.Integer({
+    minimum: 1,
+    maximum: 600,
+    default: 20,
+    description: 'After SIGTERM a process that has not ended within this time is killed, even where its main thread hangs.',
+  }),
   BASE_DOMAIN: Type.String({ minLength: 1, description: 'Tenants answer at slug.BASE_DOMAIN.' }),
   CONTROL_DATABASE_URL: Url(
     'postgres(ql)?',
@@ -83,10 +110,18 @@ export const ConfigSchema = Type.Object({
     default: 15,
     description: 'Wait before a mail that the server did not take is tried again; doubles each time, up to an hour.',
   }),
+  MAIL_INTERVAL_SECONDS: Type.Integer({
+    minimum: 0,
+    maximum: 86_400,
+    default: 300,
+    description:
+      'Between two mails of one kind to one account that are asked for by request: password resets, address changes, invitations.',
+  }),
   PUBLIC_URL: Type.String({
     default: 'https://{host}',
     pattern: '^https?://',
-    description: 'Where a tenant’s pages are, for links in mails; {host} is its host name.',
+    description:
+      'Where a tenant’s pages are, for links in mails; {host} is its host name. Its scheme and port are those of the origins that CORS and the check of cookies accept.',
   }),
   FILES_DIRECTORY: Type.Optional(
     Type.String({ description: 'Folder for files, shared by all processes of the API. This or FILES_S3_BUCKET.' }),
@@ -120,6 +155,11 @@ export const ConfigSchema = Type.Object({
       description: 'host:port of clamd, which sees every file before it is served; without it files are served unscanned.',
     }),
   ),
+  CLAMD_TIMEOUT_MS: Type.Integer({
+    minimum: 100,
+    default: 30_000,
+    description: 'A file stays in quarantine when clamd is silent for this long, in milliseconds.',
+  }),
   TELEMETRY_KEEP_DAYS: Type.Integer({
     minimum: 31,
     maximum: 36_500,
@@ -185,6 +225,9 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     ...['DATA_CATALOG', 'TELEMETRY_CATALOG']
       .filter((name) => !(checked as unknown as Record<string, Record<string, string>>)[name]!.main)
       .map((name) => `${name}: must have the key main`),
+    ...(checked.TRUSTED_PROXIES !== undefined && trustedProxies(checked.TRUSTED_PROXIES) === null
+      ? ['TRUSTED_PROXIES: is none, a number of hops from 1 to 16, or addresses and networks, comma-separated']
+      : []),
     ...(checked.NODE_ENV === 'production' ? production(checked) : []),
   ]
   if (unsafe.length > 0) throw new ConfigError(unsafe.join('\n'))
@@ -203,6 +246,43 @@ function production(config: Static<typeof ConfigSchema>): string[] {
   if (config.BASE_DOMAIN === 'localhost') refusals.push('BASE_DOMAIN: localhost is for development')
   if (new Set(Buffer.from(config.MASTER_KEY, 'base64')).size < 8)
     refusals.push('MASTER_KEY: is not random; make one with `openssl rand -base64 32`')
+  if (config.TRUSTED_PROXIES === undefined)
+    refusals.push('TRUSTED_PROXIES: needed in production: none, a number of hops, or the addresses of the proxies in front')
+  if (!LOOPBACK.test(config.METRICS_HOST) && !config.METRICS_TOKEN)
+    refusals.push('METRICS_TOKEN: needed in production where METRICS_HOST is not loopback')
+  refusals.push(...plaintext(config))
   if (config.KAFKA_SASL_MECHANISM && !config.KAFKA_TLS) refusals.push('KAFKA_TLS: a SASL password must not travel in the clear')
   return refusals
+}
+
+const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)$/
+
+/** Whether a connection to PostgreSQL is encrypted and the server's certificate verified, or never leaves the machine. */
+function isSealed(url: string): boolean {
+  if (!URL.canParse(url)) return false
+  const { host, searchParams } = new URL(url)
+  // `require` verifies too in both of our clients; one of them does not know the other spellings.
+  if (searchParams.get('sslmode') === 'require') return true
+  const server = searchParams.get('host') || decodeURIComponent(host)
+  return server === '' || server.startsWith('/')
+}
+
+/** Connections that would travel in the clear, and are not named in ALLOW_PLAINTEXT. */
+function plaintext(config: Static<typeof ConfigSchema>): string[] {
+  const allowed = new Set(config.ALLOW_PLAINTEXT?.split(','))
+  const refuse = (what: string, name: string, instead: string) =>
+    allowed.has(what) ? [] : [`${name}: ${instead}, or ALLOW_PLAINTEXT must name ${what}`]
+  const urls = {
+    CONTROL_DATABASE_URL: [config.CONTROL_DATABASE_URL],
+    DATA_CATALOG: Object.values(config.DATA_CATALOG),
+    TELEMETRY_CATALOG: Object.values(config.TELEMETRY_CATALOG),
+    DATA_OWNER_CATALOG: Object.values(config.DATA_OWNER_CATALOG ?? {}),
+  }
+  return [
+    ...Object.entries(urls)
+      .filter(([, list]) => !list.every(isSealed))
+      .flatMap(([name]) => refuse('postgres', name, 'needs ?sslmode=require in production')),
+    ...(config.REDIS_URL && !config.REDIS_URL.startsWith('rediss:') ? refuse('redis', 'REDIS_URL', 'needs rediss:// in production') : []),
+    ...(config.KAFKA_TLS ? [] : refuse('kafka', 'KAFKA_TLS', 'needs to be true in production')),
+  ]
 }

@@ -9,7 +9,7 @@ import { type Config, ConfigError } from './config.ts'
 export function keeperOf(config: Config, secretsOf: (tenantId: string) => Secrets): FileKeeper {
   const { FILES_DIRECTORY: folder = path.join(tmpdir(), 'tenantry-files'), FILES_S3_BUCKET: bucket } = config
   const incoming = config.FILES_INCOMING ?? (bucket ? path.join(tmpdir(), 'tenantry-incoming') : path.join(folder, 'incoming'))
-  const scan = config.CLAMD_ADDRESS ? clamd(config.CLAMD_ADDRESS) : null
+  const scan = config.CLAMD_ADDRESS ? clamd(config.CLAMD_ADDRESS, config.CLAMD_TIMEOUT_MS) : null
   return new FileKeeper({
     store: bucket ? bucketOf(config, bucket) : new FolderStore(folder),
     scan,

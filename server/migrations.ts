@@ -173,15 +173,25 @@ export async function migrateAll(targets: readonly MigrationTarget[], concurrenc
   return results
 }
 
+/** A database that is asked whether it is safe, and says nothing for so long, has not answered. */
+const ANSWER_MS = 10_000
+
 /**
  * What makes a database unsafe to serve from: a pending migration, a tenant table that the application may touch without
- * forced row security, or a role that could bypass it. Empty when all is well.
+ * forced row security, or a role that owns something or could bypass row security. Empty when all is well. Throws when
+ * the database does not answer.
  */
 export async function problemsOf(target: MigrationTarget): Promise<string[]> {
   const { name, url } = target
-  const client = new Client({ connectionString: url, application_name: 'tenantry-check' })
-  await client.connect()
+  const client = new Client({
+    connectionString: url,
+    application_name: 'tenantry-check',
+    connectionTimeoutMillis: ANSWER_MS,
+    query_timeout: ANSWER_MS,
+  })
+  client.on('error', () => {}) // a lost connection: the query under way says so
   try {
+    await client.connect()
     const { files, known } = await stateOf(client, target)
     const pending = files.filter((file) => known.get(file.name) !== file.checksum)
     const { rows: open } = await client.query<{ table: string }>(`
@@ -189,14 +199,25 @@ export async function problemsOf(target: MigrationTarget): Promise<string[]> {
       where c.relkind in ('r', 'p') and exists (select from pg_namespace n where n.oid = c.relnamespace and (n.nspname in ('public', 'plane') or n.nspname like 't\\_%'))
         and not (c.relrowsecurity and c.relforcerowsecurity)
         and has_table_privilege('tenantry_app', c.oid, 'select, insert, update, delete')`)
-    const { rows: role } = await client.query<{ powerful: boolean }>(`
-      select rolsuper or rolbypassrls or pg_has_role(current_user, 'tenantry_owner', 'member') as powerful from pg_roles where rolname = current_user`)
+    // A role has what it may become: a superuser is a member of every role, and one that creates roles makes itself one.
+    const { rows: role } = await client.query<{ powerful: boolean; owner: boolean }>(`
+      select exists (
+          select from pg_roles p where (p.rolsuper or p.rolbypassrls or p.rolcreaterole or p.rolname = 'tenantry_owner')
+            and pg_has_role(current_user, p.oid, 'member')) as powerful,
+        exists (select from pg_class c where c.relowner = r.oid and c.relpersistence <> 't')
+          or exists (select from pg_namespace n where n.nspowner = r.oid and n.nspname !~ '^pg_')
+          or exists (select from pg_proc p where p.proowner = r.oid)
+          or exists (select from pg_database d where d.datdba = r.oid) as owner
+      from pg_roles r where r.rolname = current_user`)
     return [
       ...pending.map((file) => `${name}: migration ${file.name} is pending; run npm run migrate`),
       ...open.map((row) => `${name}: table ${row.table} lacks forced row security`),
       ...(role[0]?.powerful ? [`${name}: the role of this URL could bypass row security; connect as a member of tenantry_app`] : []),
+      ...(role[0]?.owner
+        ? [`${name}: the role of this URL owns a database, schema, table or function; connect as a member of tenantry_app`]
+        : []),
     ]
   } finally {
-    await client.end()
+    await client.end().catch(() => {})
   }
 }

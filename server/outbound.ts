@@ -2,10 +2,10 @@
 import { lookup } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { Agent, fetch as undiciFetch } from 'undici'
+import { canonicalAddress } from '../domain/kernel/index.ts'
 
-/** What belongs to no one on the internet (IANA's special-purpose registries). */
-const inside = new BlockList()
-for (const [network, bits] of [
+/** Special-purpose blocks of IPv4 (https://www.iana.org/assignments/iana-ipv4-special-registry), multicast and class E. */
+const IPV4 = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
   ['100.64.0.0', 10],
@@ -13,24 +13,44 @@ for (const [network, bits] of [
   ['169.254.0.0', 16],
   ['172.16.0.0', 12],
   ['192.0.0.0', 24],
+  ['192.0.2.0', 24],
+  ['192.31.196.0', 24],
+  ['192.52.193.0', 24],
+  ['192.88.99.0', 24],
   ['192.168.0.0', 16],
+  ['192.175.48.0', 24],
   ['198.18.0.0', 15],
+  ['198.51.100.0', 24],
+  ['203.0.113.0', 24],
   ['224.0.0.0', 3],
-] as const)
-  inside.addSubnet(network, bits, 'ipv4')
-for (const [network, bits] of [
-  ['::', 127],
-  ['64:ff9b::', 96],
-  ['fc00::', 7],
-  ['fe80::', 10],
-  ['ff00::', 8],
-] as const)
-  inside.addSubnet(network, bits, 'ipv6')
+] as const
 
-export function isInside(address: string): boolean {
-  const mapped = address.match(/^::ffff:(\d+\.\d+\.\d+\.\d+)$/i)?.[1]
-  if (mapped) return isInside(mapped)
-  return isIP(address) === 0 || inside.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+/** Special-purpose blocks within IPv6's global unicast space: Teredo and protocol assignments, documentation, 6to4, AS112. */
+const IPV6 = [
+  ['2001::', 23],
+  ['2001:db8::', 32],
+  ['2002::', 16],
+  ['2620:4f:8000::', 48],
+  ['3fff::', 20],
+] as const
+
+const inside = new BlockList()
+for (const [network, bits] of IPV4) inside.addSubnet(network, bits, 'ipv4')
+for (const [network, bits] of IPV6) inside.addSubnet(network, bits, 'ipv6')
+
+/**
+ * Everything of IPv6 that is routed on the internet. Whatever is outside of it is ours or leads back to us: loopback,
+ * `::/96` and `64:ff9b::/96` with an IPv4 address inside, `64:ff9b:1::/48`, `fc00::/7`, `fe80::/10`, `fec0::/10`, multicast.
+ */
+const global = new BlockList()
+global.addSubnet('2000::', 3, 'ipv6')
+
+/** Whether an address belongs to no one on the internet, or is none. */
+export function isInside(text: string): boolean {
+  const address = canonicalAddress(text)
+  if (address === null || text.includes('%')) return true
+  if (isIP(address) === 4) return inside.check(address, 'ipv4')
+  return !global.check(address, 'ipv6') || inside.check(address, 'ipv6')
 }
 
 /** Looks a name up and keeps only addresses outside: asked at connecting, so that a second answer of the name server changes nothing. */

@@ -1,7 +1,6 @@
 // Makes what API and workers stand on from the configuration, and takes it down again.
 import { createHmac, createSecretKey } from 'node:crypto'
 import { Resolver } from 'node:dns/promises'
-import { Redis } from 'ioredis'
 import type { Interceptor } from 'slonik'
 import { AccessCache } from '../domain/access/index.ts'
 import { Announcements, LiveEvents } from '../domain/events/index.ts'
@@ -18,7 +17,9 @@ import { keeperOf } from './files.ts'
 import type { Log } from './log.ts'
 import { dataVersion } from './migrations.ts'
 import { outboundFetch } from './outbound.ts'
+import { openRedis } from './redis.ts'
 import { onServer } from './storage.ts'
+import { trustedProxies } from './trusted-proxies.ts'
 
 export interface Runtime {
   config: Config
@@ -44,8 +45,25 @@ const OWN_POOL_MAX = 4
 const keyFor = (config: Config, purpose: string) =>
   createSecretKey(createHmac('sha256', Buffer.from(config.MASTER_KEY, 'base64')).update(purpose).digest())
 
-/** Opens databases lazily, so that a process starts while one is away and recovers by itself. */
-export async function createRuntime(config: Config, log: Log, interceptors: Interceptor[] = []): Promise<Runtime> {
+/** Which databases may be used. */
+export interface Admission {
+  passed(url: string): boolean
+  untilPassed(url: string): Promise<void>
+}
+
+/** For commands that work as the owner, and for tests. */
+const EVERY_DATABASE: Admission = { passed: () => true, untilPassed: async () => {} }
+
+/**
+ * Opens databases lazily, so that a process starts while one is away and recovers by itself.
+ * @param admission which databases have passed their checks (server/safety.ts); the others are not used
+ */
+export async function createRuntime(
+  config: Config,
+  log: Log,
+  interceptors: Interceptor[] = [],
+  admission: Admission = EVERY_DATABASE,
+): Promise<Runtime> {
   const opened = new Map<string, Database>()
   const listener = new Listener(config.CONTROL_DATABASE_URL)
   const jobs = new JobQueue(config.CONTROL_DATABASE_URL, { mailRetrySeconds: config.MAIL_RETRY_SECONDS })
@@ -56,6 +74,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       new Database(url, {
         max: config.DATABASE_POOL_MAX,
         interceptors,
+        admitted: () => admission.passed(url),
         announce: (tenantId) => announcements.say('events', tenantId),
         ...(url === config.CONTROL_DATABASE_URL ? { enqueue: jobs.enqueue, settle: () => listener.everyoneHeard() } : {}),
       })
@@ -68,6 +87,7 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
     return new Database(onServer(url, name), {
       max: Math.min(config.DATABASE_POOL_MAX, OWN_POOL_MAX),
       interceptors,
+      admitted: () => admission.passed(url), // the same server and the same role
       open,
       announce: (tenantId) => announcements.say('events', tenantId),
       wake: () => announceOwn(planes.control, `${key}/${name}`),
@@ -87,19 +107,14 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
   const access = new AccessCache(planes.control, listener)
   const vault = new Vault(planes.control, config.MASTER_KEY)
   const keys = new SigningKeys(config.JWT_KEYS, planes.control, listener, vault)
-  await listener.start()
+  // The keys are read whenever the listener connects: it must not before they can be.
+  if (admission.passed(config.CONTROL_DATABASE_URL)) await listener.start()
+  else void admission.untilPassed(config.CONTROL_DATABASE_URL).then(() => listener.start())
   if (listener.up) await keys.load()
   else log.root.warn('The control database is away: nothing is cached until it is back')
 
   const dns = new Resolver({ timeout: 2_000, tries: 2 })
-  const redis = config.REDIS_URL
-    ? new Redis(config.REDIS_URL, {
-        maxRetriesPerRequest: 1,
-        enableOfflineQueue: false,
-        retryStrategy: (times) => Math.min(2_000, 100 * times),
-        lazyConnect: true,
-      })
-    : null
+  const redis = config.REDIS_URL ? openRedis(config.REDIS_URL) : null
   if (redis) {
     redis.on('error', () => {}) // said where it matters: /ready, and the rate limit's own warning
     await redis.connect().catch(() => log.root.warn('Redis is away: counters are kept by this process until it is back'))
@@ -140,6 +155,8 @@ export async function createRuntime(config: Config, log: Log, interceptors: Inte
       rateLimit: config.RATE_LIMIT_PER_MINUTE,
       overloadDelayMs: config.OVERLOAD_DELAY_MS,
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
+      trustedProxies: trustedProxies(config.TRUSTED_PROXIES ?? 'none') ?? false,
+      mailIntervalSeconds: config.MAIL_INTERVAL_SECONDS,
     },
   }
   return {

@@ -1,6 +1,6 @@
 // What the entry points share: configuration or one clear sentence, and the safety checks before serving.
 import { type Config, ConfigError, readConfig } from './config.ts'
-import { type MigrationTarget, problemsOf } from './migrations.ts'
+import type { MigrationTarget } from './migrations.ts'
 
 /** The configuration of this process, or an exit that says what to set. */
 export function configOrExit(): Config {
@@ -24,10 +24,8 @@ export function targetsOf(config: Pick<Config, 'CONTROL_DATABASE_URL' | 'DATA_CA
   ]
 }
 
-/** Exits when a database that answers is unsafe to serve from; one that is away is waited for at run time. */
-export async function refuseUnsafe(config: Config): Promise<void> {
-  const problems = (await Promise.all(targetsOf(config).map((target) => problemsOf(target).catch(() => [])))).flat()
-  if (problems.length === 0) return
+/** Ends the process with one line for each reason. */
+export function refuseToStart(problems: readonly string[]): never {
   process.stderr.write(`Refusing to start:\n${problems.map((p) => `  ${p}`).join('\n')}\n`)
   process.exit(1)
 }

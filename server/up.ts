@@ -19,6 +19,12 @@ import { createRuntime } from './runtime.ts'
 import { explainListenError } from './start.ts'
 import { startWorkers } from './workers.ts'
 
+// Known passwords, keys in a file and a broker without a password: for one machine of one developer.
+if (process.env.NODE_ENV !== undefined && !['', 'development', 'test'].includes(process.env.NODE_ENV)) {
+  process.stderr.write('`npm run up` makes demo data with known passwords and is for development: unset NODE_ENV, or use `npm run api`.\n')
+  process.exit(1)
+}
+
 const home = path.join(import.meta.dirname, '..', '.tenantry')
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
@@ -84,21 +90,18 @@ const runtime = await createRuntime(config, log)
 const workers = await startWorkers(runtime, log)
 await seedDemo(runtime.services.planes, async (slug) => (await runtime.services.tenants.bySlug(slug)) !== null)
 const app = await buildApp(runtime.services, log)
-const metrics = await serveMetrics(Registry.merge([app.metrics, workers.metrics]), config.HOST, config.METRICS_PORT).catch((error) =>
+const metrics = await serveMetrics(Registry.merge([app.metrics, workers.metrics]), config, config.METRICS_PORT).catch((error) =>
   explainListenError(error, config.METRICS_PORT, 'METRICS_PORT'),
 )
 await app.listen({ host: config.HOST, port: config.PORT }).catch(async (error) => {
   await postgres.stop()
   return explainListenError(error, config.PORT, 'PORT')
 })
-onStop(log, [
-  () => app.close(),
-  () => workers.stop(),
-  async () => metrics.close(),
-  () => runtime.close(),
-  () => broker.stop(),
-  () => postgres.stop(),
-])
+onStop(
+  log,
+  [() => app.close(), () => workers.stop(), async () => metrics.close(), () => runtime.close(), () => broker.stop(), () => postgres.stop()],
+  config.STOP_DEADLINE_SECONDS,
+)
 
 await workers.assigned(6_000)
 

@@ -4,7 +4,8 @@ import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { createRuntime } from './runtime.ts'
-import { configOrExit, explainListenError, refuseUnsafe } from './start.ts'
+import { SafetyCheck } from './safety.ts'
+import { configOrExit, explainListenError, refuseToStart } from './start.ts'
 import { startWorkers, WORKERS, type WorkerName } from './workers.ts'
 
 const only = process.argv
@@ -18,13 +19,20 @@ if (unknown.length > 0) {
 }
 const config = configOrExit()
 const log = createLog('worker', config.LOG_LEVEL)
-await refuseUnsafe(config)
-const runtime = await createRuntime(config, log)
+const safety = new SafetyCheck(config, log, refuseToStart)
+await safety.start()
+// Jobs and locks live on the control plane: nothing begins before it was found safe.
+await safety.untilPassed(config.CONTROL_DATABASE_URL)
+const runtime = await createRuntime(config, log, [], safety)
 const workers = await startWorkers(runtime, log, only as WorkerName[])
 collectDefaultMetrics({ register: workers.metrics })
-const metrics = await serveMetrics(workers.metrics, config.HOST, config.WORKER_METRICS_PORT).catch((error) =>
+const metrics = await serveMetrics(workers.metrics, config, config.WORKER_METRICS_PORT).catch((error) =>
   explainListenError(error, config.WORKER_METRICS_PORT, 'WORKER_METRICS_PORT'),
 )
 const { port: metricsPort } = metrics.address() as { port: number }
 log.root.info({ workers: only, metrics_port: metricsPort }, 'working')
-onStop(log, [() => workers.stop(), async () => metrics.close(), () => runtime.close()])
+onStop(
+  log,
+  [async () => safety.stop(), () => workers.stop(), async () => metrics.close(), () => runtime.close()],
+  config.STOP_DEADLINE_SECONDS,
+)

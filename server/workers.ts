@@ -13,7 +13,8 @@ import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { mailer } from '../workers/mailer.ts'
 import { carryOut } from '../workers/mover.ts'
 import { provision } from '../workers/provisioner.ts'
-import { catalogCharge, ownCharge, Relay } from '../workers/relay.ts'
+import { catalogCharge, outboxName, ownCharge, Relay } from '../workers/relay.ts'
+import { relayMetrics } from '../workers/relay-metrics.ts'
 import { SilenceWatch } from '../workers/silence-watch.ts'
 import { telemetryConsumer } from '../workers/telemetry-consumer.ts'
 import type { Log } from './log.ts'
@@ -59,11 +60,10 @@ export async function startWorkers(
       ...[...urls].map(([url, database]) => catalogCharge(database, url)),
       ownCharge(planes, tenants, config.CONTROL_DATABASE_URL),
     ]
-    for (const charge of charges) {
-      const relay = new Relay(charge, producer, workerLog)
-      relay.start()
-      running.push(relay)
-    }
+    const relays = charges.map((charge) => new Relay(charge, producer, workerLog))
+    for (const relay of relays) relay.start()
+    running.push(...relays)
+    relayMetrics(metrics, relays, new Map([...urls].map(([url, database]) => [outboxName(url), database])))
   }
   const consumers = new Map(
     handlers.map((handler) => [

@@ -1,11 +1,12 @@
 import type { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
-import { type IngestResult, senderOf, TelemetryIngest } from '../domain/telemetry/index.ts'
+import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { Floods } from './floods.ts'
 import { ingestMetrics } from './ingest-metrics.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { Senders } from './senders.ts'
 import { TOPICS } from './topics.ts'
 
 /** Messages in one batch: enough for one insert to pay, few enough that reading them does not hold up the process. */
@@ -45,7 +46,7 @@ export interface TelemetryConsumer {
 /**
  * Readings from Kafka into the telemetry plane; what was refused goes to the rejected topic with its reason.
  *
- * While readings wait, those of a company that floods the topic are put aside unread, into a topic of their own, and are
+ * While readings wait, those of a tenant whose devices flood the topic are put aside, into a topic of their own, and are
  * taken in from there at the same time: the others wait for the time that takes, not for the flood. A company stays aside
  * until its flood is over, so its readings keep their order until then.
  */
@@ -65,17 +66,17 @@ export function telemetryConsumer({
 }: TelemetryConsumerOptions): TelemetryConsumer {
   const ingest = new TelemetryIngest(planes, tenants, options)
   const floods = new Floods()
+  const senders = new Senders(planes, tenants)
   /** What is done of a batch that is tried again. */
   const settled = new WeakMap<readonly Message[], Map<string, IngestResult>>()
 
-  /** Puts aside what a flood brought; returns the rest. */
+  /** Puts aside what a flood brought; returns the rest. Decides on senders that are proven (workers/senders.ts). */
   async function withoutFloods(messages: readonly Message[]): Promise<readonly Message[]> {
-    const senders = messages.map(({ value }) => senderOf(value))
+    const sent = await senders.of(messages)
     const bytes = new Map<string, number>()
-    for (const [at, sender] of senders.entries())
-      if (sender !== null) bytes.set(sender, (bytes.get(sender) ?? 0) + messages[at]!.value!.length)
+    for (const [index, sender] of sent.entries()) bytes.set(sender, (bytes.get(sender) ?? 0) + (messages[index]!.value?.length ?? 0))
     floods.note(bytes, main.lag() > behind, Date.now())
-    const flood = new Set(messages.filter((_, at) => senders[at] !== null && floods.has(senders[at]!)))
+    const flood = new Set(messages.filter(({ value }, index) => value !== null && floods.has(sent[index]!)))
     if (flood.size === 0) return messages
     await producer.send(
       [...flood].map(({ key, value, headers, timestamp }) => ({ topic: aside, key: key ?? '', value: value!, headers, timestamp })),

@@ -154,7 +154,7 @@ export class AccessCache {
     return session
   }
 
-  /** A key that is neither revoked nor expired, by the part of it that is no secret. */
+  /** A key that is neither revoked nor expired nor barred by an enforced sign-in, by the part of it that is no secret. */
   async key(tenantId: string, prefix: string): Promise<ApiKey | null> {
     const known = this.#listener.up ? this.#tenants.get(tenantId)?.keys.get(prefix) : undefined
     const key = known ?? (await this.#loadKey(tenantId, prefix))
@@ -167,7 +167,7 @@ export class AccessCache {
       tx.maybeOne(sql.prepared(ApiKey)`
       select id, user_id, prefix, encode(secret_hash, 'hex') as secret_hash, permissions, organization_id, workspace_id,
         allowed_addresses::text[] as allowed_addresses, ${instant('expires_at')} as expires_at
-      from res_api_keys where tenant_id = ${tenantId} and prefix = ${prefix} and revoked_at is null`),
+      from res_api_keys where tenant_id = ${tenantId} and prefix = ${prefix} and revoked_at is null and not plane.sso_bars_keys(tenant_id, user_id)`),
     )
     if (key && generation === this.#generation && this.#listener.up) this.#tenant(tenantId).keys.set(prefix, key)
     return key

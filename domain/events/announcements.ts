@@ -39,7 +39,11 @@ export class Announcements {
   onNews(heard: (what: News, tenantId: string) => void): void {
     this.#heard.on('news', heard)
     if (!this.#redis || this.#subscriber) return
-    this.#subscriber = this.#redis.duplicate({ enableOfflineQueue: true, maxRetriesPerRequest: null })
+    this.#subscriber = this.#redis.duplicate({
+      enableOfflineQueue: true,
+      maxRetriesPerRequest: null,
+      autoResendUnfulfilledCommands: true,
+    })
     this.#subscriber.on('error', () => {}) // it connects again by itself
     this.#subscriber.on('message', (_channel, message: string) => {
       const [from, ...news] = message.split(',')

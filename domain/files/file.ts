@@ -3,7 +3,6 @@ import { type Static, Type } from 'typebox'
 import {
   columns,
   type Failure,
-  type Fragment,
   failure,
   type ListQuery,
   type ListSpec,
@@ -12,7 +11,6 @@ import {
   nullable,
   oneOf,
   type Page,
-  type Reach,
   type RowOf,
   row,
   scopeOf,
@@ -21,35 +19,25 @@ import {
   type Tx,
   Uuid,
 } from '../kernel/index.ts'
-import { type FileReader, readPermissionOf, visibleTo } from './reader.ts'
+import { type FileReader, inReachOfFile, LINKABLE, linkInReach, RECORD_SCOPES, readPermissionOf, visibleTo } from './reader.ts'
 import type { Received } from './receive.ts'
 
-/** Files of the whole organization, and of the workspaces that a unit of work reaches. */
-function inWorkspace(reach: Reach | null, organizationId: string | null, workspace: Fragment): Fragment {
-  if (reach === null || (organizationId && reach.whole.has(organizationId))) return sql.fragment`true`
-  return sql.fragment`(${workspace} is null or ${workspace} = any(${sql.array([...reach.workspaces], 'uuid')}))`
-}
-
-export const FileObject = row(
-  'file_object',
-  {
-    name: Type.String({ minLength: 1, maxLength: 255 }),
-    size: Type.Integer({ description: 'Bytes' }),
-    sha256: Type.String(),
-    media_type: Type.String({ description: 'What the bytes are, by themselves' }),
-    scan: oneOf(['pending', 'clean', 'infected', 'unscanned'], { description: 'Only clean and unscanned ones are served' }),
-    finding: nullable(Type.String()),
-    width: nullable(Type.Integer()),
-    height: nullable(Type.Integer()),
-    workspace_id: nullable({ ...Uuid, description: 'Null where the whole organization sees the file' }),
-    uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
-    origin: oneOf(['upload', 'export']),
-    sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
-    read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
-    expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
-  },
-  { within: ({ reach, context }, column) => inWorkspace(reach, context.organizationId, column('workspace_id')) },
-)
+export const FileObject = row('file_object', {
+  name: Type.String({ minLength: 1, maxLength: 255 }),
+  size: Type.Integer({ description: 'Bytes' }),
+  sha256: Type.String(),
+  media_type: Type.String({ description: 'What the bytes are, by themselves' }),
+  scan: oneOf(['pending', 'clean', 'infected', 'unscanned'], { description: 'Only clean and unscanned ones are served' }),
+  finding: nullable(Type.String()),
+  width: nullable(Type.Integer()),
+  height: nullable(Type.Integer()),
+  workspace_id: nullable({ ...Uuid, description: 'Where it was uploaded; null for the organization as such' }),
+  uploaded_by: nullable({ ...Uuid, description: 'Of an export the user who asked for it' }),
+  origin: oneOf(['upload', 'export']),
+  sealed: Type.Boolean({ description: 'Whether its bytes are encrypted in the store' }),
+  read_permissions: Type.Array(Type.String(), { description: 'Needed to see the file, except by the user who uploaded it' }),
+  expires_at: nullable({ ...Timestamp, description: 'When the file is removed; null for files that stay' }),
+})
 export type FileObject = RowOf<typeof FileObject>
 
 export const FileLink = Type.Object(
@@ -67,22 +55,6 @@ export const FileLink = Type.Object(
 export type FileLink = Static<typeof FileLink>
 export const FileDocument = Type.Object({ ...FileObject.schema.properties, links: Type.Array(FileLink) }, { additionalProperties: false })
 
-/** Tables of the records that files are attached to, with the scope of their rows. */
-const RECORD_SCOPES = {
-  erp_party: 'organization',
-  erp_product: 'organization',
-  erp_product_variant: 'organization',
-  erp_product_category: 'organization',
-  erp_location: 'organization',
-  erp_lot: 'organization',
-  erp_purchase_order: 'workspace',
-  erp_goods_receipt: 'workspace',
-  erp_stock_transfer: 'workspace',
-  erp_stock_count: 'workspace',
-  erp_landed_cost: 'workspace',
-} as const
-type Linkable = keyof typeof RECORD_SCOPES
-export const LINKABLE = Object.keys(RECORD_SCOPES) as readonly Linkable[]
 export const RecordName = Type.Object({ entity: oneOf(LINKABLE), entity_id: Uuid }, { additionalProperties: false })
 export type RecordName = Static<typeof RecordName>
 export const NewLink = Type.Object(
@@ -111,7 +83,7 @@ export async function getFile(tx: Tx, id: string, reader: FileReader | null) {
     where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and deleted_at is null and ${visibleTo(tx, reader)}`)) as FileObject | null
   if (!file) throw failure('not_found')
   const links = await tx.any(sql.prepared(FileLink)`
-    select ${linkColumns} from file_link where tenant_id = ${tx.tenantId} and file_id = ${id} order by created_at, id`)
+    select ${linkColumns} from file_link l where tenant_id = ${tx.tenantId} and file_id = ${id} and ${linkInReach(tx)} order by created_at, id`)
   return { ...file, links: links.filter(({ entity }) => !reader || reader.permissions.includes(readPermissionOf(entity))) }
 }
 
@@ -127,13 +99,22 @@ async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: 
   if (!exists) throw refusal()
 }
 
+/**
+ * Refuses with `permission_denied` to attach files to master data, or detach them, where the unit of work reaches no more than
+ * workspaces of the organization.
+ */
+function assertMayAttach({ reach, context }: Tx, entity: RecordName['entity']): void {
+  if (reach && RECORD_SCOPES[entity] === 'organization' && !reach.organizations.includes(context.organizationId!))
+    throw failure('permission_denied', { permission: 'file.object.link', entity })
+}
+
 /** The files of a record that a reader sees, in the order in which they were attached. At most 500. Throws `not_found`. */
 export async function filesOf(tx: Tx, record: RecordName, reader: FileReader): Promise<readonly FileObject[]> {
   await assertRecord(tx, record, () => failure('not_found'))
   return (await tx.any(sql.prepared(FileObject.schema)`
     select ${columns(FileObject, 'f')}
     from file_link l
-    join (select * from file_object where ${sql.and(scopeOf(tx, FileObject))} and deleted_at is null and ${visibleTo(tx, reader)}) f on f.id = l.file_id
+    join (select * from file_object where tenant_id = ${tx.tenantId} and deleted_at is null and ${visibleTo(tx, reader)}) f on f.id = l.file_id
     where l.tenant_id = ${tx.tenantId} and l.organization_id = ${tx.context.organizationId} and l.entity_id = ${record.entity_id}
       and l.entity = ${record.entity}
     order by l.created_at, l.id limit 500`)) as unknown as readonly FileObject[]
@@ -174,25 +155,19 @@ export async function noteVerdict(tx: Tx, id: string, { clean, finding }: { clea
   return file
 }
 
-/**
- * Attaches a file to a record of this organization; twice is once. A file on a record of the whole organization, such as a
- * product, is the whole organization's from then on. Throws `not_found`, `invalid_reference`.
- */
+/** Attaches a file to a record of this organization; twice is once. Throws `not_found`, `invalid_reference`. */
 export async function linkFile(
   tx: Tx,
   fileId: string,
   { entity, entity_id, role = 'document' }: Static<typeof NewLink>,
   reader: FileReader | null,
 ): Promise<FileLink> {
+  assertMayAttach(tx, entity)
   await tx.query(
     sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${fileId} and deleted_at is null for key share`,
   )
   await getFile(tx, fileId, reader)
   await assertRecord(tx, { entity, entity_id }, () => failure('invalid_reference', { path: 'entity_id', ids: [entity_id] }))
-  if (RECORD_SCOPES[entity] === 'organization')
-    await tx.query(sql.run`
-      update file_object set workspace_id = null, updated_at = ${tx.now.toISOString()}
-      where tenant_id = ${tx.tenantId} and id = ${fileId} and workspace_id is not null`)
   return tx.one(sql.prepared(FileLink)`
     insert into file_link (id, tenant_id, organization_id, file_id, entity, entity_id, role, created_by, created_at)
     values (${newId()}, ${tx.tenantId}, ${tx.context.organizationId}, ${fileId}, ${entity}, ${entity_id}, ${role}, ${tx.actor.userId}, ${tx.now.toISOString()})
@@ -203,14 +178,23 @@ export async function linkFile(
 /** Detaches a file from a record that the reader may read. Throws `not_found`. */
 export async function unlinkFile(tx: Tx, fileId: string, linkId: string, reader: FileReader): Promise<void> {
   const { links } = await getFile(tx, fileId, reader)
-  if (!links.some(({ id }) => id === linkId)) throw failure('not_found')
+  const link = links.find(({ id }) => id === linkId)
+  if (!link) throw failure('not_found')
+  assertMayAttach(tx, link.entity as RecordName['entity'])
   const { rowCount } = await tx.query(sql.run`
     delete from file_link where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and file_id = ${fileId} and id = ${linkId}`)
   if (rowCount === 0) throw failure('not_found')
 }
 
-/** Deletes a file and detaches it from everything; its bytes are removed by whoever has the store. Throws `not_found`, `version_conflict`. */
+/**
+ * Deletes a file and detaches it from everything; its bytes are removed by whoever has the store. A unit of work that reaches
+ * only workspaces deletes what was uploaded there or by its user. Throws `permission_denied`, `version_conflict`.
+ */
 export async function deleteFile(tx: Tx, id: string, version: number): Promise<void> {
+  const own = await tx.exists(
+    sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and ${inReachOfFile(tx)}`,
+  )
+  if (!own) throw failure('permission_denied', { permission: 'file.object.delete' })
   const { rowCount } = await tx.query(sql.run`
     update file_object set deleted_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and version = ${version} and deleted_at is null`)

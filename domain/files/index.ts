@@ -9,7 +9,6 @@ export {
   fileList,
   filesOf,
   getFile,
-  LINKABLE,
   linkFile,
   listFiles,
   NewLink,
@@ -21,7 +20,7 @@ export {
   unlinkFile,
 } from './file.ts'
 export { FileKeeper, PREVIEW_SIZES, type PreviewSize } from './keeper.ts'
-export { assertDownloadable, type FileReader, mayKnowFile, readPermissionOf } from './reader.ts'
+export { assertDownloadable, type FileReader, LINKABLE, mayKnowFile, readPermissionOf } from './reader.ts'
 export { clamd } from './scanner.ts'
 export { type FileStore, FolderStore, S3Store } from './store.ts'
 export { type Cell, charactersOf, ENCODINGS, type Encoding, TABLE_LIMITS } from './table-limits.ts'

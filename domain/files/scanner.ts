@@ -10,10 +10,8 @@ export interface Verdict {
 /** Throws where the scanner cannot be asked. */
 export type Scan = (bytes: Readable) => Promise<Verdict>
 
-const ANSWER_MS = 30_000
-
-/** A scanner at `host:port`. */
-export const clamd = (address: string): Scan => {
+/** A scanner at `host:port`, given up after so many ms of silence. */
+export const clamd = (address: string, silenceMs = 30_000): Scan => {
   const at = address.lastIndexOf(':')
   const [host, port] = [address.slice(0, at), Number(address.slice(at + 1))]
   return (bytes) =>
@@ -25,7 +23,7 @@ export const clamd = (address: string): Scan => {
         socket.destroy()
         reject(error)
       }
-      socket.setTimeout(ANSWER_MS, () => fail(new Error('the scanner does not answer')))
+      socket.setTimeout(silenceMs, () => fail(new Error('the scanner does not answer')))
       socket.on('error', fail)
       bytes.on('error', fail)
       socket.on('data', (part) => {

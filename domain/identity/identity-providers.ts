@@ -1,11 +1,12 @@
-// OpenID Connect providers of a tenant, and what they say of people.
+// OpenID Connect providers of a tenant: setting up, changing, deleting.
 import { type Static, Type } from 'typebox'
-import { assignRole } from '../access/index.ts'
-import { failure, Name, newId, nullable, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { type Account, accountByEmail, lockAccount } from './account.ts'
+import { administratorIds, type Granter, requireAdministrator } from '../access/index.ts'
+import { failure, Name, nullable, oneOf, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { accountById } from './account.ts'
 import { canonicalEmail } from './email.ts'
-import { record } from './trail.ts'
-import { requireRoomForUser } from './users.ts'
+import { syncDomains, unproveDomains } from './provider-domains.ts'
+import { type RoleMapping, resolveRoleMapping, setRoleMapping } from './provider-roles.ts'
+import { endSessionsOfProvider, suspendLinks } from './sso-links.ts'
 
 const Domain = Type.String({
   pattern: '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9-]{2,63}$',
@@ -13,6 +14,15 @@ const Domain = Type.String({
   examples: ['acme.example'],
 })
 const RoleCode = Type.String({ minLength: 1, maxLength: 64, examples: ['operator'] })
+
+/** Conditions of a provider that its administrators should correct or know. */
+const Finding = oneOf(
+  ['domain_unproven', 'domain_grandfathered', 'domain_proven_elsewhere', 'role_deleted', 'links_suspended', 'email_trusted_unverified'],
+  {
+    description:
+      '`domain_unproven`: a listed domain has no proof and counts for nothing; `domain_grandfathered`: it was in use before proofs existed, publish its record; `domain_proven_elsewhere`: another provider of this tenant holds it; `role_deleted`: a group maps to a deleted role and gives nothing; `links_suspended`: users wait for a confirmation; `email_trusted_unverified`: `trust_email` is on',
+  },
+)
 
 export const IdentityProvider = row(
   'res_identity_providers',
@@ -22,27 +32,93 @@ export const IdentityProvider = row(
       pattern: '^https?://[^\\s?#]+$',
       maxLength: 500,
       examples: ['https://login.example.com'],
-      description: 'Its discovery document lies below it',
+      description: 'Base of the discovery document. Changing it clears the client secret, suspends all links and lifts `enforced`',
     }),
-    client_id: Type.String({ minLength: 1, maxLength: 300 }),
-    domains: Type.Array(Domain, { minItems: 1, maxItems: 50, uniqueItems: true, description: 'Email domains that it vouches for' }),
-    enforced: Type.Boolean({ default: false, description: 'People of these domains sign in in no other way' }),
-    enabled: Type.Boolean({ default: true }),
+    client_id: Type.String({
+      minLength: 1,
+      maxLength: 300,
+      description: 'Changing it clears the client secret, suspends all links and lifts `enforced`',
+    }),
+    domains: Type.Array(Domain, {
+      minItems: 1,
+      maxItems: 50,
+      uniqueItems: true,
+      description: 'Email domains whose users sign in here. A domain counts once it is proven, see `proven_domains`',
+    }),
+    enforced: Type.Boolean({
+      default: false,
+      description: 'Users of the proven domains sign in in no other way. The administrator who sets it has a confirmed link first',
+    }),
+    enabled: Type.Boolean({ default: true, description: 'Switching it off ends all sessions that came through it' }),
     groups_claim: Type.String({
       default: 'groups',
       minLength: 1,
       maxLength: 100,
       description: 'Claim of the ID token that holds the groups',
     }),
+    trust_email: Type.Boolean({
+      default: false,
+      description:
+        'Accepts ID tokens without an `email_verified` claim. Risk: at a provider that lets its users type any address, each of them can claim the address of another and be provisioned as that person. Set it only where administrators alone assign addresses. `false` in the claim is refused in any case',
+    }),
+    proven_domains: Type.Array(Type.String(), { description: 'The listed domains that count' }),
     role_map: Type.Record(Type.String(), RoleCode, {
-      default: {},
-      description: 'Group → role code, for the whole tenant',
+      description: 'Group → role, shown by code and kept by id, for the whole tenant',
       examples: [{ growers: 'operator' }],
     }),
     default_role: nullable(RoleCode),
+    has_client_secret: Type.Boolean(),
+    findings: Type.Array(Finding),
   },
-  { scope: 'tenant' },
+  {
+    scope: 'tenant',
+    computed: {
+      proven_domains: (column) => sql.fragment`array(
+        select d.domain from res_identity_provider_domains d
+        where d.tenant_id = ${column('tenant_id')} and d.provider_id = ${column('id')} and d.verified_at is not null order by d.domain)`,
+      role_map: (column) => sql.fragment`coalesce((
+        select jsonb_object_agg(m.group_name, r.code) from res_identity_provider_roles m
+        join res_roles r on r.tenant_id = m.tenant_id and r.id = m.role_id and r.deleted_at is null
+        where m.tenant_id = ${column('tenant_id')} and m.provider_id = ${column('id')} and m.group_name is not null), '{}')`,
+      default_role: (column) => sql.fragment`(
+        select r.code from res_identity_provider_roles m
+        join res_roles r on r.tenant_id = m.tenant_id and r.id = m.role_id and r.deleted_at is null
+        where m.tenant_id = ${column('tenant_id')} and m.provider_id = ${column('id')} and m.group_name is null)`,
+      has_client_secret: (column) => sql.fragment`${column('client_secret')} is not null`,
+      findings: (column) => sql.fragment`array(
+        select 'domain_unproven' from res_identity_provider_domains d
+        where d.tenant_id = ${column('tenant_id')} and d.provider_id = ${column('id')} and d.verified_at is null
+        union select 'domain_grandfathered' from res_identity_provider_domains d
+        where d.tenant_id = ${column('tenant_id')} and d.provider_id = ${column('id')} and d.proven_by = 'grandfathered'
+        union select 'domain_proven_elsewhere' from res_identity_provider_domains d
+        join res_identity_provider_domains o on o.tenant_id = d.tenant_id and o.domain = d.domain and o.verified_at is not null
+        where d.tenant_id = ${column('tenant_id')} and d.provider_id = ${column('id')} and d.verified_at is null
+        union select 'role_deleted' from res_identity_provider_roles m
+        join res_roles r on r.tenant_id = m.tenant_id and r.id = m.role_id and r.deleted_at is not null
+        where m.tenant_id = ${column('tenant_id')} and m.provider_id = ${column('id')}
+        union select 'links_suspended' from res_user_identities i
+        where i.tenant_id = ${column('tenant_id')} and i.provider_id = ${column('id')} and i.status = 'suspended'
+        union select 'email_trusted_unverified' where ${column('trust_email')}
+        order by 1)`,
+    },
+  },
 )
+export type IdentityProvider = RowOf<typeof IdentityProvider>
+
+const mapping = {
+  role_map: Type.Optional(
+    Type.Record(Type.String({ minLength: 1, maxLength: 300 }), RoleCode, {
+      maxProperties: 500,
+      description: 'Group → role code, for the whole tenant. Replaces the map as a whole',
+      examples: [{ growers: 'operator' }],
+    }),
+  ),
+  default_role: Type.Optional(nullable(RoleCode)),
+}
+/** Bodies of create and change: the row's own columns and the role map, by codes. */
+export const NewIdentityProvider = Type.Object({ ...IdentityProvider.input.properties, ...mapping }, { additionalProperties: false })
+export const IdentityProviderPatch = Type.Object({ ...IdentityProvider.patch.properties, ...mapping }, { additionalProperties: false })
+type Input = RoleMapping & Partial<Pick<IdentityProvider, 'issuer' | 'client_id' | 'domains' | 'enforced' | 'enabled'>>
 
 export const identityProviders = resource(IdentityProvider, {
   module: null,
@@ -50,6 +126,125 @@ export const identityProviders = resource(IdentityProvider, {
   filter: ['name', 'created_at'],
   sort: ['name', 'created_at'],
 })
+
+const splitMapping = <I extends object>(input: I): { roles: RoleMapping; own: Omit<I, keyof RoleMapping> } => {
+  const { role_map, default_role, ...own } = input as RoleMapping
+  return {
+    roles: { ...(role_map === undefined ? {} : { role_map }), ...(default_role === undefined ? {} : { default_role }) },
+    own: own as never,
+  }
+}
+
+/** Locks the provider's row: admissions read it `for share`, so none of them overlaps a change. Throws `not_found`. */
+async function lockForChange(tx: Tx, id: string): Promise<IdentityProvider> {
+  const { rowCount } = await tx.query(sql.run`
+    select 1 from res_identity_providers where tenant_id = ${tx.tenantId} and id = ${id} for update`)
+  if (rowCount === 0) throw failure('not_found')
+  return identityProviders.get(tx, id)
+}
+
+/**
+ * Enforcement must not lock out the administrator who switches it on: where it covers their own address, they have signed
+ * in through this provider before, and their link is active. Throws `sso_not_linked`.
+ */
+export async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> {
+  const provider = await identityProviders.get(tx, id)
+  const account = tx.actor.userId ? await accountById(tx, tx.actor.userId) : null
+  const domain = account?.email.split('@')[1] ?? ''
+  if (!account || !provider.enforced || !provider.enabled || !provider.proven_domains.includes(domain)) return
+  const linked = await tx.exists(sql.run`
+    select 1 from res_user_identities
+    where tenant_id = ${tx.tenantId} and provider_id = ${id} and user_id = ${account.id} and status = 'active'`)
+  if (!linked) throw failure('sso_not_linked', linkDetails(provider))
+}
+
+/** What a user must do who has no confirmed link yet. */
+export const linkDetails = ({ id, name }: { id: string; name: string }) => ({
+  provider: name,
+  start: `/api/v1/auth/sso/${id}/start`,
+  links: '/api/v1/auth/sso/links',
+})
+
+/** Tells the administrators what was changed of a provider, in names of settings. */
+async function tellAdministrators(tx: Tx, provider: string, changes: readonly string[]): Promise<void> {
+  const facts = { provider, changes: changes.join(', '), time: tx.now.toISOString() }
+  for (const userId of await administratorIds(tx))
+    tx.enqueue({ queue: 'mail', data: { kind: 'sso_provider_changed', tenant_id: tx.tenantId, user_id: userId, facts } })
+}
+
+/** Sets up a provider. Its domains count once proven. Throws `already_exists`, `invalid_reference`, `grant_exceeds`. */
+export async function createIdentityProvider(tx: Tx, granter: Granter, input: object): Promise<IdentityProvider> {
+  const { roles, own } = splitMapping(input as Input)
+  const resolved = await resolveRoleMapping(tx, granter, roles)
+  const created = await identityProviders.create(tx, own)
+  await setRoleMapping(tx, created.id, resolved)
+  await syncDomains(tx, created.id, created.domains)
+  await assertActorSignsInHere(tx, created.id)
+  await tellAdministrators(tx, created.name, ['created'])
+  return identityProviders.get(tx, created.id)
+}
+
+/**
+ * Changes a provider. The actor must hold every role of the resulting map, whichever setting they change: issuer, domains and
+ * claim decide who gets them. A new issuer or client id is another provider: the secret, which was for the old one, is
+ * cleared, all links are suspended, and enforcement ends, because nobody could sign in before confirming their link.
+ * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`.
+ */
+export async function updateIdentityProvider(
+  tx: Tx,
+  granter: Granter,
+  id: string,
+  version: number,
+  patch: object,
+): Promise<IdentityProvider> {
+  const { roles, own } = splitMapping(patch as Input)
+  const before = await lockForChange(tx, id)
+  const resolved = await resolveRoleMapping(tx, granter, { role_map: before.role_map, default_role: before.default_role, ...roles })
+  const replaced = (['issuer', 'client_id'] as const).filter((name) => own[name] !== undefined && own[name] !== before[name])
+  if (replaced.length > 0 && own.enforced)
+    throw failure('invalid_value', {
+      path: '/enforced',
+      rule: 'links_suspended',
+      message: 'can be set again once links of the new provider are confirmed',
+    })
+  const changed = await identityProviders.update(tx, id, version, { ...own, ...(replaced.length > 0 ? { enforced: false } : {}) })
+  if (Object.keys(roles).length > 0) await setRoleMapping(tx, id, resolved)
+  if (replaced.length > 0) {
+    await tx.query(sql.run`update res_identity_providers set client_secret = null where tenant_id = ${tx.tenantId} and id = ${id}`)
+    await suspendLinks(tx, changed, 'provider_changed')
+  }
+  const otherDomains = own.domains !== undefined && own.domains.toSorted().join() !== before.domains.toSorted().join()
+  if (otherDomains) await syncDomains(tx, id, changed.domains)
+  if (before.enabled && !changed.enabled) await endSessionsOfProvider(tx, id, 'provider_disabled')
+  await assertActorSignsInHere(tx, id)
+  const told = [...replaced, ...(otherDomains ? ['domains'] : []), ...(before.enabled === changed.enabled ? [] : ['enabled'])]
+  if (told.length > 0) await tellAdministrators(tx, changed.name, told)
+  return identityProviders.get(tx, id)
+}
+
+/**
+ * Deletes a provider: its domains lose their proofs, its links are suspended, sessions through it end, and the roles that its
+ * groups gave are withdrawn. Throws `version_conflict`, `not_found`, `last_administrator`.
+ */
+export async function deleteIdentityProvider(tx: Tx, id: string, version: number): Promise<void> {
+  const before = await lockForChange(tx, id)
+  await identityProviders.softDelete(tx, id, version)
+  await suspendLinks(tx, before, 'provider_deleted')
+  await unproveDomains(tx, id)
+  await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and provider_id = ${id}`)
+  await requireAdministrator(tx)
+  await tellAdministrators(tx, before.name, ['deleted'])
+}
+
+/** Recovers a deleted provider. Its links stay suspended and its domains unproven. Throws `not_found`, `already_exists`, `grant_exceeds`. */
+export async function recoverIdentityProvider(tx: Tx, granter: Granter, id: string): Promise<IdentityProvider> {
+  const recovered = await identityProviders.recover(tx, id)
+  await resolveRoleMapping(tx, granter, { role_map: recovered.role_map, default_role: recovered.default_role })
+  await syncDomains(tx, id, recovered.domains)
+  await assertActorSignsInHere(tx, id)
+  await tellAdministrators(tx, recovered.name, ['recovered'])
+  return identityProviders.get(tx, id)
+}
 
 const Secret = Type.Object({ sealed: nullable(Type.String()) }, { additionalProperties: false })
 /** What a client secret is sealed for. */
@@ -71,95 +266,20 @@ export async function sealedClientSecret(tx: Tx, id: string): Promise<Buffer | n
 
 const Offer = Type.Object({ id: Uuid, name: Type.String() }, { additionalProperties: false })
 
-/** Where people of this tenant may sign in. */
+/** The providers that users of this tenant may sign in at. */
 export const offeredProviders = (tx: Tx): Promise<readonly Static<typeof Offer>[]> =>
   tx.any(sql.prepared(Offer)`
     select id, name from res_identity_providers where tenant_id = ${tx.tenantId} and enabled and deleted_at is null order by name limit 50`)
 
-/** Refuses with `sso_required` somebody whose domain signs in through its company alone. Tells nothing of the account. */
+/**
+ * Refuses an address whose domain signs in through its company alone: the domain is proven, and its provider enabled and
+ * enforced. The answer depends on the domain, never on whether the account exists. Throws `sso_required`.
+ */
 export async function requireNoSso(tx: Tx, email: string): Promise<void> {
   const domain = canonicalEmail(email)?.split('@')[1] ?? ''
   const provider = await tx.maybeOne(sql.prepared(Offer)`
-    select id, name from res_identity_providers
-    where tenant_id = ${tx.tenantId} and enabled and enforced and deleted_at is null and ${domain} = any(domains) order by created_at limit 1`)
+    select p.id, p.name from res_identity_provider_domains d
+    join res_identity_providers p on p.tenant_id = d.tenant_id and p.id = d.provider_id and p.enabled and p.enforced and p.deleted_at is null
+    where d.tenant_id = ${tx.tenantId} and d.domain = ${domain} and d.verified_at is not null`)
   if (provider) throw failure('sso_required', { provider: provider.name, start: `/api/v1/auth/sso/${provider.id}/start` })
-}
-
-/** What an ID token says, as far as we ask. */
-export interface Vouched {
-  subject: string
-  email: string
-  emailVerified: boolean
-  name: string
-  groups: readonly string[]
-}
-
-const Known = Type.Object({ user_id: Uuid }, { additionalProperties: false })
-const refuse = (reason: string) => failure('sso_failed', { reason })
-
-/**
- * Who somebody is here whom his provider vouches for: the user that this subject was before, or the one with his address,
- * or a new one. The provider speaks for its own domains only. His roles from groups become what the groups say now.
- * Of two first sign-ins at once the unique email and subject let one create; the other is refused and may try again.
- */
-export async function admitVouched(
-  tx: Tx,
-  provider: { id: string; domains: readonly string[]; role_map: Record<string, string>; default_role: string | null },
-  vouched: Vouched,
-): Promise<Account> {
-  const email = canonicalEmail(vouched.email)
-  if (!email || !vouched.emailVerified) throw refuse('email_not_verified')
-  if (!provider.domains.includes(email.split('@')[1]!)) throw refuse('foreign_domain')
-  const known = await tx.maybeOne(sql.prepared(Known)`
-    select user_id from res_user_identities where tenant_id = ${tx.tenantId} and provider_id = ${provider.id} and subject = ${vouched.subject}`)
-  const userId = known?.user_id ?? (await accountByEmail(tx, email))?.id ?? (await createVouched(tx, email, vouched.name))
-  const account = await lockAccount(tx, userId)
-  if (!account || !['active', 'invited'].includes(account.status)) throw refuse('account_closed')
-  const now = tx.now.toISOString()
-  await tx.query(sql.run`
-    insert into res_user_identities as i (id, tenant_id, user_id, provider_id, subject, last_login_at)
-    values (${newId()}, ${tx.tenantId}, ${userId}, ${provider.id}, ${vouched.subject}, ${now})
-    on conflict (tenant_id, provider_id, subject) do update set last_login_at = excluded.last_login_at`)
-  if (account.status === 'invited' || !account.verified_at) {
-    await tx.query(sql.run`
-      update res_users set status = 'active', verified_at = coalesce(verified_at, ${now}), version = version + 1, updated_at = ${now}
-      where tenant_id = ${tx.tenantId} and id = ${userId}`)
-  }
-  await followGroups(tx, provider, userId, vouched.groups)
-  return (await lockAccount(tx, userId))!
-}
-
-async function createVouched(tx: Tx, email: string, name: string): Promise<string> {
-  await requireRoomForUser(tx)
-  const id = newId()
-  await tx.query(sql.run`
-    insert into res_users (id, tenant_id, email, name, kind, status, verified_at)
-    values (${id}, ${tx.tenantId}, ${email}, ${name.slice(0, 200) || email}, 'worker', 'active', ${tx.now.toISOString()})`)
-  await record(tx, 'res_users', id, 'user.provisioned')
-  tx.emit({ type: 'identity.user.provisioned', entity_id: id, version: 1, data: { id } })
-  return id
-}
-
-const RoleRow = Type.Object({ id: Uuid, held: Type.Boolean(), wanted: Type.Boolean() }, { additionalProperties: false })
-
-/** Gives and takes the roles that come from the provider's groups; those given by hand are left alone. */
-async function followGroups(
-  tx: Tx,
-  provider: { id: string; role_map: Record<string, string>; default_role: string | null },
-  userId: string,
-  groups: readonly string[],
-): Promise<void> {
-  const mapped = groups.flatMap((group) => (Object.hasOwn(provider.role_map, group) ? [provider.role_map[group]!] : []))
-  const codes = mapped.length > 0 || !provider.default_role ? mapped : [provider.default_role]
-  const roles = await tx.any(sql.type(RoleRow)`
-    select r.id, a.id is not null as held, r.code = any(${sql.array(codes, 'text')}) as wanted
-    from res_roles r
-    left join res_user_roles a on a.tenant_id = r.tenant_id and a.role_id = r.id and a.user_id = ${userId} and a.organization_id is null
-    where r.tenant_id = ${tx.tenantId} and r.deleted_at is null`)
-  const lost = roles.filter((role) => role.held && !role.wanted).map((role) => role.id)
-  if (lost.length > 0) {
-    await tx.query(sql.run`
-      delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and provider_id = ${provider.id} and role_id = any(${sql.array(lost, 'uuid')})`)
-  }
-  for (const role of roles) if (role.wanted && !role.held) await assignRole(tx, userId, role.id, { providerId: provider.id })
 }

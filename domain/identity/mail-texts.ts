@@ -1,4 +1,4 @@
-// What the product writes to people, in their language. `{name}`, `{tenant}`, `{time}`, `{device}` are filled in.
+// What the product writes to people, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}` are filled in.
 import type { LOCALES } from './user.ts'
 
 export type Locale = (typeof LOCALES)[number]
@@ -10,6 +10,10 @@ export type MailKind =
   | 'email_changed'
   | 'new_device'
   | 'mfa_changed'
+  | 'sso_linked'
+  | 'sso_unlinked'
+  | 'sso_suspended'
+  | 'sso_provider_changed'
   | 'impersonation'
   | 'trial_ending'
   | 'trial_ended'
@@ -66,6 +70,22 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: 'Your second factor for {tenant} was changed',
       body: 'The second factors of your account at {tenant} were changed at {time}.',
     },
+    sso_linked: {
+      subject: 'Sign-in through {provider} was linked to your account',
+      body: 'Your account at {tenant} can be used through {provider} since {time}.',
+    },
+    sso_unlinked: {
+      subject: 'Sign-in through {provider} was removed from your account',
+      body: 'Your account at {tenant} can no longer be used through {provider} since {time}.',
+    },
+    sso_suspended: {
+      subject: 'Sign-in through {provider} is suspended',
+      body: 'The settings of {provider} at {tenant} were changed at {time}. Your sign-in through it is suspended until you confirm it: sign in with your password and confirm the link in your account, or ask your administrator.',
+    },
+    sso_provider_changed: {
+      subject: 'Single sign-on of {tenant} was changed',
+      body: 'The identity provider {provider} of {tenant} was changed at {time}: {changes}.',
+    },
   },
   es: {
     greeting: 'Hola, {name}:',
@@ -110,6 +130,22 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     mfa_changed: {
       subject: 'Tu segundo factor en {tenant} ha cambiado',
       body: 'Los segundos factores de tu cuenta en {tenant} se cambiaron a las {time}.',
+    },
+    sso_linked: {
+      subject: 'El acceso con {provider} se ha vinculado a tu cuenta',
+      body: 'Tu cuenta en {tenant} se puede usar con {provider} desde las {time}.',
+    },
+    sso_unlinked: {
+      subject: 'El acceso con {provider} se ha quitado de tu cuenta',
+      body: 'Tu cuenta en {tenant} ya no se puede usar con {provider} desde las {time}.',
+    },
+    sso_suspended: {
+      subject: 'El acceso con {provider} está suspendido',
+      body: 'La configuración de {provider} en {tenant} se cambió a las {time}. Tu acceso queda suspendido hasta que lo confirmes: entra con tu contraseña y confirma el vínculo en tu cuenta, o pídelo a tu administrador.',
+    },
+    sso_provider_changed: {
+      subject: 'El inicio de sesión único de {tenant} ha cambiado',
+      body: 'El proveedor de identidad {provider} de {tenant} se cambió a las {time}: {changes}.',
     },
   },
   pt: {
@@ -156,6 +192,22 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: 'O seu segundo fator em {tenant} foi alterado',
       body: 'Os segundos fatores da sua conta em {tenant} foram alterados às {time}.',
     },
+    sso_linked: {
+      subject: 'O acesso por {provider} foi ligado à sua conta',
+      body: 'A sua conta em {tenant} pode ser usada por {provider} desde as {time}.',
+    },
+    sso_unlinked: {
+      subject: 'O acesso por {provider} foi removido da sua conta',
+      body: 'A sua conta em {tenant} deixou de poder ser usada por {provider} desde as {time}.',
+    },
+    sso_suspended: {
+      subject: 'O acesso por {provider} está suspenso',
+      body: 'As definições de {provider} em {tenant} foram alteradas às {time}. O seu acesso fica suspenso até o confirmar: entre com a sua senha e confirme a ligação na sua conta, ou peça ao seu administrador.',
+    },
+    sso_provider_changed: {
+      subject: 'O início de sessão único de {tenant} foi alterado',
+      body: 'O fornecedor de identidade {provider} de {tenant} foi alterado às {time}: {changes}.',
+    },
   },
   tr: {
     greeting: 'Merhaba {name},',
@@ -201,6 +253,22 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: '{tenant} ikinci doğrulamanız değişti',
       body: '{tenant} hesabınızın ikinci doğrulama yöntemleri {time} itibarıyla değişti.',
     },
+    sso_linked: {
+      subject: '{provider} ile oturum açma hesabınıza bağlandı',
+      body: '{tenant} hesabınız {time} itibarıyla {provider} ile kullanılabilir.',
+    },
+    sso_unlinked: {
+      subject: '{provider} ile oturum açma hesabınızdan kaldırıldı',
+      body: '{tenant} hesabınız {time} itibarıyla artık {provider} ile kullanılamaz.',
+    },
+    sso_suspended: {
+      subject: '{provider} ile oturum açma askıya alındı',
+      body: '{tenant} içindeki {provider} ayarları {time} itibarıyla değişti. Onaylayana kadar bu yolla giriş askıdadır: parolanızla oturum açıp hesabınızdaki bağlantıyı onaylayın veya yöneticinize başvurun.',
+    },
+    sso_provider_changed: {
+      subject: '{tenant} tek oturum açma ayarları değişti',
+      body: '{tenant} kimlik sağlayıcısı {provider} {time} itibarıyla değişti: {changes}.',
+    },
   },
   az: {
     greeting: 'Salam, {name}!',
@@ -243,5 +311,21 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       body: 'Dəstək komandamız {time} tarixinədək {tenant} daxilində {person} əvəzinə işləyir. Səbəb: {reason}. Görülən hər iş audit jurnalınızda qalır.',
     },
     mfa_changed: { subject: '{tenant} ikinci amiliniz dəyişdi', body: '{tenant} hesabınızın ikinci amilləri {time} vaxtında dəyişdi.' },
+    sso_linked: {
+      subject: '{provider} ilə giriş hesabınıza bağlandı',
+      body: '{tenant} hesabınız {time} vaxtından {provider} ilə istifadə oluna bilər.',
+    },
+    sso_unlinked: {
+      subject: '{provider} ilə giriş hesabınızdan silindi',
+      body: '{tenant} hesabınız {time} vaxtından {provider} ilə artıq istifadə oluna bilməz.',
+    },
+    sso_suspended: {
+      subject: '{provider} ilə giriş dayandırıldı',
+      body: '{tenant} daxilində {provider} ayarları {time} vaxtında dəyişdi. Təsdiqləyənə qədər bu yolla giriş dayandırılıb: parolunuzla daxil olub hesabınızdakı bağlantını təsdiqləyin və ya administratorunuza müraciət edin.',
+    },
+    sso_provider_changed: {
+      subject: '{tenant} vahid girişi dəyişdi',
+      body: '{tenant} kimlik provayderi {provider} {time} vaxtında dəyişdi: {changes}.',
+    },
   },
 }

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { nullable, sql, type Tx } from '../kernel/index.ts'
 import { type MailKind, mailTexts } from './mail-texts.ts'
-import { issueToken, type Purpose } from './one-time-tokens.ts'
+import { issueToken, type Purpose, withdrawTokens } from './one-time-tokens.ts'
 import { LOCALES } from './user.ts'
 
 export { type MailKind, mailTexts } from './mail-texts.ts'
@@ -32,7 +32,7 @@ const LINKS: Partial<Record<MailKind, { purpose: Purpose; path: string }>> = {
 }
 
 /** What somebody else may have done in the reader's name. */
-const ALARMING = new Set<MailKind>(['password_changed', 'email_changed', 'new_device', 'mfa_changed'])
+const ALARMING = new Set<MailKind>(['password_changed', 'email_changed', 'new_device', 'mfa_changed', 'sso_linked'])
 
 const Recipient = Type.Object(
   {
@@ -54,6 +54,16 @@ const asHtml = (text: string) => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;',
 /** A moment as people of a place write it, in their own time zone. */
 const moment = (time: string, { locale, timezone }: Recipient) =>
   new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'long', timeZone: timezone }).format(new Date(time))
+
+/**
+ * Makes the one live token of its kind that the account has: those before end. The user's row is locked, so that of two
+ * mails that are written at once the later one's link is the one that works.
+ */
+async function onlyToken(tx: Tx, purpose: Purpose, userId: string, facts: Record<string, string>): Promise<string> {
+  await tx.query(sql.run`select from res_users where tenant_id = ${tx.tenantId} and id = ${userId} for no key update`)
+  await withdrawTokens(tx, userId, [purpose])
+  return issueToken(tx, purpose, userId, facts)
+}
 
 /**
  * Writes a mail, and makes the token that its link carries. Null where there is nobody to write to any more.
@@ -80,7 +90,7 @@ export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlO
   const paragraphs = [fill(texts.greeting, words), fill(text.body, words)]
   const closing = link ? texts.ignore : ALARMING.has(job.kind) ? texts.warning : ''
   const url = link
-    ? `${urlOf(recipient.domain ?? `${recipient.slug}.${baseDomain}`)}${link.path}?token=${await issueToken(tx, link.purpose, job.user_id, facts)}`
+    ? `${urlOf(recipient.domain ?? `${recipient.slug}.${baseDomain}`)}${link.path}?token=${await onlyToken(tx, link.purpose, job.user_id, facts)}`
     : null
   return {
     kind: job.kind,

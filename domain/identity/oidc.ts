@@ -9,12 +9,13 @@ import {
   calculatePKCECodeChallenge,
   customFetch,
   discovery,
+  fetchUserInfo,
   None,
   randomNonce,
   randomPKCECodeVerifier,
 } from 'openid-client'
 import { failure } from '../kernel/index.ts'
-import type { Vouched } from './identity-providers.ts'
+import type { Vouched } from './sso-admission.ts'
 
 const TIMEOUT_SECONDS = 10
 const CACHE_MS = 600_000
@@ -80,7 +81,10 @@ export class OpenIdClient {
     })
   }
 
-  /** Exchanges the code and reads the ID token, whose signature, issuer, audience, nonce and time are checked. Throws `sso_failed`. */
+  /**
+   * Exchanges the code and reads the ID token, whose signature, issuer, audience, nonce and time are checked, and UserInfo where
+   * the ID token has no address. Throws `sso_failed`.
+   */
   async finish(
     provider: Provider,
     secret: string | null,
@@ -95,12 +99,18 @@ export class OpenIdClient {
         expectedState: state,
         idTokenExpected: true,
       })
-      const claims = tokens.claims()!
-      const groups = claims[provider.groups_claim]
+      const idToken = tokens.claims()!
+      // A provider that keeps to OpenID Connect Core 5.4 puts the scopes' claims into UserInfo alone. One source says both the
+      // address and whether it is verified: they are never taken from two.
+      const claims: Record<string, unknown> =
+        idToken.email === undefined && configuration.serverMetadata().userinfo_endpoint
+          ? { ...(await fetchUserInfo(configuration, tokens.access_token, idToken.sub)), sub: idToken.sub }
+          : idToken
+      const groups = claims[provider.groups_claim] ?? idToken[provider.groups_claim]
       return {
-        subject: claims.sub,
+        subject: idToken.sub,
         email: String(claims.email ?? ''),
-        emailVerified: claims.email_verified !== false,
+        emailVerified: verifiedClaim(claims.email_verified),
         name: String(claims.name ?? claims.email ?? ''),
         groups: Array.isArray(groups) ? groups.map(String) : typeof groups === 'string' ? [groups] : [],
       }
@@ -109,6 +119,13 @@ export class OpenIdClient {
     }
   }
 }
+
+/**
+ * `email_verified` of OpenID Connect Core 5.1 is a boolean; some providers send it as text. Null where it is missing; anything
+ * but `true` is not verified.
+ */
+const verifiedClaim = (claim: unknown): boolean | null =>
+  claim === undefined || claim === null ? null : claim === true || claim === 'true'
 
 /** The library's codes are for us; the person is told what he can do something about. */
 function ssoFailure(error: unknown) {

@@ -10,6 +10,10 @@ export const SecurityPolicy = Type.Object(
       maximum: 2160,
       description: 'A session ends after so long in any case; for sessions opened from now on',
     }),
+    sso_counts_as_mfa: Type.Boolean({
+      description:
+        'Single sign-on alone satisfies the need for a second factor, and a local factor is not asked after it. Set it where the provider itself asks for two factors; by default a local factor is asked',
+    }),
     mfa_roles: Type.Array(Type.String({ maxLength: 64 }), {
       uniqueItems: true,
       maxItems: 200,
@@ -32,17 +36,17 @@ const Required = Type.Object(
 
 export async function securityPolicy(
   tx: Tx,
-  lifetimes: Pick<SecurityPolicy, 'session_idle_minutes' | 'session_absolute_hours'>,
+  settings: Pick<SecurityPolicy, 'session_idle_minutes' | 'session_absolute_hours' | 'sso_counts_as_mfa'>,
 ): Promise<SecurityPolicy> {
   const { roles, organizations } = await tx.one(sql.prepared(Required)`
     select array(select code from res_roles where tenant_id = ${tx.tenantId} and mfa_required and deleted_at is null order by code) as roles,
       array(select organization_id::text from res_organization_settings where tenant_id = ${tx.tenantId} and mfa_required order by 1) as organizations`)
-  const { session_idle_minutes, session_absolute_hours } = lifetimes
-  return { session_idle_minutes, session_absolute_hours, mfa_roles: roles, mfa_organizations: organizations }
+  const { session_idle_minutes, session_absolute_hours, sso_counts_as_mfa } = settings
+  return { session_idle_minutes, session_absolute_hours, sso_counts_as_mfa, mfa_roles: roles, mfa_organizations: organizations }
 }
 
 /** Changes what is named and leaves the rest. Effective at the next request. Throws `invalid_reference`. */
-export async function changeSecurityPolicy(tx: Tx, { mfa_roles, mfa_organizations, ...lifetimes }: Partial<SecurityPolicy>): Promise<void> {
+export async function changeSecurityPolicy(tx: Tx, { mfa_roles, mfa_organizations, ...settings }: Partial<SecurityPolicy>): Promise<void> {
   const now = tx.now.toISOString()
   if (mfa_roles) {
     const named = sql.array(mfa_roles, 'text')
@@ -62,9 +66,9 @@ export async function changeSecurityPolicy(tx: Tx, { mfa_roles, mfa_organization
       update res_organization_settings set mfa_required = not mfa_required, version = version + 1, updated_at = ${now}
       where tenant_id = ${tx.tenantId} and mfa_required <> (organization_id = any(${named}))`)
   }
-  if (Object.keys(lifetimes).length > 0) {
+  if (Object.keys(settings).length > 0) {
     await tx.query(sql.run`
-      insert into tenant_settings as s (id, tenant_id, name, value, set_by) values (${newId()}, ${tx.tenantId}, 'security', ${sql.jsonb(lifetimes)}, ${tx.actor.userId})
+      insert into tenant_settings as s (id, tenant_id, name, value, set_by) values (${newId()}, ${tx.tenantId}, 'security', ${sql.jsonb(settings)}, ${tx.actor.userId})
       on conflict (tenant_id, name) do update set value = s.value || excluded.value, set_by = excluded.set_by, version = s.version + 1, updated_at = ${now}`)
   }
 }

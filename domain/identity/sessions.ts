@@ -3,7 +3,9 @@ import { timingSafeEqual } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import { type Context, failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { type Account, accountById, mayEnter } from './account.ts'
+import { requireNoSso } from './identity-providers.ts'
 import { digest, secret } from './one-time-tokens.ts'
+import { isLinkUsable } from './sso-links.ts'
 import { record } from './trail.ts'
 
 /** Two tabs that refresh at once: the loser's token, replaced moments ago, is refused without ending the session. */
@@ -51,6 +53,7 @@ export async function openSession(
   context: Context,
   methods: readonly Method[],
   { absoluteHours }: Lifetimes,
+  identityId: string | null = null,
 ): Promise<SignedIn> {
   const id = newId()
   const refresh = secret()
@@ -68,9 +71,9 @@ export async function openSession(
       returning id),
     opened as (
       insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, device_hash,
-        methods, authenticated_at, last_seen_at, expires_at)
+        identity_id, methods, authenticated_at, last_seen_at, expires_at)
       select ${id}, ${tx.tenantId}, entered.id, ${id}, decode(${digest(refresh)}, 'hex'), ${context.organizationId}::uuid, ${context.workspaceId}::uuid,
-        ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${sql.array([...methods], 'text')}, ${now}::timestamptz, ${now}::timestamptz,
+        ${client.userAgent}, ${client.address}, decode(${device}, 'hex'), ${identityId}::uuid, ${sql.array([...methods], 'text')}, ${now}::timestamptz, ${now}::timestamptz,
         ${expires}::timestamptz from entered),
     recorded as (
       insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, diff, correlation_id, address, created_at)
@@ -101,24 +104,27 @@ const Session = Type.Object(
     revoked_at: nullable(Timestamp),
     organization_id: nullable(Uuid),
     workspace_id: nullable(Uuid),
+    methods: Type.Array(Type.String()),
+    identity_id: nullable(Uuid),
   },
   { additionalProperties: false },
 )
 
-export type Refreshed = SignedIn | { reuse: true } | { refused: true }
+export type Refreshed = SignedIn | { reuse: true } | { ended: true } | { refused: true }
 
 /**
  * Exchanges a refresh token for a new one. The session's row is locked, so of two that come at once one rotates and the
  * other sees the rotation. The token before the current one is refused for ten seconds and nothing more: it opens
  * nothing, so the grace is no hole; later, and with any older token, the session ends. The outcome is returned, not
- * thrown, because ending the session must be committed.
+ * thrown, because ending the session must be committed. A session through a link that is gone or suspended ends; one by password
+ * of an enforced domain is refused: throws `sso_required`.
  */
 export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes): Promise<Refreshed> {
   const [id = '', presented = ''] = token.split('.')
   if (!/^[0-9a-f-]{36}$/.test(id) || presented.length !== 43) return { refused: true }
   const session = await tx.maybeOne(sql.prepared(Session)`
     select id, user_id, encode(refresh_hash, 'hex') as hash, encode(previous_hash, 'hex') as previous, rotated_at, last_seen_at, expires_at, revoked_at,
-      organization_id, workspace_id
+      organization_id, workspace_id, methods, identity_id
     from res_sessions where tenant_id = ${tx.tenantId} and id = ${id} for update`)
   const now = tx.now.getTime()
   if (!session || session.revoked_at || Date.parse(session.expires_at) <= now) return { refused: true }
@@ -132,6 +138,12 @@ export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes):
   if (Date.parse(session.last_seen_at) + idleMinutes * 60_000 <= now) return { refused: true }
   const account = await accountById(tx, session.user_id)
   if (!account || !mayEnter(account)) return { refused: true }
+  // What is refused at sign-in is refused here, so that no session outlives the link or the freedom that it was opened by.
+  if (!session.methods.includes('sso')) await requireNoSso(tx, account.email)
+  else if (!(await isLinkUsable(tx, account.id, session.identity_id))) {
+    await revoke(tx, id, 'sso_link_ended')
+    return { ended: true }
+  }
   const refresh = secret()
   await tx.query(sql.run`
     update res_sessions set previous_hash = refresh_hash, refresh_hash = decode(${digest(refresh)}, 'hex'),

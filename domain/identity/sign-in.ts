@@ -8,7 +8,7 @@ import { factorsOf } from './mfa.ts'
 import { issueToken } from './one-time-tokens.ts'
 import { verifyPassword } from './passwords.ts'
 import type { Client } from './sessions.ts'
-import { clearAttempts, countAddress, takeAttempt } from './throttle.ts'
+import { type Counters, clearAttempts, countFailure, signInCounters, takeAttempt } from './throttle.ts'
 import { record } from './trail.ts'
 import { Turnstile } from './turnstile.ts'
 
@@ -19,8 +19,8 @@ import { Turnstile } from './turnstile.ts'
 export const door = new Turnstile(availableParallelism() + 1, 200)
 
 export interface Attempt {
-  /** As it is counted: canonical, or as typed where it cannot be an address at all. */
-  email: string
+  /** What it is counted by. */
+  counters: Counters
   account: Account | null
   /** Until when the account waits should this attempt fail. */
   waits: string | null
@@ -30,8 +30,9 @@ export interface Attempt {
 export async function beginSignIn(tx: Tx, typed: string, client: Client): Promise<Attempt> {
   const email = canonicalEmail(typed) ?? typed.toLowerCase()
   await requireNoSso(tx, email)
-  const waits = await takeAttempt(tx, email, client.address)
-  return { email, account: await accountByEmail(tx, email), waits }
+  const counters = await signInCounters(tx, email, client)
+  const waits = await takeAttempt(tx, counters)
+  return { counters, account: await accountByEmail(tx, email), waits }
 }
 
 /** Second step: takes as long for an account that is not there, or may not enter, as for one that is and may. */
@@ -41,8 +42,8 @@ export async function passwordMatches({ account }: Attempt, password: string): P
 }
 
 /** Third step where it was wrong: the same statements whether there is such an account or not. */
-export async function failSignIn(tx: Tx, { account, waits }: Attempt, client: Client): Promise<void> {
-  await countAddress(tx, client.address)
+export async function failSignIn(tx: Tx, { account, counters, waits }: Attempt, client: Client): Promise<void> {
+  await countFailure(tx, counters)
   await record(tx, 'res_users', account?.id ?? null, waits ? 'sign_in.locked' : 'sign_in.failed', { address: client.address, until: waits })
 }
 
@@ -50,12 +51,28 @@ export async function failSignIn(tx: Tx, { account, waits }: Attempt, client: Cl
  * Third step where it was right: null, or a challenge where the account has a second factor. Its tries are forgotten only
  * once that was given too: otherwise whoever knows the password could try codes without end.
  */
-export async function passSignIn(tx: Tx, { email, account }: Attempt): Promise<{ challenge: string; methods: string[] } | null> {
+export async function passSignIn(tx: Tx, { counters, account }: Attempt): Promise<{ challenge: string; methods: string[] } | null> {
   if (!account!.mfa) {
-    await clearAttempts(tx, email)
+    await clearAttempts(tx, counters)
     return null
   }
-  const factors = await factorsOf(tx, account!.id)
-  const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
-  return { challenge: await issueToken(tx, 'mfa_challenge', account!.id), methods }
+  return challengeSecondFactor(tx, account!.id, null)
 }
+
+/**
+ * A challenge to a user whose first step succeeded, and the kinds of factor that answer it.
+ * @param identityId the link of a single sign-on; null after a password
+ */
+export async function challengeSecondFactor(
+  tx: Tx,
+  userId: string,
+  identityId: string | null,
+): Promise<{ challenge: string; methods: string[] }> {
+  const factors = await factorsOf(tx, userId)
+  const methods = [...new Set(factors.map(({ kind }) => kind)), 'recovery_code']
+  return { challenge: await issueToken(tx, 'mfa_challenge', userId, identityId ? { identity: identityId } : {}), methods }
+}
+
+/** The first step that a challenge followed: the link of a single sign-on, or null for a password. */
+export const identityOfChallenge = ({ data }: { data: Record<string, unknown> }): string | null =>
+  typeof data.identity === 'string' ? data.identity : null

@@ -2,9 +2,11 @@
 import { failure, newId, requireRoom, sql, type Tx } from '../kernel/index.ts'
 import { type Account, accountByEmail, accountById, lockAccount, mayEnter } from './account.ts'
 import { canonicalEmail, requireEmail } from './email.ts'
+import { requireNoSso } from './identity-providers.ts'
 import { openTokenUser, requireToken, withdrawTokens } from './one-time-tokens.ts'
 import { checkPassword, hashPassword } from './passwords.ts'
 import { revokeAll } from './sessions.ts'
+import { takeMailTurn } from './throttle.ts'
 import { record } from './trail.ts'
 import { type User, userLifecycle } from './user.ts'
 
@@ -50,10 +52,20 @@ export async function inviteUser(tx: Tx, { email, name, kind = 'worker', locale 
   return userLifecycle.lock(tx, id)
 }
 
-/** Sends the link once more; those sent before end. Throws `invalid_transition` for someone who is in already. */
-export async function inviteAgain(tx: Tx, id: string): Promise<void> {
+/** Refuses with `rate_limited` while the last mail of this kind to the account is younger than the interval. */
+async function requireMailTurn(tx: Tx, kind: string, userId: string, intervalSeconds: number): Promise<void> {
+  const wait = await takeMailTurn(tx, kind, userId, intervalSeconds)
+  if (wait > 0) throw failure('rate_limited', { retry_after_seconds: wait })
+}
+
+/**
+ * Sends the link once more; those sent before end. Throws `invalid_transition` for a user who has accepted, `rate_limited`
+ * when it was sent again within the interval.
+ */
+export async function inviteAgain(tx: Tx, id: string, intervalSeconds: number): Promise<void> {
   const user = await userLifecycle.lock(tx, id)
   if (user.status !== 'invited') throw failure('invalid_transition', { status: user.status, transition: 'invite' })
+  await requireMailTurn(tx, 'invitation', id, intervalSeconds)
   await withdrawTokens(tx, id, ['invitation'])
   tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id } })
 }
@@ -63,7 +75,7 @@ const known = (account: Account, tenant: string) => [account.email, account.emai
 
 /**
  * Checks a new password against the account that a link names, before it is hashed outside the transaction. The link
- * stays good. Throws `invalid_link`, `weak_password`.
+ * stays good. Throws `invalid_link`, `weak_password`, `sso_required`.
  */
 export async function checkLink(
   tx: Tx,
@@ -73,6 +85,7 @@ export async function checkLink(
   tenant: string,
 ): Promise<void> {
   const account = await accountOfLink(tx, purpose, token)
+  await requireNoSso(tx, account.email)
   checkPassword(password, known(account, tenant))
 }
 
@@ -93,6 +106,7 @@ export async function acceptInvitation(
   const { user_id } = await requireToken(tx, 'invitation', token)
   const account = await lockAccount(tx, user_id!)
   if (account?.status !== 'invited') throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   const now = tx.now.toISOString()
   await tx.query(sql.run`
     update res_users set status = 'active', verified_at = ${now}, password_hash = ${hash}, password_changed_at = ${now},
@@ -103,11 +117,17 @@ export async function acceptInvitation(
   return (await accountById(tx, account.id))!
 }
 
-/** Somebody forgot his password. The same statements run, and the same answer is given, whether there is such an account or not. */
-export async function forgotPassword(tx: Tx, typed: string): Promise<void> {
+/**
+ * Sends a link to choose a new password; nothing is sent while the last one is younger than the interval. The same
+ * statements run, and the same answer is given, whether there is such an account or not, and whether or not a mail is sent. Throws
+ * `sso_required`.
+ */
+export async function forgotPassword(tx: Tx, typed: string, intervalSeconds: number): Promise<void> {
   const email = canonicalEmail(typed)
+  await requireNoSso(tx, email ?? '')
+  const wait = await takeMailTurn(tx, 'password_reset', email ?? typed.toLowerCase(), intervalSeconds)
   const account = await accountByEmail(tx, email ?? '')
-  const to = account && mayEnter(account) ? account.id : null
+  const to = wait === 0 && account && mayEnter(account) ? account.id : null
   tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to } })
 }
 
@@ -116,6 +136,7 @@ export async function resetPassword(tx: Tx, token: string, hash: string): Promis
   const { user_id } = await requireToken(tx, 'password_reset', token)
   const account = await lockAccount(tx, user_id!)
   if (!account || !mayEnter(account)) throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   await setPassword(tx, account.id, hash, null)
 }
 
@@ -140,9 +161,16 @@ export async function checkNewPassword(tx: Tx, userId: string, password: string,
   checkPassword(password, known(account, tenant))
 }
 
-/** Asks for a link at a new address; the old one stays until it is followed. */
-export async function changeEmail(tx: Tx, typed: string): Promise<void> {
+/**
+ * Asks for a link at a new address; the old one stays until it is followed. A user of an enforced domain keeps their address:
+ * another one would be a way around their company's sign-in. Throws `sso_required`, and
+ * `rate_limited` within the interval.
+ */
+export async function changeEmail(tx: Tx, typed: string, intervalSeconds: number): Promise<void> {
   const email = requireEmail(typed)
+  const account = await accountById(tx, tx.actor.userId!)
+  await requireNoSso(tx, account?.email ?? '')
+  await requireMailTurn(tx, 'email_verification', tx.actor.userId!, intervalSeconds)
   await withdrawTokens(tx, tx.actor.userId!, ['email_verification'])
   tx.enqueue({ queue: 'mail', data: { kind: 'email_verification', tenant_id: tx.tenantId, user_id: tx.actor.userId, facts: { email } } })
 }
@@ -152,6 +180,7 @@ export async function verifyEmail(tx: Tx, token: string): Promise<void> {
   const { user_id, data } = await requireToken(tx, 'email_verification', token)
   const account = await lockAccount(tx, user_id!)
   if (!account) throw failure('invalid_link')
+  await requireNoSso(tx, account.email)
   tx.enqueue({
     queue: 'mail',
     data: { kind: 'email_changed', tenant_id: tx.tenantId, user_id, facts: { to: account.email, time: tx.now.toISOString() } },

@@ -69,6 +69,8 @@ export function databaseFailure(error: unknown): Failure | undefined {
   if (code === 'TN403') return failure('plan_limit', JSON.parse(detailOf(error) ?? '{}'))
   // Of a time zone that Node knows and this server's older table does not.
   if (code === '22023' && /^time zone .* not recognized/.test(saidOf(error))) return failure('invalid_value', { rule: 'time_zone' })
+  // A moment that the schema lets pass and the server has not: an offset above 15:59, a year zero.
+  if (code === '22007' || code === '22008' || code === '22009') return failure('invalid_value', { rule: 'date_time' })
   if (code === '22003') return failure('invalid_value', { rule: 'numeric_range' })
   if (code && AWAY.test(code)) return failure('database_unavailable')
   // A second connection within a transaction: a mistake of ours, and nothing that passes.

@@ -1,3 +1,4 @@
+export { canonicalAddress, networkOf } from './address.ts'
 export { decrypt, encrypt } from './cipher.ts'
 export * from './context.ts'
 export { readCursor, writeCursor } from './cursor.ts'

@@ -78,6 +78,9 @@ function pgType(schema: TSchema): string {
 
 const columnSchema = (row: Row, column: string): TSchema => (row.schema as { properties: Record<string, TSchema> }).properties[column]!
 
+/** Whether PostgreSQL has this moment: it knows no year zero, and no offset of sixteen hours or more. */
+const isStorable = (moment: string): boolean => !/^0000|[+-](1[6-9]|2\d):\d{2}$/.test(moment)
+
 function parseValue(row: Row, column: string, operator: Operator, text: string): unknown {
   if (operator === 'null') {
     if (text !== 'true' && text !== 'false') throw refuse(`${column}.null`, 'is true or false')
@@ -88,7 +91,8 @@ function parseValue(row: Row, column: string, operator: Operator, text: string):
   const scalar = scalarOf(schema) as { format?: string }
   if (scalar.format === 'date-time' && /^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00:00Z`
   const value = Value.Convert(scalarOf(schema), text)
-  if (!Value.Check(scalarOf(schema), value)) throw refuse(column, `'${text.slice(0, 60)}' is not a valid value of ${column}`)
+  if (!Value.Check(scalarOf(schema), value) || (scalar.format === 'date-time' && !isStorable(text)))
+    throw refuse(column, `'${text.slice(0, 60)}' is not a valid value of ${column}`)
   return value
 }
 

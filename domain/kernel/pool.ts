@@ -38,6 +38,8 @@ export interface PoolOptions {
   deadlineMs?: number
   /** Ran around each finished unit of work: metrics and the statement test hang here. */
   interceptors?: Interceptor[]
+  /** Whether the database may be used; while it may not, nothing connects to it. */
+  admitted?: () => boolean
   /** Admits to it where many databases share few connections. */
   open?: OpenPools
 }
@@ -64,12 +66,14 @@ export class Pool {
   #waking: NodeJS.Timeout | undefined
   readonly #open: OpenPools | undefined
   readonly #deadlineMs: number
+  readonly #admitted: () => boolean
   /** What each server connection is bound to, so that a read needs no round trip of its own to bind it again. */
   readonly #bound = new WeakMap<object, string>()
 
   /** Connects at the first use: a process starts, and goes on, while one of its databases is away. */
-  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [], open }: PoolOptions) {
+  constructor(url: string, { max, deadlineMs = 40_000, interceptors = [], open, admitted = () => true }: PoolOptions) {
     this.#open = open
+    this.#admitted = admitted
     this.#deadlineMs = deadlineMs
     const uri = new URL(url)
     uri.searchParams.set('application_name', 'tenantry')
@@ -92,7 +96,7 @@ export class Pool {
 
   /** The pool, made once; making it asks the server for the types' numbers, so it fails while the server is away. */
   async #pool(): Promise<DatabasePool> {
-    if (this.#closed) throw failure('database_unavailable')
+    if (this.#closed || !this.#admitted()) throw failure('database_unavailable')
     this.#made ??= this.#make().then((pool) => {
       pool.on('error', () => {}) // a dropped idle connection: the next checkout opens another
       return pool

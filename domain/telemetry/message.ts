@@ -73,18 +73,26 @@ export interface Parsed {
   rejected: { reason: RejectionReason; count: number }[]
 }
 
-const SLUG = /"tenant"\s*:\s*"([^"\\]{1,63})"/y
+/** The text of a key whose value is a plain string, wherever it stands in a message. */
+function plainText(value: Buffer, key: string): string | null {
+  const start = value.indexOf(`"${key}"`)
+  if (start < 0) return null
+  return value.toString('utf8', start + key.length + 2, start + key.length + 300).match(/^\s*:\s*"([^"\\]{1,64})"/)?.[1] ?? null
+}
+
+export interface ClaimedSender {
+  tenant: string
+  device: string
+}
 
 /**
- * Whose a message says it is, without reading all of it: good enough to sort the post by, and no more. Null where that
- * cannot be told so easily, and of what is too large to be read.
+ * The tenant and device that a message names, without parsing all of it. A claim: it proves nothing until the message's
+ * key was checked for it. Null where it cannot be told so easily, and for what is too large to be read.
  */
-export function senderOf(value: Buffer | null): string | null {
+export function claimedSender(value: Buffer | null): ClaimedSender | null {
   if (!value || value.length > MAX_MESSAGE_BYTES) return null
-  const at = value.indexOf('"tenant"')
-  if (at < 0) return null
-  SLUG.lastIndex = 0
-  return SLUG.exec(value.toString('latin1', at, at + 96))?.[1] ?? null
+  const [tenant, device] = [plainText(value, 'tenant'), plainText(value, 'device')]
+  return tenant !== null && device !== null && tenant.length <= 63 ? { tenant, device } : null
 }
 
 /**

@@ -65,7 +65,7 @@ export async function addDomain(tx: Tx, domain: string, baseDomain: string): Pro
 }
 
 /** Whether the DNS says what it should. Asked before the transaction: another's server is not waited for with a lock held. */
-export async function isShown({ record, value }: Domain, resolve: ResolveTxt): Promise<boolean> {
+export async function isShown({ record, value }: Pick<Domain, 'record' | 'value'>, resolve: ResolveTxt): Promise<boolean> {
   const records = await resolve(record).catch(() => [])
   return records.some((parts) => parts.join('') === value)
 }

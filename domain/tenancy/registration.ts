@@ -1,6 +1,19 @@
 // A company asks for a tenant; the platform's staff decides.
 import { type Static, Type } from 'typebox'
-import { type Database, failure, Name, newId, nullable, oneOf, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import {
+  type Database,
+  failure,
+  Name,
+  networkOf,
+  newId,
+  nullable,
+  oneOf,
+  sql,
+  systemScope,
+  Timestamp,
+  type Tx,
+  Uuid,
+} from '../kernel/index.ts'
 import { assignHome } from './provision.ts'
 import { lockTenant, type Tenant } from './tenant.ts'
 
@@ -10,7 +23,7 @@ const RESERVED = new Set(
     ' ',
   ),
 )
-/** Requests that wait for a decision, at most: of one person, and from one address in a day. */
+/** Requests that wait for a decision, at most: of one person, and from one network in a day. */
 const MAX_WAITING = 3
 const MAX_A_DAY = 10
 
@@ -51,15 +64,11 @@ export async function register(
 ): Promise<string> {
   if (RESERVED.has(slug))
     throw failure('invalid_value', { path: '/slug', rule: 'reserved', message: 'is kept for the platform: choose another' })
-  const { waiting, today } = await control.platform((queries) =>
-    queries.one(sql.prepared(Count)`
-    select count(*) filter (where email = ${email} and decision is null) as waiting,
-      count(*) filter (where address = ${address}::inet and created_at > now() - interval '1 day') as today
-    from tenant_registrations where email = ${email} or (address = ${address}::inet and created_at > now() - interval '1 day')`),
-  )
-  if (waiting >= MAX_WAITING || today >= MAX_A_DAY) throw failure('rate_limited', { retry_after_seconds: 86_400 })
   const id = newId()
   await control.write(systemScope(id, 'registration', correlationId), async (tx) => {
+    const { waiting, today } = await tx.one(sql.prepared(Count)`
+      select waiting, today from plane.count_registrations(${email}, ${networkOf(address)}::inet)`)
+    if (waiting >= MAX_WAITING || today >= MAX_A_DAY) throw failure('rate_limited', { retry_after_seconds: 86_400 })
     // Two who want one name at once: the unique index lets one have it.
     await tx.query(sql.run`
       insert into tenants (id, slug, name, status, locale, currency) values (${id}, ${slug}, ${name}, 'pending', ${locale}, ${currency})`)

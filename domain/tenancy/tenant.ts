@@ -71,7 +71,11 @@ export const Tenant = Type.Object(
     domains: Type.Array(Type.String()),
     flags: Type.Record(Type.String(), Flag),
     menu: MenuOverrides,
-    security: Type.Object({ session_idle_minutes: Type.Integer(), session_absolute_hours: Type.Integer() }),
+    security: Type.Object({
+      session_idle_minutes: Type.Integer(),
+      session_absolute_hours: Type.Integer(),
+      sso_counts_as_mfa: Type.Boolean(),
+    }),
     maintenance_until: nullable(Timestamp),
     /** When something of this ends or begins by the clock, and it has to be read again. */
     changes_at: nullable(Timestamp),
@@ -121,7 +125,7 @@ export const selectTenant = sql.fragment`
     coalesce((select jsonb_object_agg(f.flag, jsonb_build_object('value', f.value, 'percentage', f.percentage, 'user_ids', f.user_ids, 'expires_at', f.expires_at))
       from tenant_feature_flags f where f.tenant_id = t.id and (f.expires_at is null or f.expires_at > now())), '{}') as flags,
     coalesce((select s.value from tenant_settings s where s.tenant_id = t.id and s.name = 'menu'), '{}') as menu,
-    jsonb_build_object('session_idle_minutes', 10080, 'session_absolute_hours', 720) ||
+    jsonb_build_object('session_idle_minutes', 10080, 'session_absolute_hours', 720, 'sso_counts_as_mfa', false) ||
       coalesce((select s.value from tenant_settings s where s.tenant_id = t.id and s.name = 'security'), '{}') as security,
     (select max(w.ends_at) from platform_maintenance_windows w where w.starts_at <= now() and w.ends_at > now()) as maintenance_until,
     (select min(at) from (

@@ -8,6 +8,9 @@ import {
   accountById,
   clearAttempts,
   type Method,
+  secondStepCounters,
+  sessionCounters,
+  signInCounters,
   TOTP_PURPOSE,
   takeAttempt,
   totpStep,
@@ -27,6 +30,27 @@ export interface GivenCode {
 }
 
 /**
+ * Takes a try: of a live session in the session's own counter, which nobody outside of it can fill, otherwise in that of
+ * the second step. A second step that was right ends the sign-in, whose count is then forgotten too. Returns what forgets the
+ * counts when the proof was right. Throws `rate_limited`.
+ */
+export async function takeProof(request: FastifyRequest, email: string): Promise<(tx: Tx) => Promise<void>> {
+  const sessionId = request.actor?.sessionId
+  if (sessionId) {
+    const taken = sessionCounters(sessionId)
+    await request.read((tx) => takeAttempt(tx, taken))
+    return (tx) => clearAttempts(tx, taken)
+  }
+  const client = { userAgent: null, address: request.ip, device: request.cookies.device ?? '' }
+  const taken = await request.read((tx) => secondStepCounters(tx, email, client))
+  await request.read((tx) => takeAttempt(tx, taken))
+  return async (tx) => {
+    await clearAttempts(tx, taken)
+    await clearAttempts(tx, await signInCounters(tx, email, client))
+  }
+}
+
+/**
  * Checks a code for an account. What comes back is run in the transaction that needs the proof; it uses the code up and
  * says how the user proved himself. Throws `rate_limited`, `invalid_code`.
  */
@@ -36,12 +60,12 @@ export async function checkCode(
   { id, email }: Pick<Account, 'id' | 'email'>,
   given: GivenCode,
 ): Promise<(tx: Tx) => Promise<Method[]>> {
-  await request.read((tx) => takeAttempt(tx, email, request.ip))
+  const forget = await takeProof(request, email)
   if (given.recovery_code) {
     const code = given.recovery_code
     return async (tx) => {
       if (!(await useRecoveryCode(tx, id, code))) throw failure('invalid_code')
-      await clearAttempts(tx, email)
+      await forget(tx)
       return ['mfa']
     }
   }
@@ -49,7 +73,7 @@ export async function checkCode(
   if (!matched) throw failure('invalid_code')
   return async (tx) => {
     if (!(await useStep(tx, matched.id, matched.step))) throw failure('invalid_code')
-    await clearAttempts(tx, email)
+    await forget(tx)
     return ['otp', 'mfa']
   }
 }
@@ -57,10 +81,10 @@ export async function checkCode(
 /** Checks the password of whoever is signed in. Throws `rate_limited`, `invalid_credentials`. */
 export async function checkOwnPassword(request: FastifyRequest, password: string): Promise<void> {
   const { email, user_id } = request.grants
-  await request.read((tx) => takeAttempt(tx, email, request.ip))
+  const forget = await takeProof(request, email)
   const account = await request.read((tx) => accountById(tx, user_id))
   if (!(await verifyPassword(account?.password_hash ?? null, password))) throw failure('invalid_credentials')
-  await request.read((tx) => clearAttempts(tx, email))
+  await request.read(forget)
 }
 
 /** Which of these secrets a code belongs to, and to which time step. */

@@ -121,6 +121,7 @@ function requireOpen(request: FastifyRequest, account: Account): void {
 /**
  * Opens a session where the user was last. `first` runs in the same transaction, before; a refusal that it returns, rather
  * than throws, is thrown once what it wrote is committed, and no session is opened.
+ * @param identityId the link of a single sign-on, which the session ends with
  */
 export async function enter(
   app: FastifyInstance,
@@ -131,13 +132,14 @@ export async function enter(
   client: Client,
   first: (tx: Tx) => Promise<Failure | undefined> = async () => undefined,
   inBody = wantsTokens(request),
+  identityId: string | null = null,
 ) {
   requireOpen(request, account)
   const grants = await app.services.access.grants(request.tenant.id, account.id)
   const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
   const signedIn = await request.write(async (tx) => {
     const refused = await first(tx)
-    return refused ?? openSession(tx, account, client, context, methods, lifetimesOf(request))
+    return refused ?? openSession(tx, account, client, context, methods, lifetimesOf(request), identityId)
   })
   if (signedIn instanceof Failure) throw signedIn
   return signedInReply(app, request, reply, signedIn, inBody)

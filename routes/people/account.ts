@@ -39,6 +39,7 @@ const Profile = Type.Object(
 )
 
 export default async function account(app: FastifyInstance) {
+  const { mailIntervalSeconds } = app.services.settings
   const tags = ['auth']
   const byLink = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
   const own = { authenticated: true, sessionOnly: true, allowReadOnly: true, plane: 'control' } as const
@@ -52,7 +53,7 @@ export default async function account(app: FastifyInstance) {
         summary: 'Take up an invitation: choose a password, and be signed in',
         querystring: TokenQuery,
         body: Accept,
-        response: { 200: Signed, ...open('invalid_link', 'weak_password', 'blocked', 'invalid_query') },
+        response: { 200: Signed, ...open('invalid_link', 'weak_password', 'sso_required', 'blocked', 'invalid_query') },
       },
     },
     async (request, reply) => {
@@ -72,11 +73,11 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Ask for a link to choose a new password; the answer is the same whether there is such an account or not',
         body: Forgot,
-        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...open() },
+        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...open('sso_required') },
       },
     },
     async (request, reply) => {
-      await request.write((tx) => forgotPassword(tx, request.body.email))
+      await request.write((tx) => forgotPassword(tx, request.body.email, mailIntervalSeconds))
       reply.status(202)
       return { data: { sent: true as const } }
     },
@@ -90,7 +91,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Choose a new password by link; all sessions end',
         body: Reset,
-        response: { 204: Type.Null(), ...open('invalid_link', 'weak_password') },
+        response: { 204: Type.Null(), ...open('invalid_link', 'weak_password', 'sso_required') },
       },
     },
     async (request, reply) => {
@@ -130,12 +131,15 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Use another address: a link is sent to it, and the old one stays until that is followed',
         body: NewEmail,
-        response: { 202: ok(Type.Object({ sent: Type.Literal(true) })), ...mutation('invalid_credentials', 'session_required') },
+        response: {
+          202: ok(Type.Object({ sent: Type.Literal(true) })),
+          ...mutation('invalid_credentials', 'session_required', 'sso_required'),
+        },
       },
     },
     async (request, reply) => {
       await checkOwnPassword(request, request.body.password)
-      await request.write((tx) => changeEmail(tx, request.body.email))
+      await request.write((tx) => changeEmail(tx, request.body.email, mailIntervalSeconds))
       reply.status(202)
       return { data: { sent: true as const } }
     },
@@ -149,7 +153,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Confirm a new address by link',
         body: Verify,
-        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists') },
+        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists', 'sso_required') },
       },
     },
     async (request, reply) => {

@@ -6,14 +6,17 @@ import {
   ACCESS_SECONDS,
   accessToken,
   accountById,
+  assertLinkUsable,
   beginSignIn,
   consumeToken,
   door,
   failSignIn,
+  identityOfChallenge,
   MAX_PASSWORD_BYTES,
   passSignIn,
   passwordMatches,
   rememberContext,
+  requireNoSso,
   revoke,
   revokeAll,
   revokeOf,
@@ -118,10 +121,13 @@ export default async function auth(app: FastifyInstance) {
       ...entrance,
       schema: {
         tags,
-        summary: 'The second step of signing in: a code of the authenticator, or a recovery code',
+        summary: 'Finish a sign-in by password or single sign-on with a code of the authenticator, or a recovery code',
         querystring: TokenQuery,
         body: SecondStep,
-        response: { 200: Signed, ...open('invalid_challenge', 'invalid_code', 'blocked', 'invalid_query') },
+        response: {
+          200: Signed,
+          ...open('invalid_challenge', 'invalid_code', 'sso_required', 'sso_link_suspended', 'blocked', 'invalid_query'),
+        },
       },
     },
     async (request, reply) => {
@@ -131,12 +137,18 @@ export default async function auth(app: FastifyInstance) {
       if (!account) throw failure('invalid_challenge')
       const use = await checkCode(app, request, account, given)
       const client = clientOf(request, reply)
-      return enter(app, request, reply, account, ['pwd', ...(given.code ? (['otp'] as const) : []), 'mfa'], client, async (tx) => {
+      const identityId = identityOfChallenge(tried!)
+      const methods = [identityId ? 'sso' : 'pwd', ...(given.code ? (['otp'] as const) : []), 'mfa'] as const
+      const first = async (tx: Tx) => {
+        // Enforced or suspended between the two steps, the first one counts no more.
+        if (identityId) await assertLinkUsable(tx, account.id, identityId)
+        else await requireNoSso(tx, account.email)
         await use(tx)
         // Of two that answer one challenge at once, the token's row lets one in.
         if (!(await consumeToken(tx, 'mfa_challenge', challenge))) throw failure('invalid_challenge')
         return undefined
-      })
+      }
+      return enter(app, request, reply, account, methods, client, first, wantsTokens(request), identityId)
     },
   )
 
@@ -149,14 +161,14 @@ export default async function auth(app: FastifyInstance) {
         summary: 'Exchange the refresh token; a replayed old one ends the session',
         querystring: TokenQuery,
         body: Refresh,
-        response: { 200: Signed, ...open('missing_token', 'invalid_token', 'session_revoked', 'invalid_query') },
+        response: { 200: Signed, ...open('missing_token', 'invalid_token', 'session_revoked', 'sso_required', 'invalid_query') },
       },
     },
     async (request, reply) => {
       const token = request.body?.refresh_token ?? request.cookies.refresh_token
       if (!token) throw failure('missing_token')
       const result = await request.write((tx) => rotate(tx, token, lifetimesOf(request)))
-      if ('reuse' in result) throw failure('session_revoked')
+      if ('reuse' in result || 'ended' in result) throw failure('session_revoked')
       if ('refused' in result) throw failure('invalid_token')
       return signedInReply(app, request, reply, result)
     },

@@ -6,7 +6,6 @@ import { needsMfa } from '../../domain/access/index.ts'
 import {
   addTotp,
   base32,
-  clearAttempts,
   confirmTotp,
   Factor,
   factorsOf,
@@ -20,12 +19,11 @@ import {
   removeFactor,
   replaceRecoveryCodes,
   TOTP_PURPOSE,
-  takeAttempt,
   totpsOf,
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
-import { Code, checkCode, checkOwnPassword, matchTotp, RecoveryCode } from '../http/proof.ts'
+import { Code, checkCode, checkOwnPassword, matchTotp, RecoveryCode, takeProof } from '../http/proof.ts'
 
 const Enroll = Type.Object({ label: Type.Optional(Name) }, { additionalProperties: false })
 const Enrolled = Type.Object({
@@ -111,8 +109,7 @@ export default async function mfa(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const { email } = request.grants
-      await request.read((tx) => takeAttempt(tx, email, request.ip))
+      const forget = await takeProof(request, request.grants.email)
       const totps = await request.read((tx) => totpsOf(tx, request.actor.userId!, request.body.id))
       if (totps.length === 0) throw failure('not_found')
       const matched = await matchTotp(app, request, totps, request.body.code)
@@ -124,7 +121,7 @@ export default async function mfa(app: FastifyInstance) {
         codes = first ? await replaceRecoveryCodes(tx) : null
         await reauthenticated(tx, ['otp', 'mfa'])
         await mfaChanged(tx, tx.actor.userId!, 'totp_added')
-        await clearAttempts(tx, email)
+        await forget(tx)
         return null
       })
       reply.header('cache-control', 'no-store')

@@ -3,12 +3,14 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
   accountById,
+  assertLinkUsable,
   beginAuthentication,
   beginRegistration,
   consumeToken,
   finishAuthentication,
   finishRegistration,
   hasFactors,
+  identityOfChallenge,
   mayEnter,
   mfaChanged,
   type RelyingParty,
@@ -17,8 +19,9 @@ import {
   tryToken,
 } from '../../domain/identity/index.ts'
 import { failure, Name, nullable, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { originsFor } from '../../plugins/origin.ts'
 import { mutation, ok, open } from '../http/envelope.ts'
-import { clientOf, enter, noSso, Signed, TokenQuery } from '../http/session-reply.ts'
+import { clientOf, enter, noSso, Signed, TokenQuery, wantsTokens } from '../http/session-reply.ts'
 
 const Ceremony = Type.String({ maxLength: 100, description: 'Comes back with the authenticator’s answer' })
 const Base64Url = Type.String({ pattern: '^[A-Za-z0-9_-]+={0,2}$', maxLength: 20_000 })
@@ -55,15 +58,11 @@ export default async function passkeys(app: FastifyInstance) {
   const own = { authenticated: true, sessionOnly: true, allowReadOnly: true, plane: 'control' } as const
   const entrance = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
 
-  /** The tenant's host is what a passkey belongs to. In development its pages are served over http, at any port. */
-  const partyOf = ({ hostname, host, tenant }: FastifyRequest): RelyingParty => ({
-    id: hostname,
-    name: tenant.name,
-    origins: [
-      `https://${host}`,
-      `https://${hostname}`,
-      ...(app.services.settings.development ? [`http://${host}`, `http://${hostname}`] : []),
-    ],
+  /** The tenant's host is what a passkey belongs to; its pages are where the tenant's origins are. */
+  const partyOf = (request: FastifyRequest): RelyingParty => ({
+    id: request.hostname,
+    name: request.tenant.name,
+    origins: originsFor(request),
   })
 
   app.post(
@@ -138,20 +137,32 @@ export default async function passkeys(app: FastifyInstance) {
         summary: 'Sign in with the passkey’s answer',
         querystring: TokenQuery,
         body: Answer,
-        response: { 200: Signed, ...open('invalid_challenge', 'invalid_passkey', 'blocked', 'invalid_query') },
+        response: {
+          200: Signed,
+          ...open('invalid_challenge', 'invalid_passkey', 'sso_required', 'sso_link_suspended', 'blocked', 'invalid_query'),
+        },
       },
     },
     async (request, reply) => {
       const { ceremony, credential, challenge } = request.body
       const alone = challenge === undefined
-      const userId = await request.write(async (tx: Tx) => {
-        const who = await finishAuthentication(tx, partyOf(request), ceremony, credential as never, alone)
-        if (!alone && (await consumeToken(tx, 'mfa_challenge', challenge))?.user_id !== who) throw failure('invalid_challenge')
-        return who
+      const { userId, identityId } = await request.write(async (tx: Tx) => {
+        const userId = await finishAuthentication(tx, partyOf(request), ceremony, credential as never, alone)
+        if (alone) return { userId, identityId: null }
+        const challenged = await consumeToken(tx, 'mfa_challenge', challenge)
+        if (challenged?.user_id !== userId) throw failure('invalid_challenge')
+        return { userId, identityId: identityOfChallenge(challenged) }
       })
       const account = await request.read((tx) => accountById(tx, userId))
       if (!account || !mayEnter(account)) throw failure('invalid_passkey')
-      return enter(app, request, reply, account, alone ? ['hwk', 'mfa'] : ['pwd', 'hwk', 'mfa'], clientOf(request, reply), noSso(account))
+      const methods = [...(alone ? [] : [identityId ? ('sso' as const) : ('pwd' as const)]), 'hwk', 'mfa'] as const
+      const first = identityId
+        ? async (tx: Tx) => {
+            await assertLinkUsable(tx, userId, identityId)
+            return undefined
+          }
+        : noSso(account)
+      return enter(app, request, reply, account, methods, clientOf(request, reply), first, wantsTokens(request), identityId)
     },
   )
 }

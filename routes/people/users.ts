@@ -109,7 +109,7 @@ export default async function users(app: FastifyInstance) {
     async (request, reply) => {
       await request.write(async (tx) => {
         await assertCanAdminister(tx, request.granter, request.params.id)
-        await inviteAgain(tx, request.params.id)
+        await inviteAgain(tx, request.params.id, app.services.settings.mailIntervalSeconds)
       })
       return reply.status(204).send()
     },

@@ -37,3 +37,7 @@ call plane.audited('erp_exchange_rate');
 /* The amount of an approval in the organization's currency, as it was compared with the approver's limit. */
 alter table erp_purchase_approval add column exchange_rate numeric(18, 9) not null default 1 check (exchange_rate > 0);
 call plane.counted('erp_exchange_rate');
+
+/* A file belongs to the workspace where it was uploaded; files of before belong to the organization. */
+alter table file_object add column workspace_id uuid;
+create index file_object_workspace on file_object (tenant_id, organization_id, workspace_id, created_at desc, id desc) where deleted_at is null;

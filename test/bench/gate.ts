@@ -1,5 +1,6 @@
 // What stands between a request and its route.
 import { decide, loadGrants } from '../../domain/access/index.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { auth, bare, first, measured, note, ours, percentile, results, runtime, timed } from './harness.ts'
 
 export async function noop() {
@@ -43,8 +44,8 @@ export async function rbac() {
 /** The menu that the client has already: nothing but the gate and a comparison. */
 export async function menu() {
   note('menu …')
-  const answer = await fetch(`${ours.url}/api/v1/menu`, {
-    headers: { 'x-forwarded-host': first.host, authorization: auth(first).authorization },
+  const answer = await fetchAs(first.host, `${ours.url}/api/v1/menu`, {
+    headers: { authorization: auth(first).authorization },
   })
   const etag = answer.headers.get('etag')!
   const limit = await measured('menu 304: bare Fastify', bare, '/not-modified', { headers: {} })

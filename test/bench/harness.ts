@@ -75,7 +75,7 @@ async function startBare(url: string, tenant: BareTenant, me: object): Promise<S
 
 /** The API as it is deployed, on the configuration that the bench made its tenants with. */
 async function startOurs(config: Config): Promise<Server> {
-  const { url, metricsUrl, child } = await startApi({ ...config, LOG_LEVEL: 'info' })
+  const { url, metricsUrl, child } = await startApi({ ...config, LOG_LEVEL: 'info', TRUSTED_PROXIES: '127.0.0.0/8' })
   const usage = async () => {
     const text = await (await fetch(metricsUrl)).text()
     const gauge = (name: string) => Number(text.match(new RegExp(`^${name} (.*)$`, 'm'))![1])

@@ -3,6 +3,7 @@ import { lastMove, requestMove } from '../../domain/tenancy/index.ts'
 import { ownedStorage } from '../../server/storage.ts'
 import { startWorkers } from '../../server/workers.ts'
 import { carryOut } from '../../workers/mover.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { admin, auth, data, note, ours, percentile, quick, quietLog, results, runtime, tenants } from './harness.ts'
 
 const ROWS = quick ? 20_000 : 200_000
@@ -38,8 +39,8 @@ export async function move() {
   let serial = 0
   const ask = async (whose: NonNullable<typeof one>, body?: object) => {
     const began = performance.now()
-    const answer = await fetch(`${ours.url}/api/v1/erp/parties`, {
-      headers: { ...auth(whose), 'x-forwarded-host': whose.host, 'content-type': 'application/json' },
+    const answer = await fetchAs(whose.host, `${ours.url}/api/v1/erp/parties`, {
+      headers: { ...auth(whose), 'content-type': 'application/json' },
       ...(body ? { method: 'POST', body: JSON.stringify(body) } : {}),
     })
     const text = await answer.text()

@@ -2,6 +2,7 @@
 import { Client } from 'pg'
 import { createUser, verifyPassword } from '../../domain/identity/index.ts'
 import { systemScope } from '../../domain/kernel/index.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { admin, auth, first, note, ours, PASSWORD, percentile, results, runtime, timed } from './harness.ts'
 import { load } from './load.ts'
 
@@ -18,11 +19,10 @@ export async function login() {
   })
   let address = 0
   const post = (email: string, password: string) =>
-    fetch(`${ours.url}/api/v1/auth/login`, {
+    fetchAs(first.host, `${ours.url}/api/v1/auth/login`, {
       method: 'POST',
       // Each from an address of its own: what is measured is signing in, not waiting for one's turn.
       headers: {
-        'x-forwarded-host': first.host,
         'x-forwarded-for': `10.9.${++address >> 8}.${address & 255}`,
         'content-type': 'application/json',
       },

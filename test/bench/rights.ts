@@ -3,6 +3,7 @@ import { assignRole } from '../../domain/access/index.ts'
 import { sealTrail, verifyTrail } from '../../domain/audit/index.ts'
 import { createUser } from '../../domain/identity/index.ts'
 import { systemScope } from '../../domain/kernel/index.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { data, note, ours, percentile, quick, results, runtime, tenants, timed } from './harness.ts'
 
 export async function rights() {
@@ -15,8 +16,8 @@ export async function rights() {
     }
   })
   const get = async (url: string) => {
-    const answer = await fetch(`${ours.url}/api/v1${url}`, {
-      headers: { 'x-forwarded-host': second.host, authorization: `Bearer ${second.admin.token}` },
+    const answer = await fetchAs(second.host, `${ours.url}/api/v1${url}`, {
+      headers: { authorization: `Bearer ${second.admin.token}` },
     })
     if (!answer.ok) throw new Error(await answer.text())
     return answer.text()

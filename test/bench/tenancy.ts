@@ -5,6 +5,7 @@ import { register } from '../../domain/tenancy/index.ts'
 import { migrateEverything } from '../../server/migrate-all.ts'
 import { ownedStorage } from '../../server/storage.ts'
 import { provision } from '../../workers/provisioner.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { admin, first, note, ours, percentile, quick, results, runtime, tenant, tenants, timed } from './harness.ts'
 
 const GOALS = { shared: 1_000, schema: 3_000, database: 10_000 }
@@ -66,8 +67,8 @@ export async function tenancy() {
     own.push({ host: one.host, token: one.admin.token })
   })
   const ask = async ({ host, token }: (typeof own)[number]) => {
-    const answer = await fetch(`${ours.url}/api/v1/erp/parties`, {
-      headers: { 'x-forwarded-host': host, authorization: `Bearer ${token}` },
+    const answer = await fetchAs(host, `${ours.url}/api/v1/erp/parties`, {
+      headers: { authorization: `Bearer ${token}` },
     })
     await answer.text()
     if (!answer.ok) throw new Error(`a tenant with its own database got ${answer.status}`)

@@ -77,7 +77,7 @@ t.test('R6: attachments ask for the right to read the record, and for a record o
   t.equal((await elsewhere.post(`/files/${id}/links`, { entity: 'erp_party', entity_id: c.supplier })).status, 404)
 })
 
-t.test('R6: a file is seen in its workspace alone, until it is attached to a record of the organization', async (t) => {
+t.test('R6: a file is seen in its workspace alone, until it is attached to master data', async (t) => {
   const acme = await tenant()
   const c = await catalogue(acme)
   const [one] = acme.organizations
@@ -96,7 +96,8 @@ t.test('R6: a file is seen in its workspace alone, until it is attached to a rec
   t.equal(await seenBy(south), 'false,false,false')
   t.equal((await link(south)).status, 404)
   t.equal((await south.delete(`/files/${id}`, { 'if-match': '"1"' })).status, 404)
-  t.equal((await link(north)).status, 201)
+  t.equal((await link(north)).status, 403, 'master data is the organization’s')
+  t.equal((await link(acme.admin)).status, 201)
   t.equal(await seenBy(south), 'true,true,true')
-  t.match((await south.get(`/files/attached?entity=erp_product&entity_id=${c.product}`)).data, [{ id, workspace_id: null }])
+  t.match((await south.get(`/files/attached?entity=erp_product&entity_id=${c.product}`)).data, [{ id }])
 })

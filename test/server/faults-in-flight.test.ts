@@ -7,6 +7,7 @@ import { openMockBroker } from '../../workers/kafka.ts'
 import { topicDeclarations } from '../../workers/topics.ts'
 import { startApi } from '../support/api-process.ts'
 import { eventually, type TestTenant, tally, testApp, times } from '../support/app.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { openGate } from '../support/gate.ts'
 import { testServices } from '../support/services.ts'
 
@@ -235,13 +236,14 @@ t.test('kill -9 after the commit and before the answer: the same key gets the an
   // PostgreSQL's answer to COMMIT is the sign that it is durable: the process dies before it hears it.
   gate.watch = (bytes) => bytes.includes('COMMIT\0') && child.kill('SIGKILL')
   const headers = {
-    'x-forwarded-host': acme.host,
     authorization: `Bearer ${acme.admin.token}`,
     'content-type': 'application/json',
     'idempotency-key': key,
   }
   const died = once(child, 'exit')
-  const answer = await fetch(`${url}/api/v1/erp/parties`, { method: 'POST', headers, body: JSON.stringify(party) }).catch(() => null)
+  const answer = await fetchAs(acme.host, `${url}/api/v1/erp/parties`, { method: 'POST', headers, body: JSON.stringify(party) }).catch(
+    () => null,
+  )
   t.equal(answer, null, 'no answer came')
   t.same((await died)[1], 'SIGKILL')
 

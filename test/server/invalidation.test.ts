@@ -3,6 +3,7 @@ import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
 import { startApi } from '../support/api-process.ts'
 import { PASSWORD, type TestTenant, testApp, times } from '../support/app.ts'
+import { fetchAs } from '../support/fetch-as.ts'
 import { testServices } from '../support/services.ts'
 
 interface Reply {
@@ -21,10 +22,9 @@ async function call(
   payload?: object,
   headers: Record<string, string> = {},
 ): Promise<Reply> {
-  const answer = await fetch(`${url}/api/v1${path}`, {
+  const answer = await fetchAs(host, `${url}/api/v1${path}`, {
     method,
     headers: {
-      'x-forwarded-host': host,
       ...(token ? { authorization: `Bearer ${token}` } : {}),
       ...(payload ? { 'content-type': 'application/json' } : {}),
       ...headers,

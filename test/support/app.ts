@@ -75,8 +75,8 @@ export async function testApp(t: Teardown, overrides: Partial<Record<keyof Confi
   })
   await app.ready()
 
-  // An address of its own: buckets by address are shared through Redis with every other test that runs.
-  const remoteAddress = `2001:db8::${randomBytes(6).toString('hex').match(/.{4}/g)!.join(':')}`
+  // A network of its own: buckets by address are shared through Redis with every other test that runs.
+  const remoteAddress = `2001:db8:${randomBytes(4).toString('hex').match(/.{4}/g)!.join(':')}::1`
   async function request(host: string, options: InjectOptions): Promise<Answer> {
     const response = await app.inject({ remoteAddress, ...options, headers: { host, ...options.headers } })
     const json = String(response.headers['content-type'] ?? '').startsWith('application/json')

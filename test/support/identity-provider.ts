@@ -7,12 +7,15 @@ export interface Person {
   email: string
   name: string
   groups?: string[]
-  email_verified?: boolean
+  /** True when absent; `undefined` leaves the claim out. */
+  email_verified?: boolean | string | undefined
 }
 
 export interface TestProvider {
   issuer: string
   people: Map<string, Person>
+  /** Bodies that the token endpoint received. */
+  tokenRequests: Record<string, unknown>[]
   /** Goes where a start leads, signs in as somebody, and returns the address that leads back. */
   visit(url: string, login: string): Promise<string>
   close(): Promise<void>
@@ -27,6 +30,8 @@ export async function openIdentityProvider(
   t: Teardown,
   redirectUris: string[],
   client = { id: 'tenantry', secret: 'a very secret secret of the client' },
+  /** Whether claims of scopes are in UserInfo alone, as OpenID Connect Core 5.4 has it. */
+  claimsInUserInfo = false,
 ): Promise<TestProvider> {
   const people = new Map<string, Person>()
   const server = createServer()
@@ -44,7 +49,7 @@ export async function openIdentityProvider(
         response_types: ['code'],
       },
     ],
-    conformIdTokenClaims: false,
+    conformIdTokenClaims: claimsInUserInfo,
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups'] },
     pkce: { required: () => true },
     cookies: { keys: ['test'] },
@@ -55,6 +60,10 @@ export async function openIdentityProvider(
     features: { devInteractions: { enabled: true } },
   })
   provider.on('server_error', () => {})
+  const tokenRequests: Record<string, unknown>[] = []
+  const noteRequest = ({ oidc }: { oidc: { body?: Record<string, unknown> } }) => tokenRequests.push({ ...oidc.body })
+  provider.on('grant.success', noteRequest as never)
+  provider.on('grant.error', noteRequest as never)
   server.on('request', provider.callback())
   const close = () => new Promise<void>((resolve) => server.close(() => resolve()).closeAllConnections())
   t.teardown(close)
@@ -93,5 +102,5 @@ export async function openIdentityProvider(
     }
     throw new Error('the provider leads in circles')
   }
-  return { issuer, people, visit, close }
+  return { issuer, people, tokenRequests, visit, close }
 }

@@ -92,7 +92,12 @@ export const dataOwners = (): Record<string, string> => {
   return { main: admin.data, second: admin.second }
 }
 
-export const quietLog = createLog('test', 'silent')
+/** Silent, unless TENANTRY_TEST_LOG names a level: then it goes to stderr. */
+export const quietLog = createLog(
+  'test',
+  process.env.TENANTRY_TEST_LOG ?? 'silent',
+  process.env.TENANTRY_TEST_LOG ? process.stderr : undefined,
+)
 
 export const testRuntime = (overrides: Partial<Record<keyof Config, string>> = {}): Promise<Runtime> =>
   createRuntime(testConfig(overrides), quietLog, recordStatements())

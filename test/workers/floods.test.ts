@@ -2,9 +2,10 @@
 import { Client } from 'pg'
 import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
-import { senderOf } from '../../domain/telemetry/index.ts'
+import { claimedSender } from '../../domain/telemetry/index.ts'
 import { Floods } from '../../workers/floods.ts'
-import { createTopics, type OutgoingMessage } from '../../workers/kafka.ts'
+import { createTopics, type Message, type OutgoingMessage } from '../../workers/kafka.ts'
+import { Senders, UNPROVEN } from '../../workers/senders.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 import { eventually, type TestTenant, testApp, times } from '../support/app.ts'
 import { quietLog, testServices } from '../support/services.ts'
@@ -37,17 +38,57 @@ t.test('a flood is ten times what the middle sender sends, while others wait', a
   )
 })
 
-t.test('a message’s sender is told without reading all of it', async (t) => {
-  const of = (text: string) => senderOf(Buffer.from(text))
-  t.equal(of('{"tenant":"acme","device":"a"}'), 'acme')
-  t.equal(of('{ "device": "a", "readings": [], "tenant" : "acme" }'), 'acme')
-  t.equal(of('{"device":"tenant"}'), null)
-  t.equal(of('{"tenant":17}'), null)
-  t.equal(of(`{"tenant":"${'x'.repeat(200)}"}`), null)
-  t.equal(of('{"tenant":"a\\u0062"}'), null)
-  t.equal(of('{'), null)
-  t.equal(of(`{"tenant":"acme","pad":"${'x'.repeat(256 * 1024)}"}`), null, 'what is refused anyway is not copied first')
-  t.equal(senderOf(null), null)
+t.test('the sender that a message claims is told without parsing all of it', async (t) => {
+  const of = (text: string) => claimedSender(Buffer.from(text))
+  t.same(of('{"tenant":"acme","device":"a"}'), { tenant: 'acme', device: 'a' })
+  t.same(of('{ "device": "ü", "readings": [], "tenant" : "acme" }'), { tenant: 'acme', device: 'ü' })
+  for (const text of [
+    '{"device":"tenant"}',
+    '{"tenant":17,"device":"a"}',
+    `{"tenant":"${'x'.repeat(200)}","device":"a"}`,
+    '{"tenant":"a\\u0062","device":"a"}',
+    '{',
+  ])
+    t.equal(of(text), null, text)
+  t.equal(of(`{"tenant":"acme","device":"a","pad":"${'x'.repeat(256 * 1024)}"}`), null, 'what is refused anyway is not copied first')
+  t.equal(claimedSender(null), null)
+})
+
+t.test('R3: messages in the name of a tenant, without a key of its devices, are not counted as its own', async (t) => {
+  const [victim, other] = [await tenant(), await tenant()]
+  const [device, foreign] = [await probe(victim), await probe(other)]
+  const senders = new Senders(runtime.services.planes, runtime.services.tenants)
+  const message = (slug: string, code: string, key: string | null): Message => ({
+    topic: 't',
+    partition: 0,
+    offset: 0,
+    key: null,
+    value: Buffer.from(JSON.stringify({ tenant: slug, device: code, readings: [] })),
+    headers: key === null ? {} : { 'device-key': key },
+    timestamp: Date.now(),
+  })
+  const messages = [
+    message(victim.slug, device.code, device.key),
+    message(victim.slug, device.code, null),
+    message(victim.slug, device.code, 'dk_guessed'),
+    message(victim.slug, foreign.code, foreign.key),
+    message(victim.slug, 'none', device.key),
+    message('no-such-tenant', device.code, device.key),
+    message(other.slug, foreign.code, foreign.key),
+    { ...message('x', 'x', null), value: null },
+  ]
+  for (const _ of [1, 2]) t.same(await senders.of(messages), [victim.slug, ...times(5, () => UNPROVEN), other.slug, UNPROVEN])
+  // A flood in the victim's name makes no one else wait and puts nothing of the victim aside.
+  const floods = new Floods()
+  const forged = await senders.of(times(200, () => message(victim.slug, device.code, 'dk_forged')))
+  const bytes = new Map<string, number>([
+    [victim.slug, 100],
+    [other.slug, 100],
+  ])
+  for (const sender of forged) bytes.set(sender, (bytes.get(sender) ?? 0) + 1_000)
+  floods.note(bytes, true, 0)
+  t.notOk(floods.has(victim.slug))
+  t.ok(floods.has(UNPROVEN))
 })
 
 t.test('who sends little does not wait for a flood that came before; the flood is taken in whole', { timeout: 120_000 }, async (t) => {

@@ -1,52 +1,19 @@
 // Single sign-on against a real provider.
 import t from 'tap'
 import { isInside, outboundFetch } from '../../../server/outbound.ts'
-import { type TestTenant, testApp } from '../../support/app.ts'
-import { openIdentityProvider, type TestProvider } from '../../support/identity-provider.ts'
+import { tally, testApp, times } from '../../support/app.ts'
+import { singleSignOn, stateOf } from '../../support/single-sign-on.ts'
 
-const { tenant, request } = await testApp(t)
-const callbackOf = (acme: TestTenant) => `http://${acme.host}/api/v1/auth/sso/callback`
-
-/** A tenant whose people sign in at a provider of their own. */
-async function withSso(t: { teardown(work: () => unknown): void }, more: object = {}) {
-  const acme = await tenant()
-  const idp = await openIdentityProvider(t, [callbackOf(acme)])
-  const made = await acme.admin.post('/tenant/identity-providers', {
-    name: 'Company',
-    issuer: idp.issuer,
-    client_id: 'tenantry',
-    domains: [`${acme.slug}.example`],
-    role_map: { growers: 'operator', bosses: 'manager' },
-    ...more,
-  })
-  if (made.status !== 201) throw new Error(made.text)
-  const secret = await put(acme, `/tenant/identity-providers/${made.data.id}/secret`, {
-    client_secret: 'a very secret secret of the client',
-  })
-  if (secret.status !== 204) throw new Error(secret.text)
-  return { acme, idp, provider: made.data.id as string }
-}
-const put = (acme: TestTenant, path: string, payload: object) =>
-  request(acme.host, { method: 'PUT', url: `/api/v1${path}`, payload, headers: { authorization: `Bearer ${acme.admin.token}` } })
-
-/** Starts here, signs in there, and comes back, with or without this browser's cookie. */
-async function signIn(acme: TestTenant, idp: TestProvider, provider: string, login: string, { query = '?token=body', cookie = true } = {}) {
-  const started = await request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start${query}` })
-  if (started.status !== 302) return started
-  const state = [started.headers['set-cookie']]
-    .flat()
-    .map(String)
-    .find((c) => c.startsWith('sso_state='))!
-    .split(';')[0]!
-  const back = new URL(await idp.visit(String(started.headers.location), login))
-  return request(acme.host, { method: 'GET', url: back.pathname + back.search, headers: cookie ? { cookie: state } : {} })
-}
+const testing = await testApp(t)
+const { tenant, request } = testing
+const { withSso, signIn, linkAccount, change } = singleSignOn(testing)
 
 t.test('somebody new is let in, with the roles of his groups; when these change, so do his roles', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
+  const sso = await withSso(t)
+  const { acme, idp, provider } = sso
   t.match((await request(acme.host, { method: 'GET', url: '/api/v1/auth/sso' })).data, [{ id: provider, name: 'Company' }])
   idp.people.set('rosa', { sub: 'rosa-1', email: `rosa@${acme.slug}.example`, name: 'Rosa', groups: ['growers', 'chess'] })
-  const entered = await signIn(acme, idp, provider, 'rosa')
+  const entered = await signIn(sso, 'rosa')
   t.match(entered, { status: 200, data: { user: { email: `rosa@${acme.slug}.example`, name: 'Rosa' } } })
   const rosa = acme.as(entered.data.access_token)
   t.same((await rosa.get('/auth/sessions')).data[0].methods, ['sso'])
@@ -55,68 +22,58 @@ t.test('somebody new is let in, with the roles of his groups; when these change,
   t.same(await roles(), ['operator'])
   await acme.admin.post(`/users/${entered.data.user.id}/roles`, { role: 'viewer' })
   idp.people.set('rosa', { sub: 'rosa-1', email: `rosa@${acme.slug}.example`, name: 'Rosa', groups: ['bosses'] })
-  t.equal((await signIn(acme, idp, provider, 'rosa')).data.user.id, entered.data.user.id, 'the same person')
+  t.equal((await signIn(sso, 'rosa')).data.user.id, entered.data.user.id, 'the same person')
   t.same(await roles(), ['manager', 'viewer'], 'what was given by hand stays')
 
-  const browser = await signIn(acme, idp, provider, 'rosa', { query: '?return_to=/stock' })
+  const browser = await signIn(sso, 'rosa', { query: '?return_to=/stock' })
   t.match(browser, { status: 302, headers: { location: '/stock' } })
   t.ok([browser.headers['set-cookie']].flat().some((c) => String(c).startsWith('refresh_token=')))
 })
 
-t.test('an existing user is found by his address; one who was let go is not', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
-  idp.people.set('viewer', { sub: 'v-1', email: acme.viewer.email, name: 'V' })
-  const entered = await signIn(acme, idp, provider, 'viewer')
+t.test('an existing user signs in once they confirmed the link; a disabled one does not', async (t) => {
+  const sso = await withSso(t)
+  const { acme } = sso
+  await linkAccount(sso, acme.viewer, 'viewer')
+  const entered = await signIn(sso, 'viewer')
   t.equal(entered.data.user.id, acme.viewer.userId)
-  t.equal((await acme.login(acme.viewer.email)).status, 200, 'his password works on')
+  t.equal((await acme.login(acme.viewer.email)).status, 200, 'their password works on')
   await acme.admin.post(`/users/${acme.viewer.userId}/disable`, { version: 1 })
-  t.match(await signIn(acme, idp, provider, 'viewer'), {
+  t.match(await signIn(sso, 'viewer'), {
     status: 401,
     body: { detail: 'sso_failed', error: { details: { reason: 'account_closed' } } },
   })
 })
 
 t.test('a provider speaks for its own domains, and for addresses that it has verified', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
+  const sso = await withSso(t)
+  const { acme, idp } = sso
   idp.people.set('eve', { sub: 'eve', email: 'eve@elsewhere.example', name: 'Eve' })
-  t.match(await signIn(acme, idp, provider, 'eve'), {
+  t.match(await signIn(sso, 'eve'), {
     status: 401,
     body: { detail: 'sso_failed', error: { details: { reason: 'foreign_domain' } } },
   })
   idp.people.set('una', { sub: 'una', email: `una@${acme.slug}.example`, name: 'Una', email_verified: false })
-  t.match(await signIn(acme, idp, provider, 'una'), {
+  t.match(await signIn(sso, 'una'), {
     status: 401,
     body: { detail: 'sso_failed', error: { details: { reason: 'email_not_verified' } } },
   })
 })
 
 t.test('an answer comes back once, to the browser that asked, with nothing changed', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
+  const sso = await withSso(t)
+  const { acme, idp, provider } = sso
   idp.people.set('rosa', { sub: 'rosa-1', email: `rosa@${acme.slug}.example`, name: 'Rosa' })
-  t.match(
-    await signIn(acme, idp, provider, 'rosa', { cookie: false }),
-    { status: 401, body: { detail: 'invalid_challenge' } },
-    'another browser',
-  )
+  t.match(await signIn(sso, 'rosa', { cookie: false }), { status: 401, body: { detail: 'invalid_challenge' } }, 'another browser')
   const started = await request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })
   const authorize = new URL(String(started.headers.location))
   t.equal(authorize.searchParams.get('code_challenge_method'), 'S256')
-  const cookie = [started.headers['set-cookie']]
-    .flat()
-    .map(String)
-    .find((c) => c.startsWith('sso_state='))!
-    .split(';')[0]!
+  const cookie = stateOf(started)
   const back = new URL(await idp.visit(authorize.href, 'rosa'))
   const come = () => request(acme.host, { method: 'GET', url: back.pathname + back.search, headers: { cookie } })
   t.equal((await come()).status, 302)
   t.match(await come(), { status: 401, body: { detail: 'invalid_challenge' } }, 'replayed')
   const forged = await request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })
-  const state = [forged.headers['set-cookie']]
-    .flat()
-    .map(String)
-    .find((c) => c.startsWith('sso_state='))!
-    .split(';')[0]!
-    .split('=')[1]
+  const state = stateOf(forged).split('=')[1]
   const answer = await request(acme.host, {
     method: 'GET',
     url: `/api/v1/auth/sso/callback?code=nonsense&state=${state}`,
@@ -133,20 +90,114 @@ t.test('an answer comes back once, to the browser that asked, with nothing chang
 })
 
 t.test('where it is enforced there is no other way in', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
-  const { version } = (await acme.admin.get(`/tenant/identity-providers/${provider}`)).data
-  t.equal((await acme.admin.patch(`/tenant/identity-providers/${provider}`, { enforced: true, version })).status, 200)
+  const sso = await withSso(t)
+  const { acme, provider } = sso
+  t.match(
+    await change(sso, acme.admin, { enforced: true }),
+    { status: 409, body: { detail: 'sso_not_linked' } },
+    'the administrator is not linked',
+  )
+  await linkAccount(sso, acme.admin, 'admin')
+  await linkAccount(sso, acme.viewer, 'viewer')
+  t.equal((await change(sso, acme.admin, { enforced: true })).status, 200)
   const refused = await acme.login(acme.viewer.email)
   t.match(refused, { status: 401, body: { detail: 'sso_required', error: { details: { start: `/api/v1/auth/sso/${provider}/start` } } } })
   const unknown = await acme.login(`nobody@${acme.slug}.example`)
   t.same(unknown.body.error, refused.body.error, 'it tells of the domain and not of the account')
-  idp.people.set('viewer', { sub: 'v-1', email: acme.viewer.email, name: 'V' })
-  t.equal((await signIn(acme, idp, provider, 'viewer')).status, 200)
+  t.equal((await signIn(sso, 'viewer')).status, 200)
   t.equal((await acme.admin.get('/erp/parties')).status, 200, 'sessions that are open stay')
 })
 
+t.test('F5: a missing, false or other email_verified is refused; true and "true" are accepted', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp } = sso
+  const claims: [string, boolean | string | undefined][] = [
+    ['missing', undefined],
+    ['text-false', 'false'],
+    ['false', false],
+    ['yes', 'yes'],
+    ['one', '1'],
+  ]
+  for (const [name, email_verified] of claims) {
+    idp.people.set(name, { sub: name, email: `${name}@${acme.slug}.example`, name, email_verified })
+    t.match(
+      await signIn(sso, name),
+      { status: 401, body: { detail: 'sso_failed', error: { details: { reason: 'email_not_verified' } } } },
+      name,
+    )
+  }
+  // The attack of the review: the address of an existing administrator without a verified claim.
+  idp.people.set('boss', { sub: 'x', email: acme.admin.email, name: 'Boss', email_verified: undefined })
+  t.match(await signIn(sso, 'boss'), { status: 401, body: { detail: 'sso_failed' } })
+  t.equal((await acme.admin.get('/users')).data.length, 4, 'no account was provisioned')
+  for (const [name, email_verified] of [
+    ['text-true', 'true'],
+    ['true', true],
+  ] as const) {
+    idp.people.set(name, { sub: name, email: `${name}@${acme.slug}.example`, name, email_verified })
+    t.equal((await signIn(sso, name)).status, 200, name)
+  }
+})
+
+t.test('F5: trust_email accepts a missing email_verified and never a false one', async (t) => {
+  const sso = await withSso(t, { trust_email: true })
+  const { acme, idp, provider } = sso
+  t.match((await acme.admin.get(`/tenant/identity-providers/${provider}`)).data.findings, ['email_trusted_unverified'])
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim', email_verified: undefined })
+  t.equal((await signIn(sso, 'kim')).status, 200)
+  idp.people.set('eve', { sub: 'eve', email: `eve@${acme.slug}.example`, name: 'Eve', email_verified: 'false' })
+  t.match(await signIn(sso, 'eve'), { status: 401, body: { error: { details: { reason: 'email_not_verified' } } } })
+  idp.people.set('boss', { sub: 'x', email: acme.admin.email, name: 'Boss', email_verified: undefined })
+  t.match(await signIn(sso, 'boss'), { status: 401, body: { detail: 'sso_link_required' } }, 'an existing account is not linked by it')
+})
+
+t.test('claims are read from UserInfo where the ID token has none, and are trusted no more there', async (t) => {
+  const sso = await withSso(t, {}, true)
+  const { acme, idp } = sso
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim', groups: ['growers'] })
+  const entered = await signIn(sso, 'kim')
+  t.match(entered, { status: 200, data: { user: { name: 'Kim', email: `kim@${acme.slug}.example` } } })
+  t.match((await acme.admin.get(`/users/${entered.data.user.id}/roles`)).data, [{ role: 'operator' }])
+  idp.people.set('eve', { sub: 'eve', email: `eve@${acme.slug}.example`, name: 'Eve', email_verified: undefined })
+  t.match(await signIn(sso, 'eve'), { status: 401, body: { error: { details: { reason: 'email_not_verified' } } } }, 'F5 there too')
+})
+
+t.test('two first sign-ins of one subject at once: one account, both signed in', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp } = sso
+  idp.people.set('rosa', { sub: 'rosa', email: `rosa@${acme.slug}.example`, name: 'Rosa', groups: ['growers'] })
+  const entered = await Promise.all(times(4, () => signIn(sso, 'rosa')))
+  t.same(tally(entered), { 200: 4 })
+  t.equal(new Set(entered.map(({ data }) => data.user.id)).size, 1)
+  t.equal((await acme.admin.get(`/users/${entered[0]!.data.user.id}/sso-links`)).data.length, 1)
+})
+
+t.test('two subjects with one address at once: one account, the other is refused', async (t) => {
+  const sso = await withSso(t)
+  for (const sub of ['first', 'second']) sso.idp.people.set(sub, { sub, email: `rosa@${sso.acme.slug}.example`, name: sub })
+  const answers = await Promise.all(['first', 'second'].map((sub) => signIn(sso, sub)))
+  t.same(tally(answers), { 200: 1, 401: 1 })
+  t.match(
+    answers.find(({ status }) => status === 401),
+    { body: { detail: 'sso_failed', error: { details: { reason: 'already_linked' } } } },
+  )
+})
+
+t.test('a provisioned user gets what the map gives and nothing else', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp } = sso
+  idp.people.set('kim', { sub: 'kim', email: `kim@${acme.slug}.example`, name: 'Kim', groups: ['chess', 'admin', 'Growers'] })
+  const entered = await signIn(sso, 'kim')
+  t.same((await acme.admin.get(`/users/${entered.data.user.id}/roles`)).data, [])
+  t.same((await acme.as(entered.data.access_token).get('/auth/me')).data.permissions, [])
+  await change(sso, acme.admin, { default_role: 'viewer' })
+  await signIn(sso, 'kim')
+  t.match((await acme.admin.get(`/users/${entered.data.user.id}/roles`)).data, [{ role: 'viewer', organization_id: null }])
+})
+
 t.test('a provider that is away, or is none, is said so; nobody maps groups to more than he holds', async (t) => {
-  const { acme, idp, provider } = await withSso(t)
+  const sso = await withSso(t)
+  const { acme, idp, provider } = sso
   await idp.close()
   const fresh = await testApp(t)
   const started = await fresh.request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })

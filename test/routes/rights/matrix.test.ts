@@ -23,9 +23,12 @@ t.test('R4: the matrix of 2,000 users gives the event loop back while it is eval
   const registry = app.permissions
   const delay = monitorEventLoopDelay({ resolution: 5 })
   delay.enable()
+  const began = performance.now()
   const rows = await runtime.services.planes.control.read(acme.scope, (tx) => matrix(tx, registry, acme.scope.context))
+  const total = performance.now() - began
   delay.disable()
   t.equal(rows.length, 2_004)
   t.equal(new Set(rows.map(({ user_id }) => user_id)).size, 2_004)
-  t.ok(delay.max / 1e6 < 250, `the event loop was held up for ${(delay.max / 1e6).toFixed()} ms at most`)
+  // A share of the whole, because a slow machine holds everything up: evaluated in one go it would be nearly all of it.
+  t.ok(delay.max / 1e6 < total / 2, `held up for ${(delay.max / 1e6).toFixed()} of ${total.toFixed()} ms at most`)
 })

@@ -141,8 +141,7 @@ async function fingerprint(tenantId: string, ids: readonly string[]): Promise<st
     const { rows } = await database.query<{ name: string }>(`
       select c.table_name as name from information_schema.columns c join information_schema.columns i using (table_schema, table_name)
       where c.table_schema = 'public' and c.column_name = 'tenant_id' and i.column_name = 'id'
-        and c.table_name <> 'erp_export' -- done meanwhile by a worker of another test
-      order by 1`)
+        and c.table_name <> 'erp_export' order by 1`) // exports are written by whatever worker runs beside this test
     for (const { name } of rows) {
       const { rows: found } = await database.query(
         `select md5(string_agg(to_jsonb(r)::text, '' order by id)) as sum from "${name}" r where tenant_id = $1 and id::text = any($2)`,

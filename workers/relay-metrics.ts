@@ -1,0 +1,66 @@
+// What an operator sees of the relays: whether one is active, and what waits to be published.
+import { Counter, Gauge, type Registry } from 'prom-client'
+import { Type } from 'typebox'
+import { type Database, sql } from '../domain/kernel/index.ts'
+import type { Relay } from './relay.ts'
+
+/** A count of more than this is told as this: counting a long outbox would hold up what empties it. */
+const MAX_COUNTED = 100_000
+
+const Waiting = Type.Object({ events: Type.Integer(), seconds: Type.Integer() }, { additionalProperties: false })
+
+/**
+ * `outbox_relay_active` is 1 in the one process that publishes a database's events: over all workers its sum must be 1.
+ * `outbox_relay_takeovers_total` counts relays that hung and were ended. `outbox_pending_events` and
+ * `outbox_oldest_seconds` are asked of each database when they are read.
+ */
+export function relayMetrics(registry: Registry, relays: readonly Relay[], databases: ReadonlyMap<string, Database>): void {
+  const registers = [registry]
+  new Gauge({
+    name: 'outbox_relay_active',
+    help: 'Whether the relay of this process publishes the events of a database',
+    labelNames: ['outbox'],
+    registers,
+    collect() {
+      for (const relay of relays) this.set({ outbox: relay.name }, relay.active ? 1 : 0)
+    },
+  })
+  new Counter({
+    name: 'outbox_relay_takeovers_total',
+    help: 'Relays that showed no sign and were ended by this process',
+    labelNames: ['outbox'],
+    registers,
+    collect() {
+      this.reset()
+      for (const relay of relays) this.inc({ outbox: relay.name }, relay.takeovers)
+    },
+  })
+  const oldest = new Gauge({ name: 'outbox_oldest_seconds', help: 'Age of the oldest event that waits', labelNames: ['outbox'], registers })
+  new Gauge({
+    name: 'outbox_pending_events',
+    help: 'Events that wait to be published, as far as 100,000',
+    labelNames: ['outbox'],
+    registers,
+    async collect() {
+      await Promise.all(
+        [...databases].map(async ([outbox, database]) => {
+          const waiting = await database
+            .platform((queries) =>
+              queries.one(sql.type(Waiting)`
+            select count(*) as events, coalesce(extract(epoch from clock_timestamp() - min(occurred_at)), 0)::int as seconds
+            from (select tenant_id, occurred_at from plane.event_outbox where status = 'pending' order by position limit ${MAX_COUNTED}) as waiting`),
+            )
+            .catch(() => null)
+          // A database that is away tells nothing rather than what it told before.
+          if (waiting === null) {
+            this.remove({ outbox })
+            oldest.remove({ outbox })
+          } else {
+            this.set({ outbox }, waiting.events)
+            oldest.set({ outbox }, waiting.seconds)
+          }
+        }),
+      )
+    },
+  })
+}
