@@ -94,7 +94,7 @@ t.test('R6: a file is seen in its workspace alone, until it is attached to maste
   t.equal(await seenBy(north), 'true,true,true')
   t.equal(await seenBy(acme.admin), 'true,true,true', 'the organization sees its workspaces')
   t.equal(await seenBy(south), 'false,false,false')
-  t.equal((await link(south)).status, 404)
+  t.equal((await link(south)).status, 403)
   t.equal((await south.delete(`/files/${id}`, { 'if-match': '"1"' })).status, 404)
   t.equal((await link(north)).status, 403, 'master data is the organization’s')
   t.equal((await link(acme.admin)).status, 201)
