@@ -77,7 +77,7 @@ t.test('R6: attachments ask for the right to read the record, and for a record o
   t.equal((await elsewhere.post(`/files/${id}/links`, { entity: 'erp_party', entity_id: c.supplier })).status, 404)
 })
 
-t.test('R6: a file is seen in its workspace alone, until it is attached to a record of the organization', async (t) => {
+t.test('R6: a file is seen in its workspace alone, until it is attached to master data', async (t) => {
   const acme = await tenant()
   const c = await catalogue(acme)
   const [one] = acme.organizations
@@ -94,7 +94,7 @@ t.test('R6: a file is seen in its workspace alone, until it is attached to a rec
   t.equal(await seenBy(north), 'true,true,true')
   t.equal(await seenBy(acme.admin), 'true,true,true', 'the organization sees its workspaces')
   t.equal(await seenBy(south), 'false,false,false')
-  t.equal((await link(south)).status, 404)
+  t.equal((await link(south)).status, 403)
   t.equal((await south.delete(`/files/${id}`, { 'if-match': '"1"' })).status, 404)
   t.match(await link(north), { status: 403, body: { detail: 'permission_denied' } }, 'master data is the organization’s')
   t.equal((await link(acme.manager)).status, 201)
