@@ -45,7 +45,7 @@ export default fp(
         if (session) checkImpersonation(request, access)
         return done()
       }
-      // Routes that need a session alone stay open: otherwise nobody could add the factor that they lack.
+      // Routes that need a session alone stay open: otherwise users could not add the factor that they lack.
       if (!access.authenticated && lacksFactor(request)) throw failure(grants.mfa ? 'step_up_required' : 'mfa_enrollment_required')
       if (access.stepUp && (session.authenticated_at ?? 0) + FRESH_MS < Date.now()) throw failure('step_up_required')
       done()

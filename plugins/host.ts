@@ -51,7 +51,7 @@ function namesHost(target: string, host: string): boolean {
 /**
  * Makes the Host header the only name of the tenant, in one spelling: every later reader of `request.host` and
  * `request.hostname` (tenant, buckets, cookies, origins, passkeys) gets the same text for the same host. X-Forwarded-Host
- * is dropped whoever sent it, because a proxy that passes a client's own on would let the client choose the tenant.
+ * is dropped from every sender, because a proxy that passes a client's own on would let the client choose the tenant.
  * Runs before every other hook. Refuses with `invalid_headers`.
  */
 export default fp(

@@ -72,7 +72,7 @@ export default fp(
     app.get('/api/openapi.json', { public: true, tenantless: true, config: { document: true }, schema: { hide: true } }, (request, reply) =>
       json.send(request, reply),
     )
-    // The library makes its two documents anew for each request: they are answered before it is asked.
+    // The library serializes its two documents at each request; this answers before it does.
     const ofLibrary = new Map([
       ['/docs/json', json],
       ['/docs/yaml', yaml],

@@ -28,7 +28,7 @@ export type Limiter = ReturnType<FastifyInstance['createRateLimit']>
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** A bucket of so many requests a minute for each key. */
+    /** A bucket of `max` requests a minute for each key. */
     limiter(max: number, key: (request: FastifyRequest) => string): Limiter
     /** Counts a request in a bucket. Refuses with `rate_limited`, and says in headers how much is left. */
     countRequest(limiter: Limiter, request: FastifyRequest, reply: FastifyReply): Promise<void>

@@ -46,7 +46,7 @@ export interface Services {
     /** How late the event loop may be, in ms, before work is refused. */
     overloadDelayMs: number
     rateLimitAuth: number
-    /** Whose X-Forwarded-For counts, as Fastify's `trustProxy` takes it. */
+    /** The proxies whose X-Forwarded-For counts, as Fastify's `trustProxy` takes it. */
     trustedProxies: false | string[] | ((address: string, hop: number) => boolean)
     /** Seconds between two mails of one kind that users ask for without a session. */
     mailIntervalSeconds: number

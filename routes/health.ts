@@ -4,7 +4,7 @@ import { namedDatabases } from '../domain/tenancy/index.ts'
 
 const Probe = Type.Unsafe<'up' | 'down' | 'off'>({ type: 'string', enum: ['up', 'down', 'off'] })
 const PROBE_MS = 2_000
-/** For so long an answer of /ready is good, whoever asks how often. */
+/** How long an answer of /ready is reused, in ms. */
 const READY_MS = 1_000
 
 const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
@@ -44,7 +44,7 @@ export default async function health(app: FastifyInstance) {
   )
 
   let known: { at: number; answer: Promise<Static<typeof Ready>> } | undefined
-  /** What the dependencies said within the last second; many who ask at once cost one question. */
+  /** The state of the dependencies within the last second; parallel requests cost one check. */
   function ready(): Promise<Static<typeof Ready>> {
     if (!known || Date.now() - known.at >= READY_MS) known = { at: Date.now(), answer: ask() }
     return known.answer

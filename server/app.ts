@@ -88,7 +88,7 @@ import type { Log } from './log.ts'
 
 const BODY_LIMIT = 1024 * 1024
 
-/** What tests look at or add. */
+/** Hooks and routes that tests add. */
 interface Additions {
   onRoute?: (route: RouteOptions) => void
   routes?: FastifyPluginAsync

@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import type { Log } from './log.ts'
 
 /**
- * Kills this process after so many ms, from a thread of its own: a native call that never returns (librdkafka waits for a
+ * Kills this process after a time in ms, from a thread of its own: a native call that never returns (librdkafka waits for a
  * frozen broker) blocks the main thread, and with it every timer that could end the process there.
  */
 function killAfter(ms: number): void {

@@ -58,7 +58,7 @@ const isError = (value: unknown): value is Error =>
   value instanceof Error || (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value)
 
 /**
- * What a log line says of an error: its kind, message, code, refusal, constraint and place, and the same of its causes.
+ * The parts of an error that a log line shows: its kind, message, code, refusal, constraint and place, and the same of its causes.
  * Whatever else it carries (bind values, rows, headers of a request) is left out, by naming what stays.
  */
 export function describeError(error: unknown, depth = 0): unknown {

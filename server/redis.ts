@@ -1,7 +1,7 @@
 // The connection to Redis: bounded, so that a server that freezes stops nothing here.
 import { Redis } from 'ioredis'
 
-/** A command is given up after this long, whoever sent it; requests wait less (plugins/shared-counters.ts). */
+/** A command is given up after this time, in ms; requests wait less (plugins/shared-counters.ts). */
 const COMMAND_MS = 2_000
 const CONNECT_MS = 2_000
 

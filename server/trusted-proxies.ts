@@ -1,4 +1,4 @@
-// Whose X-Forwarded-For counts.
+// The proxies whose X-Forwarded-For counts.
 import { isIP } from 'node:net'
 
 /** Proxies in front of us at most. */
@@ -16,7 +16,7 @@ function isNetwork(text: string): boolean {
 
 /**
  * Reads TRUSTED_PROXIES: `none`, a number of hops, or addresses and networks, comma-separated. Null for anything else.
- * A number of hops believes the nearest so many entries of the chain, whoever wrote them: it is safe only where nothing
+ * A number of hops believes that many of the nearest entries of the chain: it is safe only where nothing
  * but the proxies reaches the port.
  */
 export function trustedProxies(text: string): TrustedProxies | null {

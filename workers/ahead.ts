@@ -25,7 +25,7 @@ export interface PieceWeight<T> {
   max: number
 }
 
-/** Items in pieces of so many, or of fewer where they are heavy; the last one has what is left. */
+/** Items in pieces of a size, or of fewer where they are heavy; the last one has what is left. */
 export async function* inPieces<T>(source: AsyncIterable<T>, size: number, weight?: PieceWeight<T>): AsyncGenerator<T[]> {
   let piece: T[] = []
   let heavy = 0

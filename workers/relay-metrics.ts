@@ -1,4 +1,4 @@
-// What an operator sees of the relays: whether one is active, and what waits to be published.
+// Metrics of the relays: whether one is active, and what waits to be published.
 import { Counter, Gauge, type Registry } from 'prom-client'
 import { Type } from 'typebox'
 import { type Database, sql } from '../domain/kernel/index.ts'

@@ -1,4 +1,4 @@
-// Who sent a message, as its device key proves: what the flood control may hold against a tenant.
+// The sender of a message, as its device key proves: what the flood control may hold against a tenant.
 import { newId, systemScope } from '../domain/kernel/index.ts'
 import { authenticateDevices, claimedSender, hashKey } from '../domain/telemetry/index.ts'
 import { databaseOf, type Planes, type TenantDirectory } from '../domain/tenancy/index.ts'
@@ -19,7 +19,7 @@ interface Claim {
 
 /**
  * Tells the sender of each message: the tenant whose device the message names and whose key it carries, or `UNPROVEN`.
- * The slug in a message is a claim by whoever may write to the topic; without this check one tenant's readings could be
+ * The slug in a message is a claim by any client that writes to the topic; without this check one tenant's readings could be
  * put aside by messages that another one wrote in its name.
  */
 export class Senders {

@@ -1,4 +1,4 @@
-// Who may change whose rights: no actor grants, withdraws, resets or disables what they do not hold in the same scope.
+// Authority over rights: no actor grants, withdraws, resets or disables what they do not hold in the same scope.
 import { Type } from 'typebox'
 import { type Context, failure, isUuid, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { covers, evaluate, live } from './evaluate.ts'

@@ -43,7 +43,7 @@ const Session = Type.Object(
     methods: Type.Array(Type.String()),
     /** The platform's staff member who acts in the user's place. */
     impersonated_by: nullable(Uuid),
-    /** Where they may change data. */
+    /** The tenant's consents to changes by staff. */
     consents: Type.Array(Consent),
   },
   { additionalProperties: false },

@@ -27,7 +27,7 @@ const Organization = Type.Object(
   { additionalProperties: false },
 )
 
-/** What an API key may use of its maker's grants: these permissions, in this scope. */
+/** The part of its maker's grants that an API key uses: these permissions, in this scope. */
 export interface Restriction {
   permissions: readonly string[]
   organization_id: string | null

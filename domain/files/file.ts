@@ -187,7 +187,7 @@ export async function unlinkFile(tx: Tx, fileId: string, linkId: string, reader:
 }
 
 /**
- * Deletes a file and detaches it from everything; its bytes are removed by whoever has the store. A unit of work that reaches
+ * Deletes a file and detaches it from everything; the caller removes its bytes from the store. A unit of work that reaches
  * only workspaces deletes what was uploaded there or by its user. Throws `permission_denied`, `version_conflict`.
  */
 export async function deleteFile(tx: Tx, id: string, version: number): Promise<void> {

@@ -10,7 +10,7 @@ export interface Verdict {
 /** Throws where the scanner cannot be asked. */
 export type Scan = (bytes: Readable) => Promise<Verdict>
 
-/** A scanner at `host:port`, given up after so many ms of silence. */
+/** A scanner at `host:port`, given up after this silence, in ms. */
 export const clamd = (address: string, silenceMs = 30_000): Scan => {
   const at = address.lastIndexOf(':')
   const [host, port] = [address.slice(0, at), Number(address.slice(at + 1))]

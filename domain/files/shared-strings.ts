@@ -15,7 +15,7 @@ export class SharedStrings {
   #count = 0
 
   add(text: string): void {
-    const room = this.#used + text.length * 3 // at most so many bytes of UTF-8
+    const room = this.#used + text.length * 3 // the largest number of bytes in UTF-8
     const { sharedBytes, sharedStrings } = TABLE_LIMITS
     if (this.#count >= sharedStrings || room > sharedBytes)
       throw new TableError(

@@ -1,4 +1,4 @@
-// What the product writes to people, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}` are filled in.
+// The texts of mails to users, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}` are filled in.
 import type { LOCALES } from './user.ts'
 
 export type Locale = (typeof LOCALES)[number]

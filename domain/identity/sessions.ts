@@ -138,7 +138,7 @@ export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes):
   if (Date.parse(session.last_seen_at) + idleMinutes * 60_000 <= now) return { refused: true }
   const account = await accountById(tx, session.user_id)
   if (!account || !mayEnter(account)) return { refused: true }
-  // What is refused at sign-in is refused here, so that no session outlives the link or the freedom that it was opened by.
+  // Refusals at sign-in are refusals here, so that no session outlives the link or the freedom that it was opened by.
   if (!session.methods.includes('sso')) await requireNoSso(tx, account.email)
   else if (!(await isLinkUsable(tx, account.id, session.identity_id))) {
     await revoke(tx, id, 'sso_link_ended')

@@ -19,7 +19,7 @@ import { Turnstile } from './turnstile.ts'
 export const door = new Turnstile(availableParallelism() + 1, 200)
 
 export interface Attempt {
-  /** What it is counted by. */
+  /** The keys that it is counted by. */
   counters: Counters
   account: Account | null
   /** Until when the account waits should this attempt fail. */

@@ -1,6 +1,6 @@
 // Failed proofs make the next ones wait, never for ever. Shared by all processes: the counters are rows of the control plane.
 //
-// Who is counted with whom decides who can keep a user out. A sign-in from a device that has signed in to the account
+// The grouping of failures decides who can keep a user out. A sign-in from a device that has signed in to the account
 // before is counted by account and device alone, so that failures from elsewhere do not touch it. Any other sign-in is
 // counted by account and network, by network, and, far more generously, by account. The code of a second step is counted
 // apart, and so are proofs within a live session, which no one without the session can fail.

@@ -63,7 +63,7 @@ const notOneself = (tx: Tx, user: User) => {
   if (user.id === tx.actor.userId) throw failure('own_account')
 }
 
-/** What a change of an account must know of its actor. */
+/** The actor of a change of an account. */
 export interface Administration {
   granter: Granter
 }

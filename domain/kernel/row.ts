@@ -166,25 +166,29 @@ export const tableOf = (row: Row<TProperties>) => sql.identifier([row.table])
 /** Whose an event about a row is: of an organization's row the context's, of any other the whole tenant's. */
 export const ownerOf = (row: Pick<Row, 'scope'>): { organization_id?: null } => (isOfOrganization(row) ? {} : { organization_id: null })
 
+/** A column that is one of a few ids: one alone is compared by equality, which an index answers in order. */
+const isOneOf = (column: Fragment, ids: readonly string[]): Fragment =>
+  ids.length === 1 ? sql.fragment`${column} = ${ids[0]!}` : sql.fragment`${column} = any(${sql.array([...ids], 'uuid')})`
+
 /** Whether a scope (`organization_id`, `workspace_id`) lies in the reach of a unit of work. */
-export function inReach({ reach }: Tx, organization: Fragment, workspace: Fragment = sql.fragment`null::uuid`): Fragment {
+export function inReach({ reach }: Tx, organization: Fragment, workspace?: Fragment): Fragment {
   if (reach === null) return sql.fragment`true`
-  const ids = (list: readonly string[]) => sql.array([...list], 'uuid')
-  return sql.fragment`case when ${workspace} is not null then ${workspace} = any(${ids(reach.workspaces)})
-    when ${organization} is not null then ${organization} = any(${ids(reach.organizations)}) else ${reach.tenant} end`
+  const ofOrganization = isOneOf(organization, reach.organizations)
+  const parts = [
+    ...(workspace && reach.workspaces.length > 0 ? [isOneOf(workspace, reach.workspaces)] : []),
+    ...(reach.organizations.length > 0 ? [workspace ? sql.fragment`(${workspace} is null and ${ofOrganization})` : ofOrganization] : []),
+    ...(reach.tenant ? [sql.fragment`${organization} is null`] : []),
+  ]
+  return parts.length > 0 ? sql.fragment`(${sql.join(parts, sql.fragment` or `)})` : sql.fragment`false`
 }
 
 /**
  * Rows of the context's organization in the workspaces that the unit of work reaches; those of no workspace where it
- * reaches the organization itself. One workspace is compared by equality, which an index answers in order.
+ * reaches the organization itself.
  */
 function inWorkspaces({ reach }: Tx, organizationId: string, workspace: Fragment): Fragment | null {
   if (reach === null || reach.whole.has(organizationId)) return null
-  const [only, ...others] = reach.workspaces
-  const inside =
-    others.length === 0 && only
-      ? sql.fragment`${workspace} = ${only}`
-      : sql.fragment`${workspace} = any(${sql.array([...reach.workspaces], 'uuid')})`
+  const inside = isOneOf(workspace, reach.workspaces)
   return reach.organizations.includes(organizationId) ? sql.fragment`(${inside} or ${workspace} is null)` : inside
 }
 

@@ -75,7 +75,7 @@ async function withinLimits(
     sql.prepared(Code)`select code from tel_metric where tenant_id = ${tx.tenantId} and code = any(${sql.array(codes, 'text')})`,
   )
   const knownCodes = new Set(existing.map(({ code }) => code))
-  // What has no limit is not counted: others wait for the lock meanwhile.
+  // A metric without limit is not counted: others wait for the lock meanwhile.
   const countOf = (metric: 'metrics' | 'series', counted: Fragment) => (limitOf(limits, metric) === null ? sql.fragment`0` : counted)
   const counts = await tx.one(sql.prepared(Counts)`
     select (${countOf('metrics', sql.fragment`select count(*) from tel_metric where tenant_id = ${tx.tenantId}`)}) as metrics,

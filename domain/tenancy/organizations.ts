@@ -71,7 +71,12 @@ export const organizations: typeof organizationRows = {
 export const Workspace = row(
   'res_workspaces',
   { organization_id: Uuid, code: Code, name: Name },
-  { scope: 'tenant', within: (tx, column) => inReach(tx, column('organization_id'), column('id')) },
+  {
+    scope: 'tenant',
+    // Those of the organizations that are reached, deleted ones included, and single ones.
+    within: (tx, column) =>
+      sql.fragment`(${inReach(tx, column('organization_id'))} or ${column('id')} = any(${sql.array([...tx.reach!.workspaces], 'uuid')}))`,
+  },
 )
 
 const workspaceRows = resource(Workspace, {

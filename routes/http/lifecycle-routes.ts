@@ -10,7 +10,7 @@ import { tagged, versionOf } from './version.ts'
 interface LifecycleRoutes {
   module: string | null
   plane?: 'data' | 'control' | 'telemetry'
-  /** Where the permissions are decided; the level of the table's rows when omitted. */
+  /** The level of the permissions; that of the table's rows when omitted. */
   level?: Level
   document: TSchema
   move: (tx: Tx, name: string, id: string, version: number, input: object) => Promise<{ version: number }>

@@ -30,7 +30,7 @@ export interface GivenCode {
 }
 
 /**
- * Takes a try: of a live session in the session's own counter, which nobody outside of it can fill, otherwise in that of
+ * Takes a try: of a live session in the session's own counter, which no other session can fill, otherwise in that of
  * the second step. A second step that was right ends the sign-in, whose count is then forgotten too. Returns what forgets the
  * counts when the proof was right. Throws `rate_limited`.
  */

@@ -51,7 +51,7 @@ interface Readable {
   /** The stem of its permissions: `erp.purchase_order`. */
   permission: string
   plane?: 'data' | 'telemetry' | 'control'
-  /** Where the permission is decided; the level of the table's rows when omitted. */
+  /** The level of the permission; that of the table's rows when omitted. */
   level?: Level
   /** The path parameter that names the organization whose scope decides. */
   organizationFrom?: string

@@ -13,7 +13,7 @@ export interface ResourceRoutesOptions {
   /** Which endpoints there are; all when nothing is said. */
   only?: readonly ('list' | 'get' | 'create' | 'update' | 'delete' | 'history')[]
   plane?: 'data' | 'telemetry' | 'control'
-  /** Where the permissions are decided; the level of the table's rows when omitted. */
+  /** The level of the permissions; that of the table's rows when omitted. */
   level?: Level
   /** The same of the reading routes alone. */
   readLevel?: Level

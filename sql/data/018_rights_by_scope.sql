@@ -7,7 +7,7 @@ create index erp_landed_cost_workspace on erp_landed_cost (tenant_id, organizati
 create index erp_import_workspace on erp_import (tenant_id, organization_id, workspace_id, created_at desc, id desc) where deleted_at is null;
 create index erp_export_workspace on erp_export (tenant_id, organization_id, workspace_id, created_at desc, id desc) where deleted_at is null;
 
-/* Four eyes: nobody who requested, edited or submitted an order approves it. */
+/* Four eyes: a user who requested, edited or submitted an order does not approve it. */
 alter table erp_purchase_order add column submitted_by uuid;
 alter table erp_purchase_order add column edited_by uuid[] not null default '{}';
 comment on column erp_purchase_order.edited_by is 'The users who changed it, each once.';

@@ -99,7 +99,10 @@ t.test('F2: workspaces, sessions and the trail show the organization’s own', a
   t.match(await second.get(`/workspaces/${one.workspaces[0]!.id}`), { status: 404 })
   t.match(await second.patch(`/workspaces/${one.workspaces[0]!.id}`, { name: 'Mine', version: 1 }), { status: 404 })
   t.match(await second.post('/workspaces', { organization_id: one.id, code: 'x', name: 'X' }), denied)
-  t.equal((await second.post('/workspaces', { organization_id: two.id, code: 'x', name: 'X' })).status, 201)
+  const made = await second.post('/workspaces', { organization_id: two.id, code: 'x', name: 'X' })
+  t.equal(made.status, 201)
+  t.equal((await second.delete(`/workspaces/${made.data.id}`, { 'if-match': '"1"' })).status, 204)
+  t.equal((await second.post(`/workspaces/${made.data.id}/recover`)).status, 200)
   await acme.admin.post('/erp/parties', { code: 'SECRET-ONE', name: 'Secret', roles: ['client'] })
   await second.post('/erp/parties', { code: 'OWN-TWO', name: 'Own', roles: ['client'] })
   const entries = async (plane: string) => (await second.get(`/audit?plane=${plane}&limit=200`)).data as { organization_id: string }[]
