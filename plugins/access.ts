@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { decide, type Granter, holdsAnywhere, mayIn, scopeOfLevel } from '../domain/access/index.ts'
+import { decide, decideOnLevel, type Granter, holdsAnywhere, mayIn } from '../domain/access/index.ts'
 import { type Context, failure } from '../domain/kernel/index.ts'
 import { hasFlag } from '../domain/platform/index.ts'
 import { lacksFactor } from './assurance.ts'
@@ -23,10 +23,11 @@ declare module 'fastify' {
 function passes(request: FastifyRequest, { permission, level, organizationFrom }: RouteAccess): boolean {
   const now = Date.now()
   if (level === 'object' || level === 'shared') return holdsAnywhere(request.grants, permission!, now)
-  const scope = organizationFrom
-    ? { organizationId: (request.params as Record<string, string>)[organizationFrom]!, workspaceId: null }
-    : scopeOfLevel({ level: level!, mutates: mutates(request) }, request.context)
-  return decide(request.grants, permission!, scope, now).allowed
+  if (organizationFrom) {
+    const organizationId = (request.params as Record<string, string>)[organizationFrom]!
+    return decide(request.grants, permission!, { organizationId, workspaceId: null }, now).allowed
+  }
+  return decideOnLevel(request.grants, permission!, { level: level!, mutates: mutates(request) }, request.context, now).allowed
 }
 
 /**

@@ -1,5 +1,5 @@
 // Authority over rights: no actor grants, withdraws, resets or disables what they do not hold in the same scope.
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { type Context, failure, isUuid, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { covers, evaluate, live } from './evaluate.ts'
 import { allGrants, type Grants } from './grants.ts'
@@ -26,7 +26,7 @@ const scopesWithin = (grants: Grants, scope: Context, now: number): Context[] =>
     .filter((narrower) => covers({ organization_id: scope.organizationId, workspace_id: scope.workspaceId }, narrower)),
 ]
 
-/** Permissions and patterns of a list that the actor does not hold everywhere in a scope. */
+/** Permissions and patterns of a list that the actor does not hold everywhere in a scope at a moment (ms since 1970). */
 export function missingPermissions({ grants, registry }: Granter, patterns: readonly string[], scope: Context, now: number): string[] {
   const codes = [...registry.keys()].filter((code) => patterns.some((pattern) => matches(pattern, code)))
   const scopes = scopesWithin(grants, scope, now)
@@ -50,6 +50,22 @@ export function assertHolds(
   if (missing.length > 0) throw failure('grant_exceeds', { ...details, permissions: missing.slice(0, 20) })
 }
 
+/**
+ * As `assertHolds`, for something that lasts until a moment; null is without end. The actor must hold it for as long: rights
+ * that end do not become rights that stay.
+ */
+export function assertHoldsUntil(
+  granter: Granter,
+  patterns: readonly string[],
+  scope: Context,
+  now: number,
+  until: string | null,
+  details: Record<string, unknown> = {},
+): void {
+  assertHolds(granter, patterns, scope, now, details)
+  assertHolds(granter, patterns, scope, until === null ? Number.POSITIVE_INFINITY : Date.parse(until), { ...details, until })
+}
+
 /** Refuses with `permission_denied` an actor who lacks a permission in the scope of the object that is changed. */
 export function assertMay({ grants }: Granter, permission: string, scope: Context, now: number): void {
   if (!evaluate(grants, permission, scope, now).allowed) {
@@ -61,16 +77,47 @@ export function assertMay({ grants }: Granter, permission: string, scope: Contex
 const RoleRow = Type.Object({ id: Uuid, code: Type.String(), permissions: Type.Array(Type.String()) }, { additionalProperties: false })
 
 /**
- * Returns the id of a role, named by code or id, that the actor may give or take in a scope: everything in it is held
- * there. The role is locked against deletion until the transaction ends. Throws `invalid_reference`, `grant_exceeds`.
+ * Returns the id of a role, named by code or id, that the actor may give until a moment (null is without end) in a scope:
+ * everything in it is held there for as long. The role is locked against deletion until the transaction ends. Throws
+ * `invalid_reference`, `grant_exceeds`.
  */
-export async function assertCanGrant(tx: Tx, granter: Granter, role: string, scope: Context, path: string): Promise<string> {
+export async function assertCanGrant(
+  tx: Tx,
+  granter: Granter,
+  role: string,
+  scope: Context,
+  path: string,
+  until: string | null = null,
+): Promise<string> {
+  const found = await lockRole(tx, role, path)
+  assertHoldsUntil(granter, found.permissions, scope, tx.now.getTime(), until, { role: found.code })
+  return found.id
+}
+
+/** Refuses a role that the actor may not withdraw in a scope: everything in it is held there now. Throws as `assertCanGrant`. */
+export async function assertCanWithdraw(tx: Tx, granter: Granter, role: string, scope: Context, path: string): Promise<void> {
+  const { code, permissions } = await lockRole(tx, role, path)
+  assertHolds(granter, permissions, scope, tx.now.getTime(), { role: code })
+}
+
+async function lockRole(tx: Tx, role: string, path: string): Promise<Static<typeof RoleRow>> {
   const found = await tx.maybeOne(sql.prepared(RoleRow)`
     select r.id, r.code, array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
     from res_roles r where r.tenant_id = ${tx.tenantId} and ${isUuid(role) ? sql.fragment`r.id = ${role}` : sql.fragment`r.code = ${role}`} and r.deleted_at is null for share of r`)
   if (!found) throw failure('invalid_reference', { path, role })
-  assertHolds(granter, found.permissions, scope, tx.now.getTime(), { role: found.code })
-  return found.id
+  return found
+}
+
+const Place = Type.Object({ exists: Type.Boolean() }, { additionalProperties: false })
+
+/** Refuses with `invalid_reference` an organization or workspace that does not exist or was deleted. */
+export async function assertScopeExists(tx: Tx, { organizationId, workspaceId }: Context): Promise<void> {
+  if (organizationId === null) return
+  const { exists } = await tx.one(sql.prepared(Place)`
+    select exists (select from res_organizations where tenant_id = ${tx.tenantId} and id = ${organizationId} and deleted_at is null)
+      and (${workspaceId}::uuid is null or exists (
+        select from res_workspaces where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and id = ${workspaceId}::uuid and deleted_at is null)) as exists`)
+  if (!exists) throw failure('invalid_reference', { path: workspaceId ? '/workspace_id' : '/organization_id' })
 }
 
 const overlaps = (a: Context, b: Context): boolean =>

@@ -2,7 +2,7 @@
 import { type Context, type Reach, rememberBy } from '../kernel/index.ts'
 import { type Decision, evaluate } from './evaluate.ts'
 import type { Grants } from './grants.ts'
-import { type Registry, scopeOfLevel, TENANT } from './level.ts'
+import { type PermissionEntry, type Registry, scopeOfLevel, TENANT } from './level.ts'
 
 /** By the grants themselves: when these are read again, the decisions on the old ones are gone. */
 const remembered = rememberBy<Grants>()
@@ -11,18 +11,43 @@ const remembered = rememberBy<Grants>()
 export const decide = (grants: Grants, permission: string, scope: Context, now: number): Decision =>
   remembered(grants, `${permission} ${scope.organizationId} ${scope.workspaceId}`, now, () => evaluate(grants, permission, scope, now))
 
+/**
+ * The decision on a permission of a level for a user who works in `context`. A deny in the workspace where they work holds for
+ * changes of the organization's records, too.
+ */
+export function decideOnLevel(
+  grants: Grants,
+  permission: string,
+  entry: Pick<PermissionEntry, 'level' | 'mutates'>,
+  context: Context,
+  now: number,
+): Decision {
+  const scope = scopeOfLevel(entry, context)
+  const decision = decide(grants, permission, scope, now)
+  return decision.allowed && entry.level === 'organization' && scope !== context ? decide(grants, permission, context, now) : decision
+}
+
+/** Whether a permission is held by a user who works in a place, as reports show it: shared data in any scope. */
+export const holdsIn = (grants: Grants, permission: string, entry: PermissionEntry, place: Context, now: number): boolean =>
+  entry.level === 'shared' ? holdsAnywhere(grants, permission, now) : decideOnLevel(grants, permission, entry, place, now).allowed
+
 /** Every scope in which a user holds a permission; cached for a second. */
 export const reachOf = (grants: Grants, permission: string, now: number): Reach =>
   remembered(grants, `reach ${permission}`, now, () => {
     const holds = (organizationId: string | null, workspaceId: string | null) =>
       evaluate(grants, permission, { organizationId, workspaceId }, now).allowed
-    const organizations = grants.organizations.filter(({ id }) => holds(id, null))
-    const reached = new Set(grants.organizations.flatMap(({ id, workspaces }) => workspaces.filter((workspace) => holds(id, workspace))))
+    const places = grants.organizations.map(({ id, workspaces }) => ({
+      id,
+      own: holds(id, null),
+      workspaces: workspaces.filter((workspace) => holds(id, workspace)),
+      all: workspaces.length,
+    }))
+    const whole = places.filter(({ own, workspaces, all }) => own && workspaces.length === all)
     return {
       tenant: holds(null, null),
-      organizations: organizations.map(({ id }) => id),
-      workspaces: [...reached],
-      whole: new Set(organizations.filter(({ workspaces }) => workspaces.every((id) => reached.has(id))).map(({ id }) => id)),
+      organizations: places.filter(({ own }) => own).map(({ id }) => id),
+      workspaces: places.filter((place) => !whole.includes(place)).flatMap(({ workspaces }) => workspaces),
+      whole: new Set(whole.map(({ id }) => id)),
     }
   })
 
@@ -40,7 +65,7 @@ export function mayIn(grants: Grants, registry: Registry, permission: string, co
   const entry = registry.get(permission)
   if (!entry) return false
   if (entry.level === 'object' || entry.level === 'shared') return holdsAnywhere(grants, permission, now)
-  return decide(grants, permission, scopeOfLevel(entry, context), now).allowed
+  return decideOnLevel(grants, permission, entry, context, now).allowed
 }
 
 /** The permissions whose gate a user passes in a context, sorted; cached for a second. */

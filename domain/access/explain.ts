@@ -1,7 +1,7 @@
 // "Why can't I see this?", answered exactly.
-import type { Context } from '../kernel/index.ts'
+import type { Context, Reach } from '../kernel/index.ts'
 import { accessMode, type Tenant } from '../tenancy/index.ts'
-import { reachOf } from './decide.ts'
+import { decideOnLevel, reachOf } from './decide.ts'
 import { approvalLimit, checkContext, covers, evaluate, live } from './evaluate.ts'
 import type { Grants } from './grants.ts'
 import { type PermissionEntry, scopeOfLevel } from './level.ts'
@@ -22,7 +22,7 @@ export function explain(tenant: Tenant, grants: Grants, permission: string, { en
   const contextVerdict = level === 'tenant' || level === 'object' ? 'ok' : checkContext(grants, context, now)
   const availability = module ? (tenant.modules[module] ?? 'disabled') : 'enabled'
   const open = availability === 'enabled' || (availability === 'read_only' && !mutates)
-  const decision = evaluate(grants, permission, scope, now)
+  const decision = level === 'shared' ? evaluate(grants, permission, scope, now) : decideOnLevel(grants, permission, entry, context, now)
   const decidedBy =
     mode === 'blocked'
       ? 'access_mode'
@@ -78,4 +78,19 @@ function heldScope(grants: Grants, permission: string, context: Context, now: nu
   const [workspaceId = null] = workspaces
   const owner = grants.organizations.find((o) => organizations.includes(o.id) || (workspaceId && o.workspaces.includes(workspaceId)))
   return owner ? { organizationId: owner.id, workspaceId: organizations.includes(owner.id) ? null : workspaceId } : context
+}
+
+/**
+ * The grants of a user as far as an asker's reach: assignments and overrides of the whole tenant, which hold everywhere, and
+ * those of scopes that are reached. Null for a user who has nothing there and belongs to other scopes.
+ */
+export function withinReach(grants: Grants, { tenant, organizations, workspaces, whole }: Reach): Grants | null {
+  if (tenant) return grants
+  const isReached = ({ organization_id, workspace_id }: { organization_id: string | null; workspace_id: string | null }) =>
+    organization_id === null ||
+    whole.has(organization_id) ||
+    (workspace_id === null ? organizations.includes(organization_id) : workspaces.includes(workspace_id))
+  const [assignments, overrides] = [grants.assignments.filter(isReached), grants.overrides.filter(isReached)]
+  const isElsewhere = assignments.length + overrides.length === 0 && grants.assignments.length + grants.overrides.length > 0
+  return isElsewhere ? null : { ...grants, assignments, overrides }
 }

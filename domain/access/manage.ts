@@ -1,8 +1,8 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
-import { type Context, failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, inReach, jsonTime, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { lockTenant } from '../tenancy/index.ts'
-import { assertCanGrant, assertMay, type Granter } from './authority.ts'
+import { assertCanGrant, assertCanWithdraw, assertMay, assertScopeExists, type Granter } from './authority.ts'
 
 export interface AssignmentScope {
   organizationId?: string | null
@@ -80,7 +80,7 @@ export async function withdrawRole(tx: Tx, granter: Granter, userId: string, ass
       and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)} for update`)
   if (!held) throw failure('not_found')
   assertMay(granter, 'rbac.assignment.delete', placeOf(held), tx.now.getTime())
-  await assertCanGrant(tx, granter, held.role_id, placeOf(held), '/assignment')
+  await assertCanWithdraw(tx, granter, held.role_id, placeOf(held), '/assignment')
   await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}`)
 }
 
@@ -111,27 +111,39 @@ export interface RoleAssignment {
   expires_at?: string | null
 }
 
-/** Refuses what the actor may not give in a scope, and returns the role's id. Throws as `assertMay` and `assertCanGrant`. */
-async function grantableRole(tx: Tx, granter: Granter, role: string, scope: Context, path: string): Promise<string> {
+/** Refuses with `invalid_value` an end that lies in the past. */
+export function assertFuture(tx: Tx, expiresAt: string | null | undefined, path: string): void {
+  if (expiresAt && Date.parse(expiresAt) <= tx.now.getTime())
+    throw failure('invalid_value', { path, rule: 'future', message: 'lies in the future' })
+}
+
+/**
+ * Refuses what the actor may not give in a scope, and returns the role's id. Throws `invalid_value`, and as `assertMay`,
+ * `assertScopeExists` and `assertCanGrant`.
+ */
+async function grantableRole(
+  tx: Tx,
+  granter: Granter,
+  { role, expires_at, ...place }: RoleAssignment,
+  path: string,
+): Promise<{ roleId: string; scope: Context; expiresAt: string | null }> {
+  const scope = placeOf(place)
+  const expiresAt = expires_at ?? null
+  assertFuture(tx, expiresAt, `${path}/expires_at`)
   assertMay(granter, 'rbac.assignment.create', scope, tx.now.getTime())
-  return assertCanGrant(tx, granter, role, scope, path)
+  await assertScopeExists(tx, scope)
+  return { roleId: await assertCanGrant(tx, granter, role, scope, `${path}/role`, expiresAt), scope, expiresAt }
 }
 
 /**
  * Gives one role to many users at once; a user who has it there already keeps it. Returns how many received it. Throws
  * `permission_denied`, `grant_exceeds`, `invalid_reference`.
  */
-export async function grantRoleToMany(
-  tx: Tx,
-  granter: Granter,
-  userIds: readonly string[],
-  { role, expires_at, ...place }: RoleAssignment,
-): Promise<number> {
-  const scope = placeOf(place)
-  const roleId = await grantableRole(tx, granter, role, scope, '/role')
+export async function grantRoleToMany(tx: Tx, granter: Granter, userIds: readonly string[], assignment: RoleAssignment): Promise<number> {
+  const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, '')
   const { rowCount } = await tx.query(sql.run`
     insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, granted_by)
-    select u.id, ${tx.tenantId}, u.user_id, ${roleId}, ${scope.organizationId}::uuid, ${scope.workspaceId}::uuid, ${expires_at ?? null}::timestamptz, ${tx.actor.userId}
+    select u.id, ${tx.tenantId}, u.user_id, ${roleId}, ${scope.organizationId}::uuid, ${scope.workspaceId}::uuid, ${expiresAt}::timestamptz, ${tx.actor.userId}
     from ${sql.unnest(
       userIds.map((userId) => [newId(), userId]),
       ['uuid', 'uuid'],
@@ -139,6 +151,8 @@ export async function grantRoleToMany(
     on conflict (tenant_id, user_id, role_id, organization_id, workspace_id) do nothing`)
   return rowCount
 }
+
+const Moved = Type.Object({ role_id: Uuid, until: nullable(Timestamp) }, { additionalProperties: false })
 
 /**
  * Moves users' assignments from one scope to another: a withdrawal there and a grant here, so the actor must be allowed both
@@ -153,10 +167,13 @@ export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly stri
   const users = sql.array([...userIds], 'uuid')
   const here = sql.fragment`
     a.tenant_id = ${tx.tenantId} and a.user_id = any(${users}) and a.organization_id = ${from.organizationId} and a.workspace_id is not distinct from ${from.workspaceId}::uuid`
-  const roles = await tx.any(sql.type(Type.Object({ role_id: Uuid }))`select distinct a.role_id from res_user_roles a where ${here}`)
-  for (const { role_id } of roles) {
-    await assertCanGrant(tx, granter, role_id, from, '/from')
-    await assertCanGrant(tx, granter, role_id, to, '/to')
+  await assertScopeExists(tx, to)
+  const roles = await tx.any(sql.type(Moved)`
+    select role_id, ${jsonTime('e.last')} as until from (
+      select a.role_id, nullif(max(coalesce(a.expires_at, 'infinity')), 'infinity') as last from res_user_roles a where ${here} group by 1) as e`)
+  for (const { role_id, until } of roles) {
+    await assertCanWithdraw(tx, granter, role_id, from, '/from')
+    await assertCanGrant(tx, granter, role_id, to, '/to', until)
   }
   await tx.query(sql.run`
     delete from res_user_roles a where ${here} and exists (
@@ -170,13 +187,19 @@ export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly stri
 
 /**
  * Gives roles to a user on behalf of an actor who may do so in each scope and holds the roles there. Throws
- * `permission_denied`, `grant_exceeds`, `invalid_reference`, `already_exists`.
+ * `permission_denied`, `grant_exceeds`, `invalid_reference`, `invalid_value`, `already_exists`.
+ * @param path where the roles stand in the request; the star is their index
  */
-export async function grantRoles(tx: Tx, granter: Granter, userId: string, roles: readonly RoleAssignment[]): Promise<void> {
-  for (const [index, { role, expires_at, ...place }] of roles.entries()) {
-    const scope = placeOf(place)
-    const roleId = await grantableRole(tx, granter, role, scope, `/roles/${index}/role`)
-    await assignRole(tx, userId, roleId, { ...scope, expiresAt: expires_at ?? null })
+export async function grantRoles(
+  tx: Tx,
+  granter: Granter,
+  userId: string,
+  roles: readonly RoleAssignment[],
+  path = '/roles/*',
+): Promise<void> {
+  for (const [index, assignment] of roles.entries()) {
+    const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, path.replace('*', String(index)))
+    await assignRole(tx, userId, roleId, { ...scope, expiresAt })
   }
 }
 

@@ -1,8 +1,8 @@
 // Overrides: one permission allowed or denied to one user, with precedence over their roles.
 import { type Static, Type } from 'typebox'
 import { failure, inReach, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { assertCanAdminister, assertHolds, assertMay, type Granter } from './authority.ts'
-import { keepAnAdministrator, override } from './manage.ts'
+import { assertCanAdminister, assertHolds, assertHoldsUntil, assertMay, assertScopeExists, type Granter } from './authority.ts'
+import { assertFuture, keepAnAdministrator, override } from './manage.ts'
 import { matches } from './pattern.ts'
 import { Pattern } from './roles.ts'
 
@@ -51,14 +51,14 @@ export async function addOverride(tx: Tx, granter: Granter, userId: string, inpu
   if (![...granter.registry.keys()].some((code) => matches(permission, code))) {
     throw failure('invalid_value', { path: '/permission', rule: 'registry', message: 'covers no endpoint' })
   }
-  if (expires_at && Date.parse(expires_at) <= tx.now.getTime()) {
-    throw failure('invalid_value', { path: '/expires_at', rule: 'future', message: 'lies in the future' })
-  }
+  assertFuture(tx, expires_at, '/expires_at')
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.override.create', scope, now)
-  assertHolds(granter, [permission], scope, now)
-  if (effect === 'deny') {
+  await assertScopeExists(tx, scope)
+  if (effect === 'allow') assertHoldsUntil(granter, [permission], scope, now, expires_at ?? null)
+  else {
+    assertHolds(granter, [permission], scope, now)
     await assertCanAdminister(tx, granter, userId, scope)
     if (matches(permission, 'rbac.assignment.create')) await keepAnAdministrator(tx, userId)
   }

@@ -1,10 +1,10 @@
 // Who can do what, and which rights deserve a second look.
 import { setImmediate } from 'node:timers/promises'
 import { type Static, Type } from 'typebox'
-import { type Context, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { evaluate } from './evaluate.ts'
+import { type Context, type Fragment, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { holdsIn } from './decide.ts'
 import { allGrants } from './grants.ts'
-import { type Registry, scopeOfLevel } from './level.ts'
+import type { Registry } from './level.ts'
 
 /** An account that nobody used for so long, and still has rights. */
 const DORMANT_DAYS = 90
@@ -22,6 +22,14 @@ const USERS_AT_ONCE = 50
 const MAX_USERS = 10_000
 const UserId = Type.Object({ id: Uuid }, { additionalProperties: false })
 
+/** Users of a place, for a reader who does not reach the tenant: those with an assignment or override that holds in it or in a part of it. */
+function belongsTo({ reach, tenantId }: Tx, { organizationId, workspaceId }: Context): Fragment {
+  if (reach === null || reach.tenant) return sql.fragment`true`
+  const there = sql.fragment`tenant_id = ${tenantId} and user_id = u.id and (organization_id is null or (organization_id = ${organizationId}
+    and (workspace_id is null or ${workspaceId}::uuid is null or workspace_id = ${workspaceId}::uuid)))`
+  return sql.fragment`(exists (select from res_user_roles where ${there}) or exists (select from res_user_permission_overrides where ${there}))`
+}
+
 /**
  * The permissions of every user in a place, by roles and overrides, in the order of their names; modules and access modes hold
  * for all alike and are not in it. Users are read and evaluated in small groups, so that neither memory nor the event loop
@@ -31,7 +39,7 @@ export async function matrix(tx: Tx, registry: Registry, context: Context): Prom
   const entries = [...registry].sort(([a], [b]) => (a < b ? -1 : 1))
   const now = tx.now.getTime()
   const users = await tx.any(sql.prepared(UserId)`
-    select id from res_users where tenant_id = ${tx.tenantId} and deleted_at is null order by name, id limit ${MAX_USERS}`)
+    select id from res_users u where tenant_id = ${tx.tenantId} and deleted_at is null and ${belongsTo(tx, context)} order by name, id limit ${MAX_USERS}`)
   const rows: Static<typeof MatrixRow>[] = []
   for (let first = 0; first < users.length; first += USERS_AT_ONCE) {
     const ids = users.slice(first, first + USERS_AT_ONCE).map(({ id }) => id)
@@ -41,7 +49,7 @@ export async function matrix(tx: Tx, registry: Registry, context: Context): Prom
         name: grants.name,
         kind: grants.kind,
         status: grants.status,
-        permissions: entries.flatMap(([code, entry]) => (evaluate(grants, code, scopeOfLevel(entry, context), now).allowed ? [code] : [])),
+        permissions: entries.flatMap(([code, entry]) => (holdsIn(grants, code, entry, context, now) ? [code] : [])),
       })
     await setImmediate()
   }

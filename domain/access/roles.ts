@@ -1,7 +1,7 @@
 // Roles: names for sets of permissions, the tenant's own.
 import { type Static, Type } from 'typebox'
 import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { assertHolds, type Granter } from './authority.ts'
+import { assertHolds, assertHoldsUntil, type Granter } from './authority.ts'
 import { TENANT } from './level.ts'
 import { requireAdministrator } from './manage.ts'
 import { matches } from './pattern.ts'
@@ -84,7 +84,7 @@ async function setPermissions(tx: Tx, roleId: string, patterns: readonly string[
 export async function createRole(tx: Tx, granter: Granter, input: Static<typeof NewRole>): Promise<Role> {
   const { permissions: patterns, ...own } = input as { permissions: string[] }
   requireKnown(granter, patterns)
-  assertHolds(granter, patterns, TENANT, tx.now.getTime())
+  assertHoldsUntil(granter, patterns, TENANT, tx.now.getTime(), null)
   const made = await rows.create(tx, own)
   await setPermissions(tx, made.id, patterns)
   return { ...made, permissions: [...patterns].sort() }
@@ -100,7 +100,7 @@ export async function updateRole(tx: Tx, granter: Granter, id: string, version: 
   const [before] = await permissionsOf(tx, [id])
   const added = (patterns ?? []).filter((pattern) => !before!.includes(pattern))
   requireKnown(granter, added)
-  assertHolds(granter, [...before!, ...added], TENANT, tx.now.getTime(), { role: id })
+  assertHoldsUntil(granter, [...before!, ...added], TENANT, tx.now.getTime(), null, { role: id })
   if (patterns) {
     await setPermissions(tx, id, patterns)
     await requireAdministrator(tx)

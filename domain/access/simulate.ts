@@ -1,9 +1,10 @@
 // What would change if …, answered without changing anything.
 import { type Static, Type } from 'typebox'
 import { type Context, failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { checkContext, evaluate } from './evaluate.ts'
+import { holdsIn } from './decide.ts'
+import { checkContext } from './evaluate.ts'
 import { allGrants, type Grants } from './grants.ts'
-import { type Registry, scopeOfLevel } from './level.ts'
+import type { Registry } from './level.ts'
 import { Pattern } from './roles.ts'
 
 const Scope = {
@@ -106,7 +107,7 @@ const placesOf = (grants: Grants): Context[] =>
 /** The permissions that are held where each is decided for someone who works in a place. */
 const allowedIn = (grants: Grants, place: Context, registry: Registry, now: number): Set<string> =>
   checkContext(grants, place, now) === 'ok'
-    ? new Set([...registry].flatMap(([code, entry]) => (evaluate(grants, code, scopeOfLevel(entry, place), now).allowed ? [code] : [])))
+    ? new Set([...registry].flatMap(([code, entry]) => (holdsIn(grants, code, entry, place, now) ? [code] : [])))
     : new Set()
 
 /**

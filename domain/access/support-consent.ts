@@ -1,7 +1,7 @@
 // The tenant's consent that platform staff changes data while they act in a user's place.
 import { type Static, Type } from 'typebox'
 import { failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { assertHolds, assertMay, type Granter } from './authority.ts'
+import { assertHoldsUntil, assertMay, assertScopeExists, type Granter } from './authority.ts'
 
 const MAX_DAYS = 30
 
@@ -48,7 +48,8 @@ export async function giveSupportConsent(tx: Tx, granter: Granter, input: Static
   const scope = { organizationId: input.organization_id ?? null, workspaceId: input.workspace_id ?? null }
   const now = tx.now.getTime()
   assertMay(granter, 'tenant.support_consent.create', scope, now)
-  assertHolds(granter, ['*'], scope, now)
+  await assertScopeExists(tx, scope)
+  assertHoldsUntil(granter, ['*'], scope, now, input.expires_at)
   const ends = Date.parse(input.expires_at)
   if (ends <= now || ends > now + MAX_DAYS * 86_400_000) {
     throw failure('invalid_value', { path: '/expires_at', rule: 'future', message: `lies in the next ${MAX_DAYS} days` })

@@ -105,7 +105,10 @@ async function assertRecord(tx: Tx, { entity, entity_id }: RecordName, refusal: 
  */
 function assertMayAttach({ reach, context }: Tx, entity: RecordName['entity']): void {
   if (reach && RECORD_SCOPES[entity] === 'organization' && !reach.organizations.includes(context.organizationId!))
-    throw failure('permission_denied', { permission: 'file.object.link', entity })
+    throw failure('permission_denied', {
+      permission: 'file.object.link',
+      scope: { organization_id: context.organizationId, workspace_id: null },
+    })
 }
 
 /** The files of a record that a reader sees, in the order in which they were attached. At most 500. Throws `not_found`. */

@@ -25,8 +25,9 @@ export interface Reach {
   readonly tenant: boolean
   /** Organizations as such: their own rows, which belong to no workspace. */
   readonly organizations: readonly Uuid[]
+  /** Single workspaces, of organizations that are not reached whole. */
   readonly workspaces: readonly Uuid[]
-  /** Organizations that are reached with all of their workspaces. */
+  /** Organizations that are reached with all of their workspaces, deleted ones included. */
   readonly whole: ReadonlySet<Uuid>
 }
 

@@ -173,12 +173,18 @@ const isOneOf = (column: Fragment, ids: readonly string[]): Fragment =>
 /** Whether a scope (`organization_id`, `workspace_id`) lies in the reach of a unit of work. */
 export function inReach({ reach }: Tx, organization: Fragment, workspace?: Fragment): Fragment {
   if (reach === null) return sql.fragment`true`
-  const ofOrganization = isOneOf(organization, reach.organizations)
-  const parts = [
-    ...(workspace && reach.workspaces.length > 0 ? [isOneOf(workspace, reach.workspaces)] : []),
-    ...(reach.organizations.length > 0 ? [workspace ? sql.fragment`(${workspace} is null and ${ofOrganization})` : ofOrganization] : []),
-    ...(reach.tenant ? [sql.fragment`${organization} is null`] : []),
-  ]
+  const whole = [...reach.whole]
+  const own = reach.organizations.filter((id) => !reach.whole.has(id))
+  const parts = workspace
+    ? [
+        ...(whole.length > 0 ? [isOneOf(organization, whole)] : []),
+        ...(own.length > 0 ? [sql.fragment`(${workspace} is null and ${isOneOf(organization, own)})`] : []),
+        ...(reach.workspaces.length > 0 ? [isOneOf(workspace, reach.workspaces)] : []),
+      ]
+    : reach.organizations.length > 0
+      ? [isOneOf(organization, reach.organizations)]
+      : []
+  if (reach.tenant) parts.push(sql.fragment`${organization} is null`)
   return parts.length > 0 ? sql.fragment`(${sql.join(parts, sql.fragment` or `)})` : sql.fragment`false`
 }
 

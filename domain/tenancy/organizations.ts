@@ -26,7 +26,16 @@ export const Organization = row(
     name: Name,
     currency: Type.String({ pattern: '^[A-Z]{3}$', default: 'EUR', description: 'ISO 4217 code', examples: ['EUR'] }),
   },
-  { scope: 'tenant' },
+  {
+    scope: 'tenant',
+    // Those that are reached, and those in which a workspace is.
+    within: (
+      { reach, tenantId },
+      column,
+    ) => sql.fragment`(${column('id')} = any(${sql.array([...reach!.organizations], 'uuid')}) or exists (
+      select from res_workspaces w where w.tenant_id = ${tenantId} and w.organization_id = ${column('id')}
+        and w.id = any(${sql.array([...reach!.workspaces], 'uuid')})))`,
+  },
 )
 
 const organizationRows = resource(Organization, {
@@ -94,11 +103,26 @@ async function createWorkspaces(tx: Tx, inputs: readonly object[]) {
   return workspaceRows.createMany(tx, inputs)
 }
 
+const Uses = Type.Object({ assignments: Type.Integer(), keys: Type.Integer() }, { additionalProperties: false })
+
+/** Refuses with `in_use` to delete a workspace in which users or keys work. */
+async function assertWorkspaceUnused(tx: Tx, id: string): Promise<void> {
+  const now = tx.now.toISOString()
+  const { assignments, keys } = await tx.one(sql.prepared(Uses)`
+    select (select count(*) from res_user_roles where tenant_id = ${tx.tenantId} and workspace_id = ${id} and (expires_at is null or expires_at > ${now})) as assignments,
+      (select count(*) from res_api_keys where tenant_id = ${tx.tenantId} and workspace_id = ${id} and revoked_at is null and (expires_at is null or expires_at > ${now})) as keys`)
+  if (assignments + keys > 0) throw failure('in_use', { assignments, keys })
+}
+
 /** Workspaces; one does not move to another organization, because roles and records name both. */
 export const workspaces: Resource<typeof Workspace.properties> = {
   ...workspaceRows,
   createMany: createWorkspaces,
   create: async (tx, input) => (await createWorkspaces(tx, [input]))[0]!,
+  softDelete: async (tx, id, version) => {
+    await workspaceRows.softDelete(tx, id, version) // locks the row: a role that is given meanwhile waits, and finds it gone
+    await assertWorkspaceUnused(tx, id)
+  },
   update: async (tx, id, version, patch) => {
     const { organization_id: to } = patch as { organization_id?: string }
     if (to && (await workspaceRows.get(tx, id)).organization_id !== to) {

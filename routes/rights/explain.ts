@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { explain } from '../../domain/access/index.ts'
+import { explain, reachOf, TENANT, withinReach } from '../../domain/access/index.ts'
 import { failure, nullable, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, ok } from '../http/envelope.ts'
 
@@ -60,6 +60,8 @@ export default async function explainRoutes(app: FastifyInstance) {
       const { permission, user, organization_id, workspace_id } = request.query
       const now = Date.now()
       const { tenantId, userId } = request.actor
+      if (workspace_id && !organization_id)
+        throw failure('invalid_query', { errors: [{ path: '/workspace_id', rule: 'with', message: 'is named with organization_id' }] })
       // About oneself anyone may ask; about others it takes a permission.
       const about = user !== undefined && user !== userId
       if (about) request.require('rbac.explain.read')
@@ -69,15 +71,16 @@ export default async function explainRoutes(app: FastifyInstance) {
           errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }],
         })
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
-      if (about) request.requireIn('rbac.explain.read', context)
       const grants = about ? await access.grants(tenantId, user) : request.grants
-      if (!grants) throw failure('not_found')
+      if (about) request.requireIn('rbac.explain.read', known.level === 'tenant' ? TENANT : context)
+      const shown = grants && about ? withinReach(grants, reachOf(request.grants, 'rbac.explain.read', now)) : grants
+      if (!shown) throw failure('not_found')
       const { tenant } = request
       const asked = {
         entry: known,
         exhausted: app.services.apiCalls.exhausted(tenant.id, tenant.limits.api_calls, new Date(now)),
       }
-      return { data: explain(tenant, grants, permission, asked, context, now) }
+      return { data: explain(tenant, shown, permission, asked, context, now) }
     },
   )
 }

@@ -49,7 +49,8 @@ export default async function organizationRoutes(app: FastifyInstance) {
   )
 
   const named = { level: 'organization', organizationFrom: 'id' } as const
-  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['list', 'create', 'delete'] }))
+  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['create', 'delete'], level: 'tenant' }))
+  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['list'] }))
   await app.register(resourceRoutes(organizations, { plane: 'control', only: ['get', 'update', 'history'], ...named }))
   await app.register(resourceRoutes(workspaces, { plane: 'control' }))
 

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { Effect, Finding, findings, MatrixRow, matrix, Proposal, simulate } from '../../domain/access/index.ts'
 import { csvLine } from '../../domain/files/index.ts'
-import { Uuid } from '../../domain/kernel/index.ts'
+import { failure, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 
 const Where = Type.Object({ organization_id: Type.Optional(Uuid), workspace_id: Type.Optional(Uuid) }, { additionalProperties: false })
@@ -27,6 +27,8 @@ export default async function report(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { organization_id, workspace_id } = request.query
+      if (workspace_id && !organization_id)
+        throw failure('invalid_query', { errors: [{ path: '/workspace_id', rule: 'with', message: 'is named with organization_id' }] })
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
       request.requireIn('rbac.matrix.read', context)
       const registry = app.permissionsOf(request.tenant)

@@ -22,7 +22,7 @@ import {
   updateRole,
   withdrawRole,
 } from '../../domain/access/index.ts'
-import { assertUserExists, userLifecycle } from '../../domain/identity/index.ts'
+import { assertUserExists } from '../../domain/identity/index.ts'
 import { nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
@@ -132,7 +132,7 @@ export default async function roles(app: FastifyInstance) {
     },
     async (request) => ({
       data: await request.read(async (tx) => {
-        await userLifecycle.get(tx, request.params.id)
+        await assertUserExists(tx, request.params.id)
         return assignmentsOf(tx, request.params.id)
       }),
     }),
@@ -155,7 +155,7 @@ export default async function roles(app: FastifyInstance) {
       const { id } = request.params
       const data = await request.write(async (tx) => {
         await assertUserExists(tx, id)
-        await grantRoles(tx, request.granter, id, [request.body])
+        await grantRoles(tx, request.granter, id, [request.body], '')
         return assignmentsOf(tx, id)
       })
       reply.status(201)
@@ -236,7 +236,7 @@ export default async function roles(app: FastifyInstance) {
     },
     async (request) => ({
       data: await request.read(async (tx) => {
-        await userLifecycle.get(tx, request.params.id)
+        await assertUserExists(tx, request.params.id)
         return overridesOf(tx, request.params.id)
       }),
     }),
