@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import { failure, fingerprintOf } from '../domain/kernel/index.ts'
+import { failure, fingerprintOf, ownerOfKeys } from '../domain/kernel/index.ts'
 
 /** `Idempotency-Key` on a POST: `request.write` then has its effect once. Refuses with `idempotency_key_reused`. */
 export default fp(
@@ -14,8 +14,11 @@ export default fp(
           errors: [{ path: '/idempotency-key', rule: 'pattern', message: 'is 1 to 255 printable characters' }],
         })
       }
+      const { actor, apiKey, context } = request
       request.once = {
         key,
+        // An API key, staff in a user's place and the same user elsewhere are not answered with what another one did.
+        owner: ownerOfKeys(actor?.userId, actor?.impersonatorId, apiKey?.id, context?.organizationId, context?.workspaceId),
         fingerprint: fingerprintOf(request.method, request.url, request.body),
         onReplay: () => reply.header('idempotency-replayed', 'true'),
       }

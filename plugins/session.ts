@@ -2,7 +2,7 @@
 import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type ApiKey, type Caller, type Grants, grantsOfKey, type Session } from '../domain/access/index.ts'
+import { type ApiKey, type Caller, type Grants, grantsByConsent, grantsOfKey, type Session } from '../domain/access/index.ts'
 import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
 import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
 import { originAllowed } from './origin.ts'
@@ -110,7 +110,8 @@ export default fp(
     /** What the token says and the database confirms. */
     function admit(request: FastifyRequest, claims: Claims, { session, grants }: Caller): void {
       if (!session || grants?.status !== 'active') throw failure('session_revoked')
-      request.grants = grants
+      // What staff changes in a user's place lies in the scopes of the tenant's consents, whatever the context is.
+      request.grants = session.impersonated_by && mutates(request) ? grantsByConsent(grants, session.consents) : grants
       request.session = session
       request.actor = {
         tenantId: request.tenant.id,

@@ -222,6 +222,7 @@ export default async function files(app: FastifyInstance) {
     '/files/:id/preview',
     {
       level: 'workspace',
+      notImpersonated: true,
       permission: 'file.object.read',
       schema: {
         tags,
@@ -298,7 +299,7 @@ export default async function files(app: FastifyInstance) {
       const reader = fileReaderOf(request)
       await request.write(async (tx) => {
         await getFile(tx, request.params.id, reader)
-        await deleteFile(tx, request.params.id, version)
+        await deleteFile(tx, request.params.id, version, reader.userId)
       })
       await keeper.remove(request.tenant.id, request.params.id)
       return reply.status(204).send()

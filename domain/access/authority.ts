@@ -1,7 +1,7 @@
 // Authority over rights: no actor grants, withdraws, resets or disables what they do not hold in the same scope.
 import { type Static, Type } from 'typebox'
-import { type Context, failure, isUuid, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { covers, evaluate, live } from './evaluate.ts'
+import { type Context, decimal, failure, isUuid, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { approvalLimit, covers, evaluate, live } from './evaluate.ts'
 import { allGrants, type Grants } from './grants.ts'
 import { type Registry, TENANT } from './level.ts'
 import { includes, matches } from './pattern.ts'
@@ -63,7 +63,7 @@ export function assertHoldsUntil(
   details: Record<string, unknown> = {},
 ): void {
   assertHolds(granter, patterns, scope, now, details)
-  assertHolds(granter, patterns, scope, until === null ? Number.POSITIVE_INFINITY : Date.parse(until), { ...details, until })
+  assertHolds(granter, patterns, scope, until === null ? Number.POSITIVE_INFINITY : Date.parse(until) - 1, { ...details, until })
 }
 
 /** Refuses with `permission_denied` an actor who lacks a permission in the scope of the object that is changed. */
@@ -91,7 +91,19 @@ export async function assertCanGrant(
 ): Promise<string> {
   const found = await lockRole(tx, role, path)
   assertHoldsUntil(granter, found.permissions, scope, tx.now.getTime(), until, { role: found.code })
+  assertWithinOwnLimits(granter, found, scope, tx.now.getTime())
   return found.id
+}
+
+/** Refuses with `grant_exceeds` a role with a higher approval limit than the actor's own in an organization of the scope. */
+function assertWithinOwnLimits({ grants }: Granter, { id, code }: Static<typeof RoleRow>, scope: Context, now: number): void {
+  for (const { id: organizationId, approval_limits } of grants.organizations) {
+    const limit = approval_limits[id]
+    if (limit === undefined || (scope.organizationId !== null && scope.organizationId !== organizationId)) continue
+    const own = approvalLimit(grants, { organizationId, workspaceId: scope.workspaceId }, now)
+    if (own !== null && (limit === null || decimal(limit).gt(own)))
+      throw failure('grant_exceeds', { role: code, organization_id: organizationId, approval_limit: limit, own_limit: own })
+  }
 }
 
 /** Refuses a role that the actor may not withdraw in a scope: everything in it is held there now. Throws as `assertCanGrant`. */

@@ -74,10 +74,17 @@ export function grantsOfKey(key: ApiKey, grants: Grants): Grants {
   const known = narrowed.get(key)
   if (known?.of === grants) return known.grants
   const { permissions, organization_id, workspace_id } = key
-  const made = { ...grants, restriction: { permissions, organization_id, workspace_id } }
+  const expires_at = key.expires_at === null ? null : new Date(key.expires_at).toISOString()
+  const made = { ...grants, restriction: { permissions, scopes: [{ organization_id, workspace_id, expires_at }] } }
   narrowed.set(key, { of: grants, grants: made })
   return made
 }
+
+/** The grants of a change by staff in a user's place: the user's, in the scopes that the tenant consented to. */
+export const grantsByConsent = (grants: Grants, consents: readonly Consent[]): Grants => ({
+  ...grants,
+  restriction: { permissions: ['*'], scopes: consents },
+})
 
 const instant = (column: string) => sql.fragment`(extract(epoch from ${sql.identifier([column])}) * 1000)::float8`
 

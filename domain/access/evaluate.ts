@@ -31,15 +31,16 @@ export interface Decision {
     | { kind: 'none' }
 }
 
-const permits = (restriction: Restriction, permission: string, context: Context): boolean =>
-  covers(restriction, context) && restriction.permissions.some((pattern) => matches(pattern, permission))
+const permits = (restriction: Restriction, permission: string, context: Context, now: number): boolean =>
+  restriction.scopes.some((scope) => live(scope, now) && covers(scope, context)) &&
+  restriction.permissions.some((pattern) => matches(pattern, permission))
 
 /**
  * Union of the covering assignments, then overrides: the narrowest covering one wins, at equal width deny beats allow. A
  * restriction takes away whatever it does not name.
  */
 export function evaluate(grants: Grants, permission: string, context: Context, now: number): Decision {
-  if (grants.restriction && !permits(grants.restriction, permission, context)) {
+  if (grants.restriction && !permits(grants.restriction, permission, context, now)) {
     return { allowed: false, decided_by: { kind: 'restriction' } }
   }
   const [override] = grants.overrides

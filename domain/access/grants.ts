@@ -27,11 +27,13 @@ const Organization = Type.Object(
   { additionalProperties: false },
 )
 
-/** The part of its maker's grants that an API key uses: these permissions, in this scope. */
+/**
+ * The part of a user's grants that a program or staff in the user's place uses: these permissions, in these scopes, each until
+ * its end (RFC 3339; null is without end).
+ */
 export interface Restriction {
   permissions: readonly string[]
-  organization_id: string | null
-  workspace_id: string | null
+  scopes: readonly { organization_id: string | null; workspace_id: string | null; expires_at: string | null }[]
 }
 
 const Given = Type.Object(

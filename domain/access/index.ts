@@ -1,5 +1,5 @@
 export * from './authority.ts'
-export { AccessCache, type ApiKey, type Caller, consentCovers, grantsOfKey, type Session } from './cache.ts'
+export { AccessCache, type ApiKey, type Caller, consentCovers, grantsByConsent, grantsOfKey, type Session } from './cache.ts'
 export * from './decide.ts'
 export { approvalLimit, checkContext, covers, type Decision, defaultContext, evaluate, needsMfa } from './evaluate.ts'
 export { explain, withinReach } from './explain.ts'

@@ -23,7 +23,7 @@ export async function assignRole(tx: Tx, userId: string, roleId: string, scope: 
 
 const Administrator = Type.Object({ goes: Type.Boolean() }, { additionalProperties: false })
 
-/** Assignments of everything, everywhere, without end, to somebody who may enter; `goes` marks those that are about to end. */
+/** Assignments of everything, everywhere, without end, to users who may enter and to whom managing rights is not denied; `goes` marks those that are about to end. */
 async function administrators(
   tx: Tx,
   userId: string | null,
@@ -35,7 +35,11 @@ async function administrators(
     select coalesce(a.user_id = ${userId}::uuid and (${assignmentId}::uuid is null or a.id = ${assignmentId}::uuid), false) as goes from res_user_roles a
     join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.verified_at is not null and u.deleted_at is null
     where a.tenant_id = ${tx.tenantId} and a.organization_id is null and a.expires_at is null
-      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')`)
+      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')
+      and not exists (
+        select from res_user_permission_overrides o where o.tenant_id = a.tenant_id and o.user_id = a.user_id and o.organization_id is null and o.effect = 'deny'
+          and (o.expires_at is null or o.expires_at > ${tx.now.toISOString()})
+          and 'rbac.assignment.create' like replace(replace(o.permission, '_', '\\_'), '*', '%'))`)
 }
 
 const ToTell = Type.Object({ id: Uuid }, { additionalProperties: false })

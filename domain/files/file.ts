@@ -193,9 +193,9 @@ export async function unlinkFile(tx: Tx, fileId: string, linkId: string, reader:
  * Deletes a file and detaches it from everything; the caller removes its bytes from the store. A unit of work that reaches
  * only workspaces deletes what was uploaded there or by its user. Throws `permission_denied`, `version_conflict`.
  */
-export async function deleteFile(tx: Tx, id: string, version: number): Promise<void> {
+export async function deleteFile(tx: Tx, id: string, version: number, userId: string | null): Promise<void> {
   const own = await tx.exists(
-    sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and ${inReachOfFile(tx)}`,
+    sql.run`select 1 from file_object where ${sql.and(scopeOf(tx, FileObject))} and id = ${id} and ${inReachOfFile(tx, userId)}`,
   )
   if (!own) throw failure('permission_denied', { permission: 'file.object.delete' })
   const { rowCount } = await tx.query(sql.run`

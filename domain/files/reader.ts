@@ -31,9 +31,9 @@ const [MASTER_DATA, DOCUMENTS] = (['organization', 'workspace'] as const).map((s
   LINKABLE.filter((entity) => RECORD_SCOPES[entity] === scope),
 ) as [Linkable[], Linkable[]]
 
-/** Whether a file was uploaded in a scope that the unit of work reaches, or by its own user. */
-export const inReachOfFile = (tx: Tx): Fragment =>
-  sql.fragment`(${inReach(tx, sql.fragment`file_object.organization_id`, sql.fragment`file_object.workspace_id`)} or file_object.uploaded_by = ${tx.actor.userId})`
+/** Whether a file was uploaded in a scope that the unit of work reaches, or by this user. */
+export const inReachOfFile = (tx: Tx, userId: string | null): Fragment =>
+  sql.fragment`(${inReach(tx, sql.fragment`file_object.organization_id`, sql.fragment`file_object.workspace_id`)} or file_object.uploaded_by = ${userId}::uuid)`
 
 /** Rows `l` of `file_link` whose record the unit of work reaches: master data, which the whole organization reads, and documents. */
 export function linkInReach(tx: Tx): Fragment {
@@ -47,7 +47,7 @@ export function linkInReach(tx: Tx): Fragment {
 }
 
 /** Whether a unit of work that reaches a part of the organization finds a file: uploaded there, or attached to a record there. */
-const found = (tx: Tx): Fragment => sql.fragment`(${inReachOfFile(tx)} or exists (
+const found = (tx: Tx, userId: string | null): Fragment => sql.fragment`(${inReachOfFile(tx, userId)} or exists (
   select from file_link l where l.tenant_id = ${tx.tenantId} and l.file_id = file_object.id and ${linkInReach(tx)}))`
 
 /** The permission to read a record of a table: `erp_party` → `erp.party.read`. */
@@ -61,11 +61,11 @@ export const visibleTo = (tx: Tx, reader: FileReader | null): Fragment =>
   sql.and([
     sql.fragment`(expires_at is null or expires_at > ${tx.now.toISOString()})`,
     ...(reader ? [mayKnow(reader)] : []),
-    ...(reader && tx.reach ? [found(tx)] : []),
+    ...(reader && tx.reach ? [found(tx, reader.userId)] : []),
   ])
 
 const mayKnow = ({ userId, anyFile, permissions }: FileReader): Fragment =>
-  sql.fragment`(uploaded_by = ${userId} or (${anyFile} and read_permissions <@ ${sql.array([...permissions], 'text')}))`
+  sql.fragment`(uploaded_by = ${userId}::uuid or (${anyFile} and read_permissions <@ ${sql.array([...permissions], 'text')}))`
 
 /** Whether a reader may know what is in a file, one that was deleted or has expired among them. */
 export const mayKnowFile = (tx: Tx, id: string, reader: FileReader): Promise<boolean> =>

@@ -2,7 +2,8 @@
 import { type Static, type TSchema, type TSchemaOptions, Type } from 'typebox'
 
 export const Uuid = Type.String({ format: 'uuid', description: 'UUIDv7' })
-export const Timestamp = Type.String({ format: 'date-time', description: 'RFC 3339, UTC' })
+/** A moment. Leap seconds are refused: JavaScript reads them as no time at all. */
+export const Timestamp = Type.String({ format: 'date-time', pattern: '^(?!.*:60)', description: 'RFC 3339, UTC' })
 export const DateOnly = Type.String({ format: 'date', description: 'YYYY-MM-DD' })
 /** Money in its currency's unit, up to four decimals. */
 export const Money = Type.String({

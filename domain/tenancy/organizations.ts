@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import {
   Code,
+  decimal,
   failure,
   inReach,
   Name,
@@ -183,15 +184,32 @@ async function limitsByRole(tx: Tx, limits: OrganizationSettings['approval_limit
   return Object.fromEntries(roles.map(({ id, code }) => [id, limits[code]!]))
 }
 
-/** Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`. */
+/** Refuses with `grant_exceeds` an approval limit that is raised above the actor's own; null is without limit. */
+function assertRaisedWithin(ownLimit: string | null, before: OrganizationSettings['approval_limits'], after: typeof before): void {
+  if (ownLimit === null) return
+  for (const [role, limit] of Object.entries(after)) {
+    const former = before[role]
+    const raised = former === undefined || (former !== null && (limit === null || decimal(limit).gt(former)))
+    if (raised && (limit === null || decimal(limit).gt(ownLimit)))
+      throw failure('grant_exceeds', { role, approval_limit: limit, own_limit: ownLimit })
+  }
+}
+
+/**
+ * Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`,
+ * `grant_exceeds`.
+ * @param ownLimit the largest amount that the actor may approve in the organization; null is without limit
+ */
 export async function changeOrganizationSettings(
   tx: Tx,
   organizationId: string,
   version: number,
   patch: Partial<OrganizationSettings>,
+  ownLimit: string | null,
 ): Promise<OrganizationSettings> {
   const current = await organizationSettings(tx, organizationId)
   const next = { ...current, ...patch }
+  assertRaisedWithin(ownLimit, current.approval_limits, next.approval_limits)
   const limits = await limitsByRole(tx, next.approval_limits)
   const { rowCount } = await tx.query(sql.run`
     update res_organization_settings set workspace_required = ${next.workspace_required}, approval_limits = ${sql.jsonb(limits)},

@@ -12,6 +12,7 @@ import {
   purchaseOrderList,
   updatePurchaseOrder,
 } from '../../domain/erp/procurement/index.ts'
+import type { Context } from '../../domain/kernel/index.ts'
 import { documentRoutes } from '../http/document-routes.ts'
 import { mutation, ok } from '../http/envelope.ts'
 import { Id } from '../http/reading-routes.ts'
@@ -32,7 +33,7 @@ export default async function purchaseOrders(app: FastifyInstance) {
         lifecycle: purchaseOrderLifecycle,
         move: movePurchaseOrder,
         refusals: ['in_use', 'self_approval', 'approval_limit', 'exchange_rate_missing'],
-        input: { approve: (request) => ({ limit: approvalLimit(request.grants, request.context, Date.now()) }) },
+        input: { approve: ({ grants }) => ({ limitIn: (place: Context) => approvalLimit(grants, place, Date.now()) }) },
       },
     }),
   )

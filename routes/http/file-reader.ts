@@ -7,7 +7,8 @@ const READ_PERMISSIONS = [...new Set([...LINKABLE, ...EXCHANGED].map(readPermiss
 
 /** The caller as a reader of files, with the permissions held in the context. */
 export const fileReaderOf = (request: FastifyRequest): FileReader => ({
-  userId: request.actor!.userId,
+  // A key is not its maker: it sees what its permissions show, and no file for being its maker's own.
+  userId: request.apiKey ? null : request.actor!.userId,
   anyFile: request.may('file.object.read'),
   permissions: READ_PERMISSIONS.filter((permission) => request.may(permission)),
 })

@@ -102,6 +102,8 @@ export default async function apiKeys(app: FastifyInstance) {
     },
     async (request, reply) => {
       const { name, permissions, organization_id, workspace_id, allowed_addresses = [], expires_at = null } = request.body
+      if (organization_id === null && workspace_id)
+        throw failure('invalid_value', { path: '/workspace_id', rule: 'with', message: 'is named with its organization' })
       const scope = organization_id === null ? TENANT : scopeOfKey(request, organization_id, workspace_id ?? null)
       const now = Date.now()
       const verdict = organization_id === null ? 'ok' : checkContext(request.grants, scope, now)

@@ -19,7 +19,7 @@ import {
   userLifecycle,
   userList,
 } from '../../domain/identity/index.ts'
-import { Name, nullable, oneOf, TimeZone, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
+import { failure, Name, nullable, oneOf, TimeZone, type Tx, Uuid, Version } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { lifecycleRoutes } from '../http/lifecycle-routes.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
@@ -125,7 +125,10 @@ export default async function users(app: FastifyInstance) {
         summary: 'Change a user',
         params: Id,
         body: Patch,
-        response: { 200: ok(User.schema), ...mutation('not_found', 'version_required', 'version_conflict', 'grant_exceeds') },
+        response: {
+          200: ok(User.schema),
+          ...mutation('not_found', 'version_required', 'version_conflict', 'own_account', 'grant_exceeds'),
+        },
       },
     },
     async (request, reply) => {
@@ -134,6 +137,7 @@ export default async function users(app: FastifyInstance) {
       return tagged(
         reply,
         await request.write(async (tx) => {
+          if (patch.kind && request.params.id === request.actor.userId) throw failure('own_account')
           await assertCanAdminister(tx, request.granter, request.params.id)
           return updateUser(tx, request.params.id, version, patch as object)
         }),

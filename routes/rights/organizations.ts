@@ -1,8 +1,9 @@
 // Organizations and workspaces: where one may work, and, for those who may, all of them.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { checkContext } from '../../domain/access/index.ts'
-import { sql, Uuid } from '../../domain/kernel/index.ts'
+import { approvalLimit, checkContext } from '../../domain/access/index.ts'
+import { isCurrencyUsed } from '../../domain/erp/pricing/index.ts'
+import { failure, sql, Uuid } from '../../domain/kernel/index.ts'
 import {
   changeOrganizationSettings,
   OrganizationSettings,
@@ -21,6 +22,15 @@ const Place = Type.Object(
   { additionalProperties: false },
 )
 const Patch = Type.Partial(OrganizationSettings, { additionalProperties: false })
+
+/** Refuses with `in_use` another currency for an organization in which orders, rates or stock are kept in the present one. */
+async function assertCurrencyUnused(request: FastifyRequest): Promise<void> {
+  const { id } = request.params as { id: string }
+  const { currency } = request.body as { currency?: string }
+  const organization = request.grants.organizations.find((o) => o.id === id)
+  if (!currency || !organization || organization.currency === currency) return
+  if (await request.read((tx) => isCurrencyUsed(tx, id), 'data')) throw failure('in_use', { currency: organization.currency })
+}
 
 export default async function organizationRoutes(app: FastifyInstance) {
   const tags = ['organizations']
@@ -51,7 +61,11 @@ export default async function organizationRoutes(app: FastifyInstance) {
   const named = { level: 'organization', organizationFrom: 'id' } as const
   await app.register(resourceRoutes(organizations, { plane: 'control', only: ['create', 'delete'], level: 'tenant' }))
   await app.register(resourceRoutes(organizations, { plane: 'control', only: ['list'] }))
-  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['get', 'update', 'history'], ...named }))
+  await app.register(resourceRoutes(organizations, { plane: 'control', only: ['get', 'history'], ...named }))
+  await app.register(async (changes) => {
+    changes.addHook('preHandler', assertCurrencyUnused)
+    await changes.register(resourceRoutes(organizations, { plane: 'control', only: ['update'], ...named }))
+  })
   await app.register(resourceRoutes(workspaces, { plane: 'control' }))
 
   app.get<{ Params: { id: string } }>(
@@ -80,12 +94,17 @@ export default async function organizationRoutes(app: FastifyInstance) {
         summary: 'Change how an organization works; effective at the next request',
         params: Id,
         body: Patch,
-        response: { 200: ok(OrganizationSettings), ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_reference') },
+        response: {
+          200: ok(OrganizationSettings),
+          ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_reference', 'grant_exceeds'),
+        },
       },
     },
     async (request, reply) => {
       const version = versionOf(request)
-      return tagged(reply, await request.write((tx) => changeOrganizationSettings(tx, request.params.id, version, request.body)))
+      const place = { organizationId: request.params.id, workspaceId: null }
+      const ownLimit = approvalLimit(request.grants, place, Date.now())
+      return tagged(reply, await request.write((tx) => changeOrganizationSettings(tx, request.params.id, version, request.body, ownLimit)))
     },
   )
 }

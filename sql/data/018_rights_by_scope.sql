@@ -19,6 +19,7 @@ create table erp_exchange_rate (
   organization_id uuid not null,
   currency char(3) not null,
   rate numeric(18, 9) not null check (rate > 0),
+  changed_by uuid,
   valid_from date not null,
   version int not null default 1,
   created_at timestamptz(3) not null default now(),
@@ -26,6 +27,14 @@ create table erp_exchange_rate (
   deleted_at timestamptz(3),
   unique (tenant_id, id)
 );
+comment on column erp_exchange_rate.changed_by is 'The user who recorded, changed or deleted it last: they approve no order by it.';
+create function note_exchange_rate_author() returns trigger language plpgsql as $$
+begin
+  new.changed_by = nullif(current_setting('tenantry.actor_id', true), '')::uuid;
+  return new;
+end
+$$;
+create trigger note_author before insert or update on erp_exchange_rate for each row execute function note_exchange_rate_author();
 comment on column erp_exchange_rate.rate is 'What one of the currency is in the organization''s own.';
 comment on column erp_exchange_rate.valid_from is 'The first day; the rate holds until the next one begins.';
 create unique index erp_exchange_rate__currency_key on erp_exchange_rate (tenant_id, organization_id, currency, valid_from) where deleted_at is null;

@@ -64,7 +64,7 @@ export const exportPermission = (entity: string): string => `${exchanged(entity)
 /** Exports that a reader sees: own ones, and those of entities that the reader may read. */
 export const visibleExports = ({ userId, permissions }: ExportReader): Fragment => {
   const entities = EXCHANGED.filter((entity) => permissions.includes(exportPermission(entity)))
-  return sql.fragment`(requested_by = ${userId} or entity = any(${sql.array(entities, 'text')}))`
+  return sql.fragment`(requested_by = ${userId}::uuid or entity = any(${sql.array(entities, 'text')}))`
 }
 
 /** Records that a workbook may have: it is put together in memory, and CSV is not. */

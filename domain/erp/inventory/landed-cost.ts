@@ -5,6 +5,7 @@ import {
   columns,
   decimal,
   failure,
+  inReach,
   type ListSpec,
   lifecycle,
   Money,
@@ -87,6 +88,7 @@ export async function postLandedCost(tx: Tx, input: Static<typeof NewLandedCost>
     select m.id, m.source_id, m.product_id, (case when ${split_by} = 'value' then coalesce(m.cost, 0) else m.quantity end)::text as weight
     from erp_stock_move m join erp_stock_layer l on l.tenant_id = m.tenant_id and l.id = m.id and l.quantity > 0
     where m.tenant_id = ${tx.tenantId} and m.organization_id = ${tx.context.organizationId} and m.source_type = 'goods_receipt' and m.source_id = any(${sql.array(receipt_ids, 'uuid')})
+      and exists (select from erp_goods_receipt r where r.tenant_id = m.tenant_id and r.id = m.source_id and ${inReach(tx, sql.fragment`r.organization_id`, sql.fragment`r.workspace_id`)})
     order by m.product_id, m.id`)
   const missing = receipt_ids.filter((id) => !goods.some(({ source_id }) => source_id === id))
   if (missing.length > 0) throw failure('invalid_reference', { path: 'receipt_ids', ids: missing })

@@ -62,6 +62,19 @@ export const NewReservation = Type.Object(
 export const IssueReserved = Type.Object({ source_id: Uuid, destination: Type.Optional(Destination) }, { additionalProperties: false })
 export const Release = Type.Object({ source_id: Uuid }, { additionalProperties: false })
 
+/** Documents that move stock in their own name; nothing is reserved for them from outside. */
+const MOVING = ['erp_stock_transfer', 'erp_goods_receipt', 'erp_stock_count', 'erp_landed_cost'] as const
+
+/** Refuses with `invalid_value` the id of a document that moves stock in its own name: the moves would count as the document's. */
+async function assertNoDocumentOfOurs(tx: Tx, id: string): Promise<void> {
+  const each = MOVING.map(
+    (table) => sql.fragment`exists (select from ${sql.identifier([table])} where tenant_id = ${tx.tenantId} and id = ${id})`,
+  )
+  const { taken } = await tx.one(sql.prepared(Taken)`select ${sql.join(each, sql.fragment` or `)} as taken`)
+  if (taken) throw failure('invalid_value', { path: 'source_id', rule: 'own', message: 'is the id of a document that moves its own stock' })
+}
+const Taken = Type.Object({ taken: Type.Boolean() }, { additionalProperties: false })
+
 /**
  * Holds stock, earliest expiry first; of kits, what they are put together from. All lines or none. Nothing is reserved
  * that is not there, or that somebody else holds: the quants are locked while it is counted, and a constraint stands
@@ -70,6 +83,7 @@ export const Release = Type.Object({ source_id: Uuid }, { additionalProperties: 
 export async function reserveStock(tx: Tx, input: Static<typeof NewReservation>): Promise<readonly StockReservation[]> {
   const { location_id, source_id = newId(), expires_at = null } = input
   if (expires_at && Date.parse(expires_at) <= tx.now.getTime()) throw failure('invalid_value', { path: 'expires_at', rule: 'in_future' })
+  if (input.source_id) await assertNoDocumentOfOurs(tx, input.source_id)
   const from = await requireStockLocation(tx, location_id, 'location_id')
   const wanted = []
   for (const line of input.lines) wanted.push(...(await partsOf(tx, line)))

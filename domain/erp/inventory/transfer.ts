@@ -131,7 +131,7 @@ const onTheWay = (tx: Tx, transfer: Transfer, transit: string) =>
   tx.any(sql.prepared(OnTheWay)`
     select m.product_id, m.lot_id, sum(case when m.to_location_id = ${transit} then m.quantity else -m.quantity end)::numeric(19, 6) as free
     from erp_stock_move m left join erp_lot l on l.tenant_id = m.tenant_id and l.id = m.lot_id
-    where m.tenant_id = ${tx.tenantId} and m.source_id = ${transfer.id}
+    where m.tenant_id = ${tx.tenantId} and m.source_type = 'transfer' and m.source_id = ${transfer.id}
     group by m.product_id, m.lot_id, l.expires_on
     having sum(case when m.to_location_id = ${transit} then m.quantity else -m.quantity end) > 0
     order by m.product_id, l.expires_on nulls last, m.lot_id`)
@@ -139,7 +139,8 @@ const onTheWay = (tx: Tx, transfer: Transfer, transit: string) =>
 /** Takes so much of each line out of transit, the lots that were shipped for it. */
 async function arrive(tx: Tx, transfer: Transfer, wanted: readonly WantedStock[], to: string, reason: string | null = null): Promise<void> {
   const transit = await virtualLocation(tx, 'transit')
-  const { parts } = allocate(wanted, await onTheWay(tx, transfer, transit))
+  const { parts, missing } = allocate(wanted, await onTheWay(tx, transfer, transit))
+  if (missing) throw failure('insufficient_stock', { transfer: transfer.code, missing })
   const from = { id: transit, allow_negative: false }
   // What has no lot lies in transit beside others' that has none: any of it is as good.
   if (parts.length > 0) await moveOut(tx, parts, { from, to }, sourceOf(transfer, reason))

@@ -1,6 +1,6 @@
 // Exchange rates: one of a currency in the organization's own, from a day on.
-import { Type } from 'typebox'
-import { Currency, DateOnly, failure, type RowOf, resource, row, scopeOf, sql, type Tx } from '../../kernel/index.ts'
+import { type Static, Type } from 'typebox'
+import { Currency, DateOnly, failure, type RowOf, resource, row, scopeOf, sql, type Tx, Uuid } from '../../kernel/index.ts'
 
 /** A positive factor with up to nine decimals, as a decimal string. */
 export const ExchangeRateFactor = Type.String({
@@ -34,19 +34,32 @@ async function notOwnCurrency(tx: Tx, rates: readonly Record<string, unknown>[])
     })
 }
 
-const Rate = Type.Object({ rate: Type.String() }, { additionalProperties: false })
+const Rate = Type.Object({ rate: Type.String(), by: Type.Array(Uuid) }, { additionalProperties: false })
+type Rate = Static<typeof Rate>
 
 /**
- * The rate of a currency on the day of the unit of work (UTC), as a decimal string; `1` for the organization's own. Throws
- * `exchange_rate_missing` where no rate begins on that day or before.
+ * The rate of a currency on the day of the unit of work (UTC), as a decimal string; `1` for the organization's own. `by` are the
+ * users who recorded it, or changed or deleted any rate of the currency since a moment. Throws `exchange_rate_missing` where
+ * no rate begins on that day or before.
  */
-export async function rateOfDay(tx: Tx, currency: string): Promise<string> {
-  if (currency === tx.currency) return '1'
+export async function rateOfDay(tx: Tx, currency: string, since: string): Promise<Rate> {
+  if (currency === tx.currency) return { rate: '1', by: [] }
   const day = tx.now.toISOString().slice(0, 10)
+  const ofCurrency = sql.fragment`${sql.and(scopeOf(tx, ExchangeRate))} and currency = ${currency}`
   const found = await tx.maybeOne(sql.prepared(Rate)`
-    select trim_scale(rate)::text as rate from erp_exchange_rate
-    where ${sql.and(scopeOf(tx, ExchangeRate))} and currency = ${currency} and valid_from <= ${day}::date and deleted_at is null
-    order by valid_from desc limit 1`)
+    select trim_scale(rate)::text as rate, array(
+        select distinct changed_by from erp_exchange_rate
+        where ${ofCurrency} and changed_by is not null and (id = current.id or updated_at >= ${since})) as by
+    from (
+      select id, rate from erp_exchange_rate where ${ofCurrency} and valid_from <= ${day}::date and deleted_at is null
+      order by valid_from desc limit 1) as current`)
   if (!found) throw failure('exchange_rate_missing', { currency, organization_currency: tx.currency, day })
-  return found.rate
+  return found
+}
+
+/** Whether amounts of an organization are kept in its own currency: orders, rates and stock that is valued. */
+export const isCurrencyUsed = (tx: Tx, organizationId: string): Promise<boolean> => {
+  const of = sql.fragment`where tenant_id = ${tx.tenantId} and organization_id = ${organizationId}`
+  return tx.exists(sql.run`
+    (select 1 from erp_purchase_order ${of} limit 1) union all (select 1 from erp_exchange_rate ${of} limit 1) union all (select 1 from erp_stock_layer ${of} limit 1)`)
 }

@@ -1,6 +1,7 @@
 // Purchase orders: the document, its lines, its lifecycle.
 import { type Static, Type } from 'typebox'
 import {
+  type Context,
   Currency,
   columns,
   DateOnly,
@@ -262,16 +263,20 @@ function assertNotAuthor({ actor }: Tx, { code, requested_by, edited_by, submitt
 
 export interface Approval {
   comment?: string
-  /** The largest amount that this approver's roles allow here, as a decimal string; null is without limit. */
-  limit: string | null
+  /** The largest amount that this approver's roles allow in a place, as a decimal string; null is without limit. */
+  limitIn: (place: Context) => string | null
 }
 
 /**
- * Refuses with `approval_limit` an amount above the approver's limit, both in the organization's currency, and with
- * `exchange_rate_missing` an order in a currency that has no rate.
+ * Refuses with `approval_limit` an amount above the approver's limit where the order belongs, both in the organization's
+ * currency; with `exchange_rate_missing` an order in a currency that has no rate; and with `self_approval` an approver who
+ * recorded that rate, or changed one of the currency since the order was made.
  */
-async function assertWithinLimit(tx: Tx, order: PurchaseOrder, { limit }: Approval): Promise<void> {
-  const amount = decimal(order.total).mul(await rateOfDay(tx, order.currency))
+async function assertWithinLimit(tx: Tx, order: PurchaseOrder, { limitIn }: Approval): Promise<void> {
+  const { rate, by } = await rateOfDay(tx, order.currency, order.created_at)
+  if (by.includes(tx.actor.userId!)) throw failure('self_approval', { order: order.code, exchange_rate: order.currency })
+  const limit = limitIn({ organizationId: order.organization_id, workspaceId: order.workspace_id })
+  const amount = decimal(order.total).mul(rate)
   if (limit !== null && amount.gt(limit))
     throw failure('approval_limit', { order: order.code, amount: money(amount), currency: tx.currency, limit })
 }
@@ -280,7 +285,7 @@ async function recordApproval(tx: Tx, order: PurchaseOrder, { comment }: Approva
   await tx.query(sql.run`
     insert into erp_purchase_approval (id, tenant_id, organization_id, order_id, step, approver_id, amount, currency, exchange_rate, comment, created_at)
     values (${newId()}, ${tx.tenantId}, ${order.organization_id}, ${order.id}, 1, ${tx.actor.userId}, ${order.total}, ${order.currency},
-      ${await rateOfDay(tx, order.currency)}::numeric, ${comment ?? null}, ${tx.now.toISOString()})`)
+      ${(await rateOfDay(tx, order.currency, order.created_at)).rate}::numeric, ${comment ?? null}, ${tx.now.toISOString()})`)
   return { approved_by: tx.actor.userId, approved_at: tx.now.toISOString() }
 }
 

@@ -109,8 +109,9 @@ t.test('F11: an approval limit is compared in the organization’s currency, at 
   const missing = { status: 409, body: { detail: 'exchange_rate_missing', error: { details: { currency: 'KWD' } } } }
   t.match(await approve(acme.manager), missing)
   t.match(await approve(acme.admin), missing, 'also for an approver without limit')
+  const keeper = await acme.user('manager')
   const rate = (currency: string, value: string, valid_from: string) =>
-    acme.manager.post('/erp/exchange-rates', { currency, rate: value, valid_from })
+    keeper.post('/erp/exchange-rates', { currency, rate: value, valid_from })
   t.match(await rate('EUR', '1.1', '2020-01-01'), { status: 400, body: { detail: 'invalid_value' } }, 'the own currency')
   t.equal((await rate('KWD', '0.5', '2020-01-01')).status, 201)
   t.equal((await rate('KWD', '3.1', '2021-01-01')).status, 201)
@@ -122,6 +123,60 @@ t.test('F11: an approval limit is compared in the organization’s currency, at 
   })
   t.equal((await (await submitted('KWD', '3000'))(acme.manager)).status, 200)
   t.equal((await approve(acme.admin)).status, 200)
+})
+
+t.test('F11: nobody approves by a rate of their own, or after changing the currency of the organization', async (t) => {
+  const acme = await tenant()
+  const c = await catalogue(acme)
+  const submitted = async () => {
+    const { data } = await acme.operator.post('/erp/purchase-orders', {
+      supplier_id: c.supplier,
+      currency: 'KWD',
+      lines: [{ product_id: c.product, quantity: '1', unit_price: '900000' }],
+    })
+    await acme.operator.post(`/erp/purchase-orders/${data.id}/submit`, { version: 1 })
+    return (who: Client) => who.post(`/erp/purchase-orders/${data.id}/approve`, { version: 2 })
+  }
+  const own = { status: 403, body: { detail: 'self_approval' } }
+  const low = await acme.manager.post('/erp/exchange-rates', { currency: 'KWD', rate: '0.000001', valid_from: '2020-01-01' })
+  const approve = await submitted()
+  t.match(await approve(acme.manager), own, 'the author of the rate')
+  await acme.admin.post('/erp/exchange-rates', { currency: 'KWD', rate: '3', valid_from: '2021-01-01' })
+  const high = (await acme.viewer.get('/erp/exchange-rates?valid_from=2021-01-01')).data[0]
+  t.equal((await acme.manager.delete(`/erp/exchange-rates/${high.id}`, { 'if-match': '"1"' })).status, 204)
+  t.match(await (await submitted())(acme.manager), own, 'the rate that is left is theirs')
+  t.equal((await acme.manager.delete(`/erp/exchange-rates/${low.data.id}`, { 'if-match': '"1"' })).status, 204)
+  const other = await acme.user('manager')
+  await other.post('/erp/exchange-rates', { currency: 'KWD', rate: '0.000001', valid_from: '2022-01-01' })
+  t.match(await approve(acme.manager), own, 'changed since the order was made')
+  const [one] = acme.organizations
+  t.match(await acme.admin.patch(`/organizations/${one!.id}`, { currency: 'KWD', version: 1 }), {
+    status: 409,
+    body: { detail: 'in_use', error: { details: { currency: 'EUR' } } },
+  })
+})
+
+t.test('F11: the limit is the approver’s where the order belongs', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  const [north, south] = one!.workspaces
+  await acme.admin.post('/rbac/roles', { code: 'small', name: 'Small', permissions: ['erp.*'] })
+  const settings = { approval_limits: { admin: null, manager: '10000', small: '10' }, version: 1 }
+  t.equal((await acme.admin.patch(`/organizations/${one!.id}/settings`, settings)).status, 200)
+  const approver = await acme.user('manager', { organizationId: one!.id, workspaceId: north!.id })
+  await acme.admin.post(`/users/${approver.userId}/roles`, { role: 'small', organization_id: one!.id, workspace_id: south!.id })
+  const inSouth = await acme.user('manager', { organizationId: one!.id, workspaceId: south!.id })
+  const c = await catalogue(acme)
+  const { data } = await inSouth.post('/erp/purchase-orders', {
+    supplier_id: c.supplier,
+    currency: 'EUR',
+    lines: [{ product_id: c.product, quantity: '1', unit_price: '500' }],
+  })
+  await inSouth.post(`/erp/purchase-orders/${data.id}/submit`, { version: 1 })
+  t.match(await approver.post(`/erp/purchase-orders/${data.id}/approve`, { version: 2 }), {
+    status: 403,
+    body: { detail: 'approval_limit', error: { details: { limit: '10' } } },
+  })
 })
 
 t.test('twenty approvals, one approval', async (t) => {

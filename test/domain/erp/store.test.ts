@@ -353,3 +353,29 @@ t.test('freight is a part of what goods cost, from the moment they came', async 
   )
   t.equal((await stranger.admin.get(`/erp/landed-costs/${raced.data.id}`)).status, 404)
 })
+
+t.test('a transfer’s goods are moved by the transfer alone, and its state follows from its moves', async (t) => {
+  const { acme, c, line } = await stocked()
+  const made = await acme.operator.post('/erp/stock-transfers', { from_location_id: c.store, to_location_id: c.other, lines: [line('4')] })
+  const { id } = made.data
+  const hold = acme.operator.post('/erp/stock-reservations', { location_id: c.store, source_id: id, lines: [line('1')] })
+  t.match(await hold, { status: 400, body: { detail: 'invalid_value', error: { details: { path: 'source_id' } } } })
+  t.equal((await acme.operator.post(`/erp/stock-transfers/${id}/ship`, { version: 1 })).status, 200)
+  t.equal((await acme.operator.post(`/erp/stock-transfers/${id}/receive`, { version: 2 })).status, 200)
+  t.same(await available(acme, c, c.other), [4, 4])
+  await proven(t, acme)
+})
+
+t.test('landed costs reach receipts of workspaces that the user reaches', async (t) => {
+  const { acme, c } = await stocked()
+  const [one] = acme.organizations
+  const [north, south] = one!.workspaces
+  const [receipt] = (await acme.admin.get('/erp/goods-receipts')).data
+  const cost = (who: typeof acme.admin) =>
+    who.post('/erp/landed-costs', { description: 'Freight', amount: '10', receipt_ids: [receipt.id] })
+  const manager = (workspaceId: string) => acme.user('manager', { organizationId: one!.id, workspaceId })
+  const there = receipt.workspace_id === north!.id ? [north!, south!] : [south!, north!]
+  t.match(await cost(await manager(there[1]!.id)), { status: 400, body: { detail: 'invalid_reference' } })
+  t.equal((await cost(await manager(there[0]!.id))).status, 201)
+  t.ok(c.product)
+})

@@ -208,7 +208,7 @@ t.test('lots are picked of which there were enough then', async (t) => {
 
 t.test('a receipt in another currency needs its rate, and is valued in the organization’s', async (t) => {
   const { acme, c } = await valued('average')
-  await acme.admin.post('/erp/exchange-rates', { currency: 'USD', rate: '0.92', valid_from: '2020-01-01' })
+  await acme.manager.post('/erp/exchange-rates', { currency: 'USD', rate: '0.92', valid_from: '2020-01-01' })
   const draft = await acme.operator.post('/erp/purchase-orders', {
     supplier_id: c.supplier,
     currency: 'USD',

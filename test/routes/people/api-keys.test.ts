@@ -1,7 +1,7 @@
 // Keys for programs.
 import t from 'tap'
 import { override } from '../../../domain/access/index.ts'
-import { type Client, eventually, tally, testApp, times } from '../../support/app.ts'
+import { type Client, eventually, tally, testApp, times, upload } from '../../support/app.ts'
 
 const { tenant, request, runtime } = await testApp(t)
 
@@ -197,4 +197,36 @@ t.test('without a scope a key works in the maker’s organization, in one that t
   await acme.admin.patch(`/organizations/${one!.id}/settings`, { workspace_required: true, version: 1 })
   t.match((await make(acme.admin)).data, { organization_id: one!.id, workspace_id: one!.workspaces[0]!.id })
   t.match((await make(acme.admin, { organization_id: null })).data, { organization_id: null, workspace_id: null })
+})
+
+t.test('F3: a key sees no file or export for being its maker’s own', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  const [north, south] = one!.workspaces
+  const there = await acme.admin.post('/context/switch?token=body', { organization_id: one!.id, workspace_id: north!.id })
+  const inNorth = acme.as(there.data.access_token)
+  const file = (await upload(inNorth, 'of north')).data
+  const exported = (await inNorth.post('/erp/exports', { entity: 'erp_party', format: 'csv' })).data
+  const bound = { permissions: ['file.*', 'erp.export.*'], organization_id: one!.id, workspace_id: south!.id }
+  const key = acme.as((await make(acme.admin, bound)).data.key)
+  t.same((await key.get('/files')).data, [])
+  t.equal((await key.get(`/files/${file.id}/content`)).status, 404)
+  t.equal((await key.delete(`/files/${file.id}`, { 'if-match': '"1"' })).status, 404)
+  const narrow = acme.as((await make(acme.admin, { ...bound, workspace_id: null })).data.key)
+  t.equal((await narrow.get(`/erp/exports/${exported.id}`)).status, 404, 'it may not read parties')
+})
+
+t.test('F3: an Idempotency-Key belongs to the key or session, and to its scope', async (t) => {
+  const acme = await tenant()
+  const [, two] = acme.organizations
+  const once = { 'idempotency-key': 'same' }
+  const party = { code: 'I', name: 'I', roles: ['client'] }
+  const made = await acme.admin.post('/erp/parties', party, once)
+  const writing = acme.as((await make(acme.admin, { permissions: ['erp.party.create'] })).data.key)
+  t.match(await writing.post('/erp/parties', party, once), { status: 409, body: { detail: 'already_exists' } }, 'no replay of the maker’s')
+  const { data } = await acme.admin.post('/context/switch?token=body', { organization_id: two!.id })
+  const there = await acme.as(data.access_token).post('/erp/parties', party, once)
+  t.equal(there.status, 201)
+  t.not(there.data.id, made.data.id, 'another organization, another record')
+  t.match(await make(acme.admin, { organization_id: null, workspace_id: two!.id }), { status: 400, body: { detail: 'invalid_value' } })
 })

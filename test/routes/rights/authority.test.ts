@@ -129,3 +129,58 @@ t.test('twenty administrators of one organization race for rights of the tenant:
   t.ok(answers.every((a) => a.status === 403))
   t.equal((await acme.admin.get(`/users/${second.userId}/roles`)).data.length, 1)
 })
+
+t.test('rights that end do not become rights that stay', async (t) => {
+  const acme = await tenant()
+  const soon = new Date(Date.now() + 3_600_000).toISOString()
+  const later = new Date(Date.now() + 7_200_000).toISOString()
+  const temporary = await acme.user('viewer')
+  await acme.admin.post(`/users/${temporary.userId}/roles`, { role: 'admin', expires_at: soon })
+  const give = (expires_at: string | null) => temporary.post(`/users/${acme.viewer.userId}/roles`, { role: 'manager', expires_at })
+  t.match(await give(null), exceeds)
+  t.match(await give(later), exceeds)
+  t.equal((await give(soon)).status, 201, 'no longer than they hold it')
+  t.match(await temporary.post(`/users/${temporary.userId}/overrides`, { permission: '*', effect: 'allow', reason: 'r' }), exceeds)
+  t.match(await temporary.post('/rbac/roles', { code: 'mine', name: 'Mine', permissions: ['erp.*'] }), exceeds)
+  t.match(await temporary.post('/tenant/support-consents', { reason: 'Ticket 1: a look', expires_at: later }), exceeds)
+  t.match(await acme.admin.post(`/users/${acme.viewer.userId}/roles`, { role: 'operator', expires_at: '2020-01-01T00:00:00Z' }), {
+    status: 400,
+    body: { detail: 'invalid_value' },
+  })
+  t.match(await acme.admin.post(`/users/${acme.viewer.userId}/roles`, { role: 'operator', expires_at: '2099-06-30T23:59:60Z' }), {
+    status: 400,
+    body: { detail: 'invalid_body' },
+  })
+})
+
+t.test('no role with a higher approval limit is given, and no limit is raised above one’s own', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  await acme.admin.post('/rbac/roles', { code: 'chief', name: 'Chief', permissions: ['erp.purchase_order.approve'] })
+  const settings = `/organizations/${one!.id}/settings`
+  const limits = { admin: null, manager: '10000', chief: null }
+  t.equal((await acme.admin.patch(settings, { approval_limits: limits, version: 1 })).status, 200)
+  const lead = await acme.user('manager')
+  await acme.admin.post('/rbac/roles', { code: 'lead', name: 'Lead', permissions: ['rbac.assignment.*', 'tenant.organization.*'] })
+  await acme.admin.post(`/users/${lead.userId}/roles`, { role: 'lead' })
+  t.match(await lead.post(`/users/${lead.userId}/roles`, { role: 'chief' }), exceeds)
+  t.match(await lead.patch(settings, { approval_limits: { ...limits, manager: '900000' }, version: 2 }), exceeds)
+  t.match(await lead.patch(settings, { approval_limits: { ...limits, manager: null }, version: 2 }), exceeds)
+  t.equal((await lead.patch(settings, { approval_limits: { ...limits, manager: '9000' }, version: 2 })).status, 200, 'lower')
+})
+
+t.test('an administrator to whom managing rights is denied does not count as the last one', async (t) => {
+  const acme = await tenant()
+  const other = await acme.user('admin')
+  t.equal((await acme.admin.post(`/users/${other.userId}/overrides`, { permission: 'rbac.*', effect: 'deny', reason: 'r' })).status, 201)
+  const [own] = (await acme.admin.get(`/users/${acme.admin.userId}/roles`)).data
+  t.match(await acme.admin.delete(`/users/${acme.admin.userId}/roles/${own.id}`), { status: 409, body: { detail: 'last_administrator' } })
+})
+
+t.test('users do not change their own kind', async (t) => {
+  const acme = await tenant()
+  t.match(await acme.admin.patch(`/users/${acme.admin.userId}`, { kind: 'client', version: 1 }), {
+    status: 409,
+    body: { detail: 'own_account' },
+  })
+})

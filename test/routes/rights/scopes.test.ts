@@ -59,7 +59,7 @@ t.test('F2: an organization’s administrator manages assignments inside the org
   t.match(await grant(there.userId, null), denied, 'not in the whole tenant')
   const [own] = (await acme.admin.get(`/users/${here.userId}/roles`)).data
   t.match(await second.delete(`/users/${here.userId}/roles/${own.id}`), { status: 404 }, 'an assignment elsewhere does not exist')
-  t.match(await second.get(`/users/${here.userId}/roles`), { status: 404 })
+  t.same((await second.get(`/users/${here.userId}/roles`)).data, [])
   const move = (from: string, to: string) =>
     second.post('/rbac/assignments/move', {
       user_ids: [here.userId, there.userId],
@@ -186,4 +186,64 @@ t.test('R9: metrics of the whole tenant are read in every organization and chang
   t.equal((await second.get(`/telemetry/metrics/${made.data.id}`)).status, 200)
   t.match(await second.post('/telemetry/metrics', { code: 'humidity', unit: '%' }), denied)
   t.match(await second.patch(`/telemetry/metrics/${made.data.id}`, { unit: 'F', version: 1 }), denied)
+})
+
+t.test('reports about others show what lies in the asker’s scopes: explain, matrix, overrides', async (t) => {
+  const { acme, one, two, second } = await withOrganizationAdmin()
+  const elsewhere = await acme.user('operator', { organizationId: one.id })
+  const both = await acme.user('operator', { organizationId: one.id })
+  await acme.admin.post(`/users/${both.userId}/roles`, { role: 'viewer', organization_id: two.id })
+  for (const { userId } of [elsewhere, both])
+    await acme.admin.post(`/users/${userId}/overrides`, {
+      permission: 'erp.product.read',
+      effect: 'deny',
+      reason: 'Under investigation',
+      organization_id: one.id,
+    })
+  const explain = (userId: string) => second.get(`/rbac/explain?permission=erp.product.read&user=${userId}`)
+  t.equal((await explain(elsewhere.userId)).status, 404)
+  const about = await explain(both.userId)
+  t.match(about.data, { roles: [{ organization_id: two.id }], overrides: [] })
+  t.equal(about.data.roles.length, 1)
+  t.match(await second.get(`/rbac/explain?permission=identity.user.invite&user=${both.userId}`), denied, 'rights of the tenant')
+  t.match(await second.get(`/rbac/explain?permission=erp.product.read&workspace_id=${one.workspaces[0]!.id}`), { status: 400 })
+  const named = (await second.get('/rbac/matrix')).data.map((row: { user_id: string }) => row.user_id)
+  t.ok(named.includes(both.userId))
+  t.notOk(named.includes(elsewhere.userId))
+  t.same((await second.get(`/users/${both.userId}/overrides`)).data, [])
+  t.same(
+    (await second.get('/organizations')).data.map((o: { id: string }) => o.id),
+    [two.id],
+  )
+})
+
+t.test('a workspace in which users work is not deleted, and no role is given in a deleted one', async (t) => {
+  const { acme, two, second } = await withOrganizationAdmin()
+  const { id } = (await second.post('/workspaces', { organization_id: two.id, code: 'x', name: 'X' })).data
+  const place = { role: 'viewer', organization_id: two.id, workspace_id: id }
+  t.equal((await second.post(`/users/${acme.viewer.userId}/roles`, place)).status, 201)
+  const remove = (version: number) => second.delete(`/workspaces/${id}`, { 'if-match': `"${version}"` })
+  t.match(await remove(1), { status: 409, body: { detail: 'in_use', error: { details: { assignments: 1 } } } })
+  const given = (await second.get(`/users/${acme.viewer.userId}/roles`)).data[0]
+  t.equal((await second.delete(`/users/${acme.viewer.userId}/roles/${given.id}`)).status, 204)
+  t.equal((await remove(1)).status, 204)
+  t.match(await second.post(`/users/${acme.viewer.userId}/roles`, place), { status: 400, body: { detail: 'invalid_reference' } })
+})
+
+t.test('a deny in the workspace where a user works holds for changes of the organization’s records', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  const [north, south] = one!.workspaces
+  const party = await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })
+  await acme.admin.post(`/users/${acme.manager.userId}/overrides`, {
+    permission: 'erp.party.*',
+    effect: 'deny',
+    reason: 'r',
+    organization_id: one!.id,
+    workspace_id: north!.id,
+  })
+  const change = (who: typeof acme.manager, version: number) => who.patch(`/erp/parties/${party.data.id}`, { name: 'B', version })
+  t.match(await change(acme.manager, 1), denied)
+  const there = await acme.manager.post('/context/switch?token=body', { organization_id: one!.id, workspace_id: south!.id })
+  t.equal((await change(acme.as(there.data.access_token), 1)).status, 200)
 })

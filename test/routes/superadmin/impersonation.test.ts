@@ -193,3 +193,33 @@ t.test('R2: staff changes tenants in person, lately authenticated and never by k
     5,
   )
 })
+
+t.test('F14: a consent covers the scope of what is changed, whatever the context is', async (t) => {
+  const acme = await tenant()
+  const root = await staff.user('admin')
+  const [one] = acme.organizations
+  const [north, south] = one!.workspaces
+  const inSouth = await acme.user('manager', { organizationId: one!.id, workspaceId: south!.id })
+  const uom = (await acme.admin.post('/erp/uoms', { code: 'P', name: 'Piece', dimension: 'count' })).data
+  const supplier = (await acme.admin.post('/erp/parties', { code: 'S', name: 'S', roles: ['supplier'] })).data
+  const product = (await acme.admin.post('/erp/products', { code: 'R', name: 'Rose', uom_id: uom.id })).data
+  const lines = [{ product_id: product.id, quantity: '1', unit_price: '1' }]
+  const order = (await inSouth.post('/erp/purchase-orders', { supplier_id: supplier.id, currency: 'EUR', lines })).data
+  await acme.admin.post('/tenant/support-consents', {
+    reason: 'Ticket 4715: orders of north',
+    expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+    organization_id: one!.id,
+    workspace_id: north!.id,
+  })
+  const opened = await root.post(`/superadmin/tenants/${acme.id}/impersonations`, {
+    user_id: acme.admin.userId,
+    reason: 'Ticket 4715: orders of north',
+  })
+  const there = acme.as(opened.data.access_token)
+  t.equal((await there.get(`/erp/purchase-orders/${order.id}`)).status, 200, 'staff reads as the user does')
+  t.equal((await there.patch(`/erp/purchase-orders/${order.id}`, { notes: 'x', version: 1 })).status, 404, 'an order of south')
+  t.equal((await there.post('/erp/parties', { code: 'X', name: 'X', roles: ['client'] })).status, 403, 'master data of the organization')
+  t.equal((await there.post('/telemetry/metrics', { code: 'm', unit: 'C' })).status, 403, 'data of the tenant')
+  const own = await there.post('/erp/purchase-orders', { supplier_id: supplier.id, currency: 'EUR', lines })
+  t.match(own, { status: 201, data: { workspace_id: north!.id } }, 'an order of north')
+})
