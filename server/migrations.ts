@@ -93,6 +93,8 @@ export async function migrate(target: MigrationTarget): Promise<MigrationResult>
     await client.connect()
     await client.query('select pg_advisory_lock(7261, hashtext($1))', [own ? schema : ''])
     if (!own) await client.query(await readFile(path.join(ROOT, 'roles.sql'), 'utf8'))
+    // Loads the library: a function that sets a parameter of pg_trgm is made only in a session that knows it.
+    await client.query(`select extensions.similarity('', '')`)
     const known = await recorded(client, target)
     if (plane === 'telemetry' && known.size === 0) await offerTimescale(client)
     const timescale = plane === 'telemetry' && (await hasTimescale(client, known))

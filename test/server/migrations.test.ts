@@ -1,8 +1,9 @@
 // Migrations across tenants: at once, taken up again, one failure alone.
 import { Client } from 'pg'
 import t from 'tap'
+import { prepareServer } from '../../server/embedded/postgres.ts'
 import { migrateEverything } from '../../server/migrate-all.ts'
-import { dataVersion } from '../../server/migrations.ts'
+import { dataVersion, migrate } from '../../server/migrations.ts'
 import { eventually, type TestTenant, tally, testApp, times } from '../support/app.ts'
 import { dataOwners, ownControlPlane, testConfig, testServices } from '../support/services.ts'
 
@@ -35,6 +36,22 @@ async function setBack(): Promise<void> {
   await control.query(`update tenant_connection_profiles set migration_version = $1 where mode <> 'shared'`, [dataVersion() - 1])
 }
 const asked = async () => tally(await Promise.all(tenants.map((one) => one.admin.get('/erp/parties'))))
+
+t.test('a first migration that was interrupted after its extensions is taken up', async (t) => {
+  const { admin } = testServices()
+  const name = `tenantry_test_interrupted_${process.pid}`
+  await prepareServer(admin.control, [name])
+  const url = Object.assign(new URL(admin.control), { pathname: `/${name}` }).href
+  const run = async (statement: string, where: string) => {
+    const client = new Client({ connectionString: where })
+    await client.connect()
+    await client.query(statement)
+    await client.end()
+  }
+  t.teardown(() => run(`drop database if exists ${name} with (force)`, admin.control))
+  await run('create schema extensions; create extension pg_trgm schema extensions', url)
+  t.equal((await migrate({ name: 'control', plane: 'control', url })).error, undefined)
+})
 
 t.test('what would be applied is said, and nothing is', async (t) => {
   await setBack()
