@@ -8,7 +8,7 @@ import { startWorkers } from '../../server/workers.ts'
 import { eventually, tally, testApp, times, upload } from '../support/app.ts'
 import { blackHole, environmentOf, freezableBroker, freezableRedis, startProcess } from '../support/frozen.ts'
 import { openGate } from '../support/gate.ts'
-import { quietLog, testConfig, testServices } from '../support/services.ts'
+import { ownControlPlane, quietLog, testConfig, testServices } from '../support/services.ts'
 import { mailTo } from '../support/smtp.ts'
 
 const services = testServices()
@@ -150,10 +150,12 @@ t.test('a worker ends within its deadline after SIGTERM while Kafka is frozen', 
 })
 
 t.test('a relay that hangs is replaced, and metrics show by whom', { timeout: 120_000 }, async (t) => {
-  const { runtime, tenant } = await testApp(t)
+  // A database of its own: relays of other tests would take the lock, and their events would be counted.
+  const plane = await ownControlPlane(t)
+  const { runtime, tenant } = await testApp(t, { CONTROL_DATABASE_URL: plane.app })
   const acme = await tenant()
   // Holds the lock as a relay does whose thread is blocked: connected, and silent.
-  const hung = new Client({ connectionString: services.app.data, application_name: 'tenantry-relay' })
+  const hung = new Client({ connectionString: plane.app, application_name: 'tenantry-relay' })
   let ended = false
   hung.on('error', () => {})
   hung.on('end', () => {
@@ -163,13 +165,13 @@ t.test('a relay that hangs is replaced, and metrics show by whom', { timeout: 12
   await hung.query('select pg_advisory_lock(7262)')
   const workers = await startWorkers(runtime, quietLog, ['relay'])
   t.teardown(() => workers.stop())
-  const name = services.app.data.replace(/^.*@/, '')
+  const name = plane.app.replace(/^.*@/, '')
   const value = async (metric: string) => {
     const line = (await workers.metrics.metrics()).split('\n').find((text) => text.startsWith(`${metric}{outbox="${name}"}`))
     return Number(line?.split(' ')[1] ?? Number.NaN)
   }
   t.equal(await value('outbox_relay_active'), 0)
-  await acme.admin.post('/erp/parties', { code: 'H', name: 'H', roles: ['client'] })
+  t.equal((await acme.admin.post('/organizations', { code: 'h', name: 'H' })).status, 201)
   t.ok((await value('outbox_pending_events')) >= 1)
   await eventually(
     () => value('outbox_relay_active'),
