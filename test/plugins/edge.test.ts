@@ -128,6 +128,11 @@ t.test('F19: the Host header alone names the tenant', async (t) => {
   )
   t.match(await raw(`GET http://${acme.host}/api/v1/menu HTTP/1.1\r\nhost: ${acme.host}\r\n${close}`), { status: 401 })
   t.match(await raw(`GET /health HTTP/1.0\r\n\r\n`), { status: 200 }, 'a probe by HTTP/1.0 names no host')
+  t.match(
+    await raw(`GET /health HTTP/1.1\r\n${close}`),
+    { status: 400, body: { detail: 'invalid_headers', correlation_id: String } },
+    'HTTP/1.1 names a host',
+  )
 
   // The rest of this test is about what never becomes a request.
   t.match(await raw(`GET / HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n${close}`), {
