@@ -65,8 +65,11 @@ export default fp(
         if (chain === '') delete headers['x-forwarded-for']
         else headers['x-forwarded-for'] = chain
       }
-      // HTTP/1.0 has none: probes by it are answered, and a tenant is not found.
-      if (headers.host === undefined) return done()
+      if (headers.host === undefined) {
+        if (request.raw.httpVersion === '1.1') throw refuse('is missing')
+        // HTTP/1.0 has none: probes by it are answered, and a tenant is not found.
+        return done()
+      }
       const host = canonicalHost(headers.host)
       if (host === null) throw refuse('is not a host name')
       if (hostsIn(request.raw) > 1) throw refuse('is given more than once')

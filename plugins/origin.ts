@@ -16,11 +16,12 @@ export function originsOf({ development, publicUrl }: OriginSettings, host: stri
   return development && host !== '' ? [...own, `http://${host}`, `https://${host}`] : own
 }
 
-/** Whether a browser origin, compared as a whole, is one of the tenant's. What is no origin (`null`) is not. */
+/** Whether an Origin header, exactly as a browser serializes it, is one of the tenant's origins. `null` is none. */
 export function originAllowed(settings: OriginSettings, origin: string, host: string, domains: readonly string[]): boolean {
   if (!URL.canParse(origin)) return false
   const { origin: whole } = new URL(origin)
-  // Compared in its one spelling: browsers leave out the port that belongs to the scheme, other clients may not.
+  // No user, path or default port: an origin has one serialization.
+  if (whole !== origin.toLowerCase()) return false
   return whole !== 'null' && originsOf(settings, host, domains).some((own) => new URL(own).origin === whole)
 }
 

@@ -66,6 +66,12 @@ function malformed(error: Error & { code?: string }): never {
   throw failure('invalid_body', { errors: [{ path: '', rule: 'multipart', message: error.message }] })
 }
 
+/** Reads the rest of a body to nowhere, so that a caller who is still sending gets the answer. */
+function drain({ raw }: FastifyRequest): void {
+  raw.unpipe()
+  raw.resume()
+}
+
 /** What keeps a browser from taking bytes for more than they are. */
 const harmless = (reply: FastifyReply) =>
   reply
@@ -150,7 +156,10 @@ export default async function files(app: FastifyInstance) {
         summary: 'Upload a file, as multipart/form-data with the part `file`; attached to a record where one is named',
         consumes: ['multipart/form-data'],
         querystring: Attach,
-        response: { 201: ok(FileDocument), ...mutation('invalid_reference', 'plan_limit', 'file_infected', 'file_type_not_allowed') },
+        response: {
+          201: ok(FileDocument),
+          ...mutation('invalid_reference', 'plan_limit', 'file_infected', 'file_type_not_allowed', 'file_store_unavailable'),
+        },
       },
     },
     async (request, reply) => {
@@ -163,7 +172,10 @@ export default async function files(app: FastifyInstance) {
       if (!part)
         throw failure('invalid_body', { errors: [{ path: '/file', rule: 'required', message: 'is the part that holds the bytes' }] })
       const id = newId()
-      const { file: _, ...received } = await keeper.take(tenant.id, id, part.file).catch(malformed)
+      const { file: _, ...received } = await keeper.take(tenant.id, id, part.file).catch((error) => {
+        drain(request)
+        return malformed(error)
+      })
       const name = nameOf(part.filename)
       // The same key for other bytes is another request.
       if (request.once) request.once.fingerprint = fingerprintOf(request.method, request.url, { name, sha256: received.sha256 })

@@ -1,5 +1,6 @@
 // The API process.
 import { buildApp } from './app.ts'
+import { folderProblems } from './files.ts'
 import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
@@ -9,6 +10,8 @@ import { configOrExit, explainListenError, refuseToStart } from './start.ts'
 
 const config = configOrExit()
 const log = createLog('api', config.LOG_LEVEL)
+const unwritable = await folderProblems(config)
+if (unwritable.length > 0) refuseToStart(unwritable)
 const safety = new SafetyCheck(config, log, refuseToStart)
 await safety.start()
 const runtime = await createRuntime(config, log, [], safety)

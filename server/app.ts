@@ -107,6 +107,7 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
     trustProxy: services.settings.trustedProxies,
     clientErrorHandler: answerClientError,
     forceCloseConnections: 'idle',
+    http: { requireHostHeader: false }, // plugins/host.ts refuses with the error envelope
     exposeHeadRoutes: false,
     frameworkErrors: (error, request, reply) => {
       const refused = toFailure(error)

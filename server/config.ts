@@ -1,4 +1,5 @@
 // Configuration: read once from the environment, validated, frozen, passed in. docs/configuration.md is generated from here.
+import { createPrivateKey } from 'node:crypto'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import { trustedProxies } from './trusted-proxies.ts'
@@ -208,6 +209,15 @@ function read(name: string, schema: TSchema, text: string): unknown {
   }
 }
 
+/** Whether a text is an RSA private key in PEM, without a passphrase. */
+function isRsaKey(pem: string): boolean {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType === 'rsa'
+  } catch {
+    return false
+  }
+}
+
 /** The configuration of this process. Throws `ConfigError` with one line for every wrong or unsafe value. */
 export function readConfig(environment: NodeJS.ProcessEnv): Config {
   const given: Record<string, unknown> = {}
@@ -228,6 +238,9 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     ...(checked.TRUSTED_PROXIES !== undefined && trustedProxies(checked.TRUSTED_PROXIES) === null
       ? ['TRUSTED_PROXIES: is none, a number of hops from 1 to 16, or addresses and networks, comma-separated']
       : []),
+    ...(checked.JWT_KEYS.every(isRsaKey)
+      ? []
+      : ['JWT_KEYS: must be RSA private keys in PEM; make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`']),
     ...(checked.NODE_ENV === 'production' ? production(checked) : []),
   ]
   if (unsafe.length > 0) throw new ConfigError(unsafe.join('\n'))

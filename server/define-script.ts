@@ -7,8 +7,10 @@ import type { Config } from './config.ts'
 export interface ScriptContext {
   config: Config
   vault: Vault
-  /** Arguments after the script's name that the runner does not know: `--emergency`. */
+  /** Declared flags that were given: `--emergency`. */
   flags: ReadonlySet<string>
+  /** The slug of `--tenant=`, which exists; null for all tenants. */
+  tenant: string | null
   /** The control plane in one transaction, as its owner; rolled back after a dry run. */
   queries: Queries
   now: Date
@@ -21,6 +23,8 @@ export interface ScriptContext {
 export interface Script {
   name: string
   description: string
+  /** Flags that it takes beside those of the runner; any other is refused. None when nothing is said. */
+  flags?: readonly string[]
   /** Returns how many rows it changed. */
   run(context: ScriptContext): Promise<number>
 }

@@ -5,6 +5,20 @@ import { type MigrationTarget, problemsOf } from './migrations.ts'
 import { targetsOf } from './start.ts'
 
 const RETRY_MS = 1_000
+/** SQLSTATEs that waiting does not mend → what does. */
+const MENDING: Readonly<Record<string, string>> = {
+  '28P01': 'wrong credentials: correct the user and password of its URL',
+  '28000': 'its role may not sign in: create the role, or correct the URL and pg_hba.conf',
+  '3D000': 'the database does not exist: create it, or correct its URL',
+  '42704': 'a role is missing: run npm run migrate',
+  '42501': 'its role lacks a privilege: grant it tenantry_app',
+}
+
+/** Code and message of an error, also of one that holds an error for each address. */
+function reasonOf(error: unknown): { code: string; reason: string } {
+  const { code = 'unknown', message, errors = [] } = error as NodeJS.ErrnoException & { errors?: Error[] }
+  return { code, reason: message || errors.map((one) => one.message).join('; ') }
+}
 
 /**
  * Holds every database of the configuration back until it has answered the checks: no pending migration, forced row
@@ -16,6 +30,8 @@ export class SafetyCheck {
   readonly #waiting: Set<MigrationTarget>
   readonly #refuse: (problems: readonly string[]) => void
   readonly #log: Log
+  /** Why each database could not be checked, as last logged. */
+  readonly #logged = new Map<MigrationTarget, string>()
   #timer: NodeJS.Timeout | undefined
   #wake: (() => void)[] = []
 
@@ -49,11 +65,23 @@ export class SafetyCheck {
     clearTimeout(this.#timer)
   }
 
+  /** Logs why a database could not be checked, once for each change of the reason. */
+  #note(target: MigrationTarget, error: unknown): null {
+    const { code, reason } = reasonOf(error)
+    const known = this.#logged.get(target)
+    this.#logged.set(target, `${code} ${reason}`)
+    if (known === `${code} ${reason}`) return null
+    const mend = MENDING[code]
+    const message = `the database ${target.name} cannot be checked${mend ? `: ${mend}` : ''}`
+    this.#log.root[mend ? 'error' : 'warn']({ target: target.name, code, reason }, message)
+    return null
+  }
+
   async #ask(): Promise<void> {
     const problems: string[] = []
     await Promise.all(
       [...this.#waiting].map(async (target) => {
-        const found = await problemsOf(target).catch(() => null)
+        const found = await problemsOf(target).catch((error: unknown) => this.#note(target, error))
         if (found === null) return
         if (found.length === 0) this.#waiting.delete(target)
         problems.push(...found)

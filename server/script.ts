@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import path from 'node:path'
+import { Type } from 'typebox'
 import { Database, newId, type Queries, sql } from '../domain/kernel/index.ts'
 import { Vault } from '../domain/tenancy/index.ts'
 import type { Config } from './config.ts'
@@ -10,6 +11,8 @@ import { configOrExit } from './start.ts'
 
 const folder = path.join(import.meta.dirname, 'scripts')
 const MAX_ERROR = 2000
+const TENANT = '--tenant='
+const Found = Type.Object({ slug: Type.String() })
 
 /** Ends a dry run's transaction. */
 class DryRun extends Error {
@@ -27,11 +30,29 @@ export interface RunOptions {
   progress: (done: number, total: number) => void
 }
 
+/** Throws for a flag that the script does not declare, and for a second --tenant. */
+function checkFlags({ name, flags: declared = [] }: Script, flags: ReadonlySet<string>): void {
+  const unknown = [...flags].filter((flag) => !declared.includes(flag.startsWith(TENANT) ? '--tenant=slug' : flag))
+  if (unknown.length > 0)
+    throw new Error(`${name} has no flag ${unknown.join(', ')}; it takes ${declared.length > 0 ? declared.join(', ') : 'none'}`)
+  if ([...flags].filter((flag) => flag.startsWith(TENANT)).length > 1) throw new Error(`${TENANT} is given more than once`)
+}
+
+/** The tenant that --tenant names, or null. Throws when there is no such tenant. */
+async function namedTenant(queries: Queries, flags: ReadonlySet<string>): Promise<string | null> {
+  const slug = [...flags].find((flag) => flag.startsWith(TENANT))?.slice(TENANT.length)
+  if (slug === undefined) return null
+  const found = await queries.any(sql.type(Found)`select slug from tenants where slug = ${slug} and status <> 'closed'`)
+  if (found.length === 0) throw new Error(`There is no tenant '${slug}'`)
+  return slug
+}
+
 /**
  * Runs a script as the owner of the control plane. Its start and its end are recorded, whatever happens between; without
- * `execute` nothing else stays. Returns how many rows it changed, or would have.
+ * `execute` nothing else stays. Returns how many rows it changed, or would have. Throws for unknown flags and tenants.
  */
 export async function runScript(script: Script, config: Config, { execute, flags, say, progress }: RunOptions): Promise<number> {
+  checkFlags(script, flags)
   const control = new Database(config.CONTROL_DATABASE_URL, { max: 3, deadlineMs: 3_600_000 })
   const execution = newId()
   const note = (status: 'started' | 'succeeded' | 'failed', affected: number | null, error: string | null) =>
@@ -41,7 +62,8 @@ export async function runScript(script: Script, config: Config, { execute, flags
       values (${newId()}, ${script.name}, ${config.NODE_ENV}, ${userInfo().username}, ${!execute}, ${status}, ${affected}, ${error}, ${execution})`),
     )
   const run = async (queries: Queries) => {
-    const context = { config, vault: new Vault(control, config.MASTER_KEY), flags, queries, now: new Date(), say, progress }
+    const tenant = await namedTenant(queries, flags)
+    const context = { config, vault: new Vault(control, config.MASTER_KEY), flags, tenant, queries, now: new Date(), say, progress }
     const affected = await script.run(context)
     if (!execute) throw new DryRun(affected)
     return affected
@@ -76,7 +98,7 @@ if (import.meta.main) {
   if (execute && config.NODE_ENV === 'production' && !given.includes('--confirm-production=production')) {
     fail('This is production: add --confirm-production=production to say that you know.')
   }
-  const flags = new Set(given.filter((flag) => flag !== '--execute' && !flag.startsWith('--confirm-production')))
+  const flags = new Set(given.filter((flag) => flag !== '--execute' && flag !== '--confirm-production=production'))
   process.stdout.write(`${script.name}: ${script.description}\n`)
   const affected = await runScript(script, config, {
     execute,

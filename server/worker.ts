@@ -1,5 +1,6 @@
 // The worker process: `npm run worker -- --only=events,telemetry`.
 import { collectDefaultMetrics } from 'prom-client'
+import { folderProblems } from './files.ts'
 import { onStop } from './lifetime.ts'
 import { createLog } from './log.ts'
 import { serveMetrics } from './metrics-server.ts'
@@ -19,6 +20,8 @@ if (unknown.length > 0) {
 }
 const config = configOrExit()
 const log = createLog('worker', config.LOG_LEVEL)
+const unwritable = only.includes('exchange') || only.includes('jobs') ? await folderProblems(config) : []
+if (unwritable.length > 0) refuseToStart(unwritable)
 const safety = new SafetyCheck(config, log, refuseToStart)
 await safety.start()
 // Jobs and locks live on the control plane: nothing begins before it was found safe.

@@ -9,7 +9,7 @@ import { pipeline } from 'node:stream/promises'
 import { failure, newId, type Secrets } from '../kernel/index.ts'
 import { type FileObject, keyOf } from './file.ts'
 import { ALLOWED_TYPES } from './media-type.ts'
-import { openPicture, PICTURES, type Received, receive } from './receive.ts'
+import { openPicture, PICTURES, type Received, receive, storeFailure } from './receive.ts'
 import type { Scan, Verdict } from './scanner.ts'
 import { openBytes, sealBytes, sealedRange, sealedSize } from './sealed-bytes.ts'
 import type { ByteRange, FileStore } from './store.ts'
@@ -58,7 +58,10 @@ export class FileKeeper {
   async take(tenantId: string, id: string, bytes: NodeJS.ReadableStream): Promise<Received> {
     const { store, incoming, types = ALLOWED_TYPES } = this.#options
     const received = await receive(bytes, incoming, this.mostBytes, types)
-    await store.put(keyOf(tenantId, id), received.file, received)
+    await store.put(keyOf(tenantId, id), received.file, received).catch(async (error: unknown) => {
+      await rm(received.file, { force: true }).catch(() => {})
+      throw storeFailure(error)
+    })
     return received
   }
 

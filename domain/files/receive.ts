@@ -6,7 +6,7 @@ import path from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import sharp from 'sharp'
-import { failure, newId } from '../kernel/index.ts'
+import { type Failure, failure, newId } from '../kernel/index.ts'
 import { assertAllowedType, mediaTypeOf, TextDetector } from './media-type.ts'
 
 export interface Received {
@@ -28,9 +28,17 @@ export const PICTURES: readonly string[] = ['image/jpeg', 'image/png', 'image/we
 /** Opens a picture with care: no more than so many pixels, and only what is whole. */
 export const openPicture = (file: string | Buffer) => sharp(file, { limitInputPixels: MOST_PIXELS, failOn: 'error' })
 
+/** The failure of a store, with its cause for the log. */
+export const storeFailure = (cause: unknown): Failure => Object.assign(failure('file_store_unavailable'), { cause })
+
+/** Calls to the disk that fail on a full, read-only or missing volume; `read` is also a call on the caller's socket. */
+const WRITING: readonly (string | undefined)[] = ['mkdir', 'open', 'write', 'close']
+const isOfDisk = (error: unknown): boolean => WRITING.includes((error as NodeJS.ErrnoException).syscall)
+
 /**
- * Writes bytes into a folder and determines their type. Throws `body_too_large`, `file_type_not_allowed`, and `invalid_value`
- * for no bytes and for a picture that cannot be opened or is too large; then nothing stays.
+ * Writes bytes into a folder and determines their type. Throws `body_too_large`, `file_type_not_allowed`,
+ * `file_store_unavailable`, and `invalid_value` for no bytes and for a picture that cannot be opened or is too large; then
+ * nothing stays.
  * @param types media types that are taken, `image/*` for a whole kind; null for any
  */
 export async function receive(
@@ -39,7 +47,9 @@ export async function receive(
   most: number,
   types: readonly string[] | null = null,
 ): Promise<Received> {
-  await mkdir(folder, { recursive: true })
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw storeFailure(error)
+  })
   const file = path.join(folder, newId())
   const hash = createHash('sha256')
   let size = 0
@@ -64,8 +74,8 @@ export async function receive(
     const { width = null, height = null } = PICTURES.includes(mediaType) ? await measured(file) : {}
     return { file, size, sha256: hash.digest('hex'), mediaType, width, height }
   } catch (error) {
-    await rm(file, { force: true })
-    throw error
+    await rm(file, { force: true }).catch(() => {})
+    throw isOfDisk(error) ? storeFailure(error) : error
   }
 }
 

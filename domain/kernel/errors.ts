@@ -105,6 +105,7 @@ export const errorTable = {
   internal: entry(500, 'INTERNAL', 'Something went wrong here; the correlation id finds it in our log.'),
   database_unavailable: entry(503, 'INTERNAL', 'The database cannot be reached now: try again shortly.'),
   broker_unavailable: entry(503, 'INTERNAL', 'The message broker cannot be reached now: try again shortly.'),
+  file_store_unavailable: entry(503, 'INTERNAL', 'Files cannot be stored now, and nothing of this one was kept: try again shortly.'),
   scanner_unavailable: entry(
     503,
     'INTERNAL',

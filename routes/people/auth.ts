@@ -1,5 +1,5 @@
 // Signing in, staying signed in, signing out; who and where one is.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { allowedOf, checkContext } from '../../domain/access/index.ts'
 import {
@@ -25,7 +25,7 @@ import {
   sessionsOf,
   tryToken,
 } from '../../domain/identity/index.ts'
-import { type Actor, failure, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Actor, failure, networkOf, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { flagsFor } from '../../domain/platform/index.ts'
 import { accessMode, noticeOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
@@ -58,6 +58,8 @@ const SecondStep = Type.Object(
   },
   { additionalProperties: false },
 )
+/** A refresh token begins with the id of its session. */
+const SESSION_ID_LENGTH = 36
 const Refresh = Type.Optional(
   Type.Object({ refresh_token: Type.Optional(Type.String({ maxLength: 200 })) }, { additionalProperties: false }),
 )
@@ -85,6 +87,13 @@ export default async function auth(app: FastifyInstance) {
   const { settings } = app.services
   const cookie = { httpOnly: true, sameSite: 'lax', secure: !settings.development } as const
   const tags = ['auth']
+  const presentedIn = ({ body, cookies }: FastifyRequest): string | undefined =>
+    (body as Static<typeof Refresh>)?.refresh_token ?? cookies.refresh_token
+  /** Refreshes of one session at one network: sign-ins of others there do not count, and others elsewhere cannot use it up. */
+  const bySession = app.limiter(settings.rateLimitAuth, (request) => {
+    const session = presentedIn(request)?.slice(0, SESSION_ID_LENGTH)
+    return `refresh:${request.tenant.id}:${session}:${networkOf(request.ip)}`
+  })
   const entrance = { public: true, authLimit: true, allowReadOnly: true, plane: 'control' } as const
 
   app.post<{ Body: Static<typeof Login> }>(
@@ -155,7 +164,9 @@ export default async function auth(app: FastifyInstance) {
   app.post<{ Body: Static<typeof Refresh> }>(
     '/auth/refresh',
     {
-      ...entrance,
+      public: true,
+      allowReadOnly: true,
+      plane: 'control',
       schema: {
         tags,
         summary: 'Exchange the refresh token; a replayed old one ends the session',
@@ -165,8 +176,9 @@ export default async function auth(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const token = request.body?.refresh_token ?? request.cookies.refresh_token
+      const token = presentedIn(request)
       if (!token) throw failure('missing_token')
+      await app.countRequest(bySession, request, reply)
       const result = await request.write((tx) => rotate(tx, token, lifetimesOf(request)))
       if ('reuse' in result || 'ended' in result) throw failure('session_revoked')
       if ('refused' in result) throw failure('invalid_token')

@@ -9,8 +9,8 @@ export default defineScript({
   name: 'migrate-roles',
   description:
     'Adds to roles that were made from a template what the template holds today; --tenant=slug for one tenant. What a tenant added to a role stays; nothing is taken away.',
-  async run({ queries, flags, progress, say }) {
-    const only = [...flags].find((flag) => flag.startsWith('--tenant='))?.slice('--tenant='.length) ?? null
+  flags: ['--tenant=slug'],
+  async run({ queries, tenant, progress, say }) {
     const wanted = Object.entries(SEEDED_ROLES).flatMap(([template, { permissions }]) =>
       permissions.map((permission) => [template, permission]),
     )
@@ -20,7 +20,7 @@ export default defineScript({
         select gen_random_uuid(), r.tenant_id, r.id, w.permission
         from res_roles r
         join ${sql.unnest(wanted, ['text', 'text'])} as w (template, permission) on w.template = r.template
-        join tenants t on t.id = r.tenant_id and t.status <> 'closed' and (${only}::text is null or t.slug = ${only})
+        join tenants t on t.id = r.tenant_id and t.status <> 'closed' and (${tenant}::text is null or t.slug = ${tenant})
         where r.deleted_at is null and not exists (
           select from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id and p.permission in (w.permission, '*'))
         returning tenant_id, role_id, permission),

@@ -23,15 +23,15 @@ export default defineScript({
   name: 'narrow-seeded-roles',
   description:
     'Limits the seeded roles manager, operator and viewer to business data, in tenants that left them as they were seeded; --tenant=slug for one tenant. Changed roles are left alone.',
-  async run({ queries, flags, progress, say }) {
-    const only = [...flags].find((flag) => flag.startsWith('--tenant='))?.slice('--tenant='.length) ?? null
+  flags: ['--tenant=slug'],
+  async run({ queries, tenant, progress, say }) {
     let narrowed = 0
     for (const [template, former] of Object.entries(FORMER_SEEDED_ROLES)) {
       const found = await queries.any(sql.type(Seeded)`
         select r.id, r.tenant_id, t.slug, t.kind, r.code, r.template,
           array(select p.permission from res_role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions
         from res_roles r
-        join tenants t on t.id = r.tenant_id and t.status <> 'closed' and (${only}::text is null or t.slug = ${only})
+        join tenants t on t.id = r.tenant_id and t.status <> 'closed' and (${tenant}::text is null or t.slug = ${tenant})
         where r.template = ${template} and r.deleted_at is null order by t.slug, r.code`)
       const roles = found.filter(({ permissions }) => isUntouched(permissions, former))
       for (const role of roles) {

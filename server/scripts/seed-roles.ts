@@ -9,11 +9,11 @@ export default defineScript({
   name: 'seed-roles',
   description:
     'Makes the seeded roles (admin, manager, operator, viewer) that a tenant lacks; --tenant=slug for one tenant. Roles that are there, changed or not, are left alone.',
-  async run({ queries, flags, progress, say }) {
-    const only = [...flags].find((flag) => flag.startsWith('--tenant='))?.slice('--tenant='.length) ?? null
+  flags: ['--tenant=slug'],
+  async run({ queries, tenant, progress, say }) {
     const missing = await queries.any(sql.type(Missing)`
       select t.id as tenant_id, t.slug, c.code from tenants t cross join unnest(${sql.array(Object.keys(SEEDED_ROLES), 'text')}) as c (code)
-      where t.status <> 'closed' and (${only}::text is null or t.slug = ${only})
+      where t.status <> 'closed' and (${tenant}::text is null or t.slug = ${tenant})
         and not exists (select from res_roles r where r.tenant_id = t.id and r.code = c.code and r.deleted_at is null)
       order by t.slug, c.code`)
     for (const [at, { tenant_id, slug, code }] of missing.entries()) {

@@ -48,6 +48,31 @@ t.test('F1: every spelling of a host is one bucket, and sign-in routes are count
   t.equal(tally(many)[429], 10, 'twenty requests of one address, whatever the hosts and routes')
 })
 
+t.test('Failed sign-ins of a network do not refuse the refresh of its live sessions, which has a bucket of its own', async (t) => {
+  const { tenant, request } = await testApp(t, { RATE_LIMIT_AUTH_PER_MINUTE: '12' })
+  const acme = await tenant()
+  const login = loginOf(request)
+  const from = `${newNetwork()}::1`
+  let { refresh_token } = (await login(acme.host, acme.viewer.email, PASSWORD, { from })).data
+  const other = (await login(acme.host, acme.admin.email, PASSWORD, { from })).data.refresh_token
+  const refresh = (token: string) =>
+    request(acme.host, {
+      method: 'POST',
+      url: `${API}/auth/refresh?token=body`,
+      remoteAddress: from,
+      payload: { refresh_token: token },
+    })
+  const attempts = await Promise.all(times(20, (n) => login(acme.host, `a${n}@b.example`, 'x', { from })))
+  t.equal(tally(attempts)[429], 10, 'two of the twelve were sign-ins')
+  for (const at of times(12, (n) => n)) {
+    const answer = await refresh(refresh_token)
+    t.equal(answer.status, 200, `refresh ${at}`)
+    refresh_token = answer.data.refresh_token
+  }
+  t.match(await refresh(refresh_token), { status: 429, body: { detail: 'rate_limited' }, headers: { 'retry-after': /^\d+$/ } })
+  t.equal((await refresh(other)).status, 200, 'another session has its own bucket')
+})
+
 t.test('F19: the Host header alone names the tenant', async (t) => {
   for (const [text, host] of [
     ['ACME.localhost.', 'acme.localhost'],
@@ -103,6 +128,11 @@ t.test('F19: the Host header alone names the tenant', async (t) => {
   )
   t.match(await raw(`GET http://${acme.host}/api/v1/menu HTTP/1.1\r\nhost: ${acme.host}\r\n${close}`), { status: 401 })
   t.match(await raw(`GET /health HTTP/1.0\r\n\r\n`), { status: 200 }, 'a probe by HTTP/1.0 names no host')
+  t.match(
+    await raw(`GET /health HTTP/1.1\r\n${close}`),
+    { status: 400, body: { detail: 'invalid_headers', correlation_id: String } },
+    'HTTP/1.1 names a host',
+  )
 
   // The rest of this test is about what never becomes a request.
   t.match(await raw(`GET / HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n${close}`), {
@@ -252,6 +282,9 @@ t.test('F16: CORS and the check of cookies compare the whole origin', async (t) 
     `https://${acme.host}:1`,
     `https://${acme.host}.evil.example:8443`,
     `https://evil.example:8443`,
+    `https://x@${acme.host}:8443`,
+    `https://${acme.host}:8443/`,
+    `https://${acme.host}:8443?x`,
     'null',
     'file://',
     '',

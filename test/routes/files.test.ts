@@ -1,15 +1,19 @@
 // Files: taken in with care, served with more.
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync } from 'node:fs'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import sharp from 'sharp'
 import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
+import { folderProblems } from '../../server/files.ts'
 import { testApp, times, upload } from '../support/app.ts'
 import { EICAR, testScanner } from '../support/clamd.ts'
 import { catalogue } from '../support/erp.ts'
+import { testConfig } from '../support/services.ts'
 
 /** Where this run's S3 store is, and what it is entered with. */
 const s3 = process.env.FILES_S3_ENDPOINT
@@ -216,4 +220,55 @@ t.test('the plan’s storage is counted in bytes; a key is used once', async (t)
   t.equal(await used(), 12)
   await acme.admin.delete(`/files/${answers[0]!.data.id}`, { 'if-match': '"1"' })
   t.equal(await used(), 0)
+})
+
+t.test('An upload that the store does not take gets 503, and the connection goes on', async (t) => {
+  const folder = incoming()
+  const place = path.join(folder, 'incoming')
+  const { tenant, app } = await testApp(t, { FILES_DIRECTORY: folder, FILES_INCOMING: place })
+  const acme = await tenant()
+  const unavailable = { status: 503, body: { detail: 'file_store_unavailable' }, headers: { 'retry-after': '1' } }
+  t.equal((await upload(acme.admin, 'one')).status, 201)
+
+  rmSync(place, { recursive: true })
+  writeFileSync(place, 'a file in place of the folder')
+  t.match(await upload(acme.admin, 'two'), unavailable, 'bytes cannot come in')
+
+  // A body larger than what the sockets hold: without draining the caller would never end sending.
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as { port: number }
+  const sending = httpRequest({
+    port,
+    host: '127.0.0.1',
+    method: 'POST',
+    path: '/api/v1/files',
+    headers: {
+      host: acme.host,
+      authorization: `Bearer ${acme.admin.token}`,
+      'content-type': 'multipart/form-data; boundary=edge',
+    },
+  })
+  sending.write('--edge\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\ncontent-type: text/plain\r\n\r\n')
+  const answered = once(sending, 'response') as Promise<[IncomingMessage]>
+  const sent = new Promise<void>((resolve) => sending.end(`${'x'.repeat(20_000_000)}\r\n--edge--\r\n`, resolve))
+  const [[answer]] = await Promise.all([answered, sent])
+  answer.resume()
+  t.equal(answer.statusCode, 503)
+
+  rmSync(place)
+  rmSync(path.join(folder, acme.id), { recursive: true })
+  writeFileSync(path.join(folder, acme.id), 'a file in place of the tenant’s folder')
+  t.match(await upload(acme.admin, 'three'), unavailable, 'bytes cannot be kept')
+  t.same(readdirSync(place), [], 'and nothing stays')
+})
+
+t.test('A folder for files that cannot be written is named before the start', async (t) => {
+  const folder = incoming()
+  const file = path.join(folder, 'file')
+  writeFileSync(file, '')
+  const problems = (overrides: Record<string, string>) => folderProblems(testConfig(overrides))
+  t.same(await problems({ FILES_DIRECTORY: path.join(folder, 'new') }), [])
+  t.match(await problems({ FILES_DIRECTORY: file }), [/^FILES_DIRECTORY: cannot be written: /])
+  t.match(await problems({ FILES_DIRECTORY: folder, FILES_INCOMING: path.join(file, 'x') }), [/^FILES_INCOMING: cannot be written: /])
+  t.same(readdirSync(folder).sort(), ['file', 'new'], 'no probe stays')
 })

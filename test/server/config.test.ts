@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { Registry } from 'prom-client'
 import t from 'tap'
 import { newSigningKey } from '../../domain/identity/index.ts'
@@ -6,6 +7,7 @@ import { ConfigError, readConfig } from '../../server/config.ts'
 import { createLog } from '../../server/log.ts'
 import { serveMetrics } from '../../server/metrics-server.ts'
 
+const curveKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 const catalog = JSON.stringify({ main: 'postgres://u:p@db/data?sslmode=require' })
 const good = {
   NODE_ENV: 'production',
@@ -51,6 +53,8 @@ t.test('a missing or unsafe value stops the start and says which', async (t) => 
     [{ MASTER_KEY: Buffer.alloc(32).toString('base64') }, /MASTER_KEY: is not random/],
     [{ MASTER_KEY: 'short' }, /MASTER_KEY/],
     [{ JWT_KEYS: '[]' }, /JWT_KEYS/],
+    [{ JWT_KEYS: '["-----BEGIN PRIVATE KEY-----\\nabc"]' }, /^JWT_KEYS: must be RSA private keys/],
+    [{ JWT_KEYS: JSON.stringify([newSigningKey(), curveKey]) }, /^JWT_KEYS: must be RSA private keys/],
     [{ KAFKA_SASL_MECHANISM: 'PLAIN', KAFKA_TLS: 'false', ALLOW_PLAINTEXT: 'kafka' }, /KAFKA_TLS: a SASL password/],
   ] as const) {
     try {

@@ -59,6 +59,18 @@ t.test('a dry run changes nothing, an execution does, a failure undoes; each is 
   await admin.query('delete from platform_maintenance_windows')
 })
 
+t.test('unknown flags and unknown tenants end a script with an error', async (t) => {
+  const run = (...flags: string[]) => runScript(narrowSeededRoles, config, { execute: true, flags: new Set(flags), ...quiet })
+  await t.rejects(run('--tennant=globex'), /narrow-seeded-roles has no flag --tennant=globex; it takes --tenant=slug/)
+  await t.rejects(run('globex'), /has no flag globex/)
+  await t.rejects(run('--tenant'), /has no flag --tenant;/)
+  await t.rejects(run('--tenant=a', '--tenant=b'), /more than once/)
+  t.same(await executions('narrow-seeded-roles'), [], 'nothing was started')
+  await t.rejects(run('--tenant=nosuch'), /There is no tenant 'nosuch'/)
+  await t.rejects(run('--tenant='), /There is no tenant ''/)
+  await t.rejects(runScript(rotate, config, { execute: true, flags: new Set(['--emergancy']), ...quiet }), /it takes --emergency/)
+})
+
 t.test('a script that is none, or works by being imported, is refused', async (t) => {
   const good = `import x from 'y'\nconst Known = Type.Object({})\nexport default defineScript({\n  name: 'x',\n})\n`
   t.same(scriptViolations('a.ts', good), [])

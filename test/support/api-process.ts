@@ -16,7 +16,7 @@ const root = path.join(import.meta.dirname, '../..')
 /** Starts it on a configuration, with the flags that its script gives to Node; returns when it is ready. */
 export async function startApi(config: Config): Promise<ApiProcess> {
   const { scripts } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { scripts: { api: string } }
-  const [, ...execArgv] = scripts.api.split(' ').slice(0, -1)
+  const execArgv = scripts.api.split(' ').filter((part) => part.startsWith('--'))
   const settings = { ...config, PORT: await freePort(), METRICS_PORT: await freePort() }
   const env = Object.fromEntries(
     Object.entries(settings)
