@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { decide, decideOnLevel, type Granter, holdsAnywhere, mayIn } from '../domain/access/index.ts'
+import { assertMay, decide, decideOnLevel, type Granter, holdsAnywhere, mayIn } from '../domain/access/index.ts'
 import { type Context, failure } from '../domain/kernel/index.ts'
 import { hasFlag } from '../domain/platform/index.ts'
 import { lacksFactor } from './assurance.ts'
@@ -47,11 +47,7 @@ export default fp(
       if (!this.may(permission)) throw failure('permission_denied', { permission })
     })
     app.decorateRequest('requireIn', function (this: FastifyRequest, permission: string, scope: Context) {
-      const known = app.permissionsOf(this.tenant).has(permission)
-      if (!known || !decide(this.grants, permission, scope, Date.now()).allowed) {
-        const { organizationId: organization_id, workspaceId: workspace_id } = scope
-        throw failure('permission_denied', { permission, scope: { organization_id, workspace_id } })
-      }
+      assertMay(this.granter, permission, scope, Date.now())
     })
     app.decorateRequest('granter', {
       getter(this: FastifyRequest) {

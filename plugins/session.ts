@@ -110,7 +110,7 @@ export default fp(
     /** What the token says and the database confirms. */
     function admit(request: FastifyRequest, claims: Claims, { session, grants }: Caller): void {
       if (!session || grants?.status !== 'active') throw failure('session_revoked')
-      // What staff changes in a user's place lies in the scopes of the tenant's consents, whatever the context is.
+      // Staff who impersonate a user change data only in the scopes of the tenant's consents, in every context.
       request.grants = session.impersonated_by && mutates(request) ? grantsByConsent(grants, session.consents) : grants
       request.session = session
       request.actor = {

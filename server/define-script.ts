@@ -23,7 +23,7 @@ export interface ScriptContext {
 export interface Script {
   name: string
   description: string
-  /** Flags that it takes beside those of the runner; any other is refused. None when nothing is said. */
+  /** Flags that it takes beside those of the runner; any other is refused. Without it, the script takes none. */
   flags?: readonly string[]
   /** Returns how many rows it changed. */
   run(context: ScriptContext): Promise<number>

@@ -55,7 +55,7 @@ export interface Admission {
 const EVERY_DATABASE: Admission = { passed: () => true, untilPassed: async () => {} }
 
 /**
- * Opens databases lazily, so that a process starts while one is away and recovers by itself.
+ * Opens databases lazily, so that a process starts while one is unreachable and reconnects without a restart.
  * @param admission which databases have passed their checks (server/safety.ts); the others are not used
  */
 export async function createRuntime(

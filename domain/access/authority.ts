@@ -66,9 +66,9 @@ export function assertHoldsUntil(
   assertHolds(granter, patterns, scope, until === null ? Number.POSITIVE_INFINITY : Date.parse(until) - 1, { ...details, until })
 }
 
-/** Refuses with `permission_denied` an actor who lacks a permission in the scope of the object that is changed. */
-export function assertMay({ grants }: Granter, permission: string, scope: Context, now: number): void {
-  if (!evaluate(grants, permission, scope, now).allowed) {
+/** Refuses with `permission_denied` an actor who lacks a permission in a scope, and every actor where it does not exist. */
+export function assertMay({ grants, registry }: Granter, permission: string, scope: Context, now: number): void {
+  if (!registry.has(permission) || !evaluate(grants, permission, scope, now).allowed) {
     const { organizationId: organization_id, workspaceId: workspace_id } = scope
     throw failure('permission_denied', { permission, scope: { organization_id, workspace_id } })
   }

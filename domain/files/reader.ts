@@ -54,8 +54,8 @@ const found = (tx: Tx, userId: string | null): Fragment => sql.fragment`(${inRea
 export const readPermissionOf = (entity: string): string => `${entity.replace('_', '.')}.read`
 
 /**
- * Rows of `file_object` that a reader sees: files that have not expired, lie in the reach of the unit of work, and are the reader's own or hold nothing that the
- * reader has no permission to read.
+ * Rows of `file_object` that a reader sees: files that have not expired, lie in the reach of the unit of work, and are the
+ * reader's own or hold nothing that the reader has no permission to read.
  */
 export const visibleTo = (tx: Tx, reader: FileReader | null): Fragment =>
   sql.and([

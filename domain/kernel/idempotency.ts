@@ -9,7 +9,7 @@ import { type Fragment, prepared, sql } from './sql.ts'
 export interface Once {
   key: string
   fingerprint: string
-  /** Whose key it is, as a UUID: a user's, an API key's or staff's, each in a scope. */
+  /** The owner of the key, as a UUID: a user, an API key or a member of staff, each in a scope. */
   owner: string
   /** Told when the answer is an earlier one. */
   onReplay(): void

@@ -1,5 +1,4 @@
 // No statement about stock reads a table of all tenants from its beginning, with 20,000 products in it.
-import { Client } from 'pg'
 import t from 'tap'
 import {
   issueStock,
@@ -16,18 +15,12 @@ import { products } from '../../domain/erp/products/index.ts'
 import { Database, listRows, newId, parseListQuery, type Tx } from '../../domain/kernel/index.ts'
 import { testApp } from '../support/app.ts'
 import { catalogue, stockUp } from '../support/erp.ts'
-import { testServices } from '../support/services.ts'
+import { connectTo, testServices } from '../support/services.ts'
 import { seedStock } from '../support/stock-seed.ts'
 
 const { tenant } = await testApp(t)
 const services = testServices()
-const connect = async (connectionString: string) => {
-  const client = new Client({ connectionString })
-  await client.connect()
-  t.teardown(() => client.end())
-  return client
-}
-const admin = await connect(services.admin.data)
+const admin = await connectTo(t, services.admin.data)
 const acme = await tenant()
 const c = await catalogue(acme)
 const organization = acme.organizations[0]!.id
@@ -56,7 +49,7 @@ t.test('what the application asks', async (t) => {
   }
   const database = new Database(services.app.data, { max: 1, interceptors: [capture as never] })
   t.teardown(() => database.close())
-  const reader = await connect(services.app.data)
+  const reader = await connectTo(t, services.app.data)
   await reader.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
   const scope = { ...acme.scope, currency: 'EUR' }
   const as_of = '2026-01-03T12:00:00Z'

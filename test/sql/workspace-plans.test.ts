@@ -1,22 +1,15 @@
 // Lists of one workspace's documents and of one organization's trail are read by their own indexes, among 20,000 others.
-import { Client } from 'pg'
 import t from 'tap'
 import { auditPage } from '../../domain/audit/index.ts'
 import { purchaseOrderList } from '../../domain/erp/procurement/index.ts'
 import { Database, listRows, newId, parseListQuery, type Reach, type Tx } from '../../domain/kernel/index.ts'
 import { testApp } from '../support/app.ts'
 import { catalogue } from '../support/erp.ts'
-import { testServices } from '../support/services.ts'
+import { connectTo, testServices } from '../support/services.ts'
 
 const { tenant } = await testApp(t)
 const services = testServices()
-const connect = async (connectionString: string) => {
-  const client = new Client({ connectionString })
-  await client.connect()
-  t.teardown(() => client.end())
-  return client
-}
-const admin = await connect(services.admin.data)
+const admin = await connectTo(t, services.admin.data)
 const acme = await tenant()
 const c = await catalogue(acme)
 const [one] = acme.organizations
@@ -36,7 +29,7 @@ t.test('each statement walks an index that begins with the tenant and the scope'
   const capture = { beforeQueryExecution: (_: unknown, query: { sql: string; values: readonly unknown[] }) => void asked.push(query) }
   const database = new Database(services.app.data, { max: 1, interceptors: [{ name: 'capture', ...capture } as never] })
   t.teardown(() => database.close())
-  const reader = await connect(services.app.data)
+  const reader = await connectTo(t, services.app.data)
   await reader.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
   const plansOf = async (within: Reach, work: (tx: Tx) => Promise<unknown>) => {
     asked.length = 0

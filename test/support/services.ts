@@ -30,6 +30,14 @@ export function testServices(): TestServices {
   return JSON.parse(text) as TestServices
 }
 
+/** A connection of its own, closed at the end of the test. */
+export async function connectTo(t: { teardown(work: () => unknown): void }, connectionString: string): Promise<Client> {
+  const client = new Client({ connectionString })
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
 /** A folder for files that the whole run shares: a job of one test may be done by the worker of another. */
 export const sharedFilesDirectory = (): string => path.join(path.dirname(testServices().smtp.folder), 'files')
 

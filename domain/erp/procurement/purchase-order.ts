@@ -268,24 +268,26 @@ export interface Approval {
 }
 
 /**
- * Refuses with `approval_limit` an amount above the approver's limit where the order belongs, both in the organization's
- * currency; with `exchange_rate_missing` an order in a currency that has no rate; and with `self_approval` an approver who
- * recorded that rate, or changed one of the currency since the order was made.
+ * Returns the rate of the order's day. Refuses with `approval_limit` an amount above the approver's limit where the order
+ * belongs, both in the organization's currency; with `exchange_rate_missing` an order in a currency that has no rate; and
+ * with `self_approval` an approver who recorded that rate, or changed one of the currency since the order was made.
  */
-async function assertWithinLimit(tx: Tx, order: PurchaseOrder, { limitIn }: Approval): Promise<void> {
+async function assertWithinLimit(tx: Tx, order: PurchaseOrder, { limitIn }: Approval): Promise<string> {
   const { rate, by } = await rateOfDay(tx, order.currency, order.created_at)
   if (by.includes(tx.actor.userId!)) throw failure('self_approval', { order: order.code, exchange_rate: order.currency })
   const limit = limitIn({ organizationId: order.organization_id, workspaceId: order.workspace_id })
   const amount = decimal(order.total).mul(rate)
   if (limit !== null && amount.gt(limit))
     throw failure('approval_limit', { order: order.code, amount: money(amount), currency: tx.currency, limit })
+  return rate
 }
 
-async function recordApproval(tx: Tx, order: PurchaseOrder, { comment }: Approval) {
+async function recordApproval(tx: Tx, order: PurchaseOrder, approval: Approval) {
+  const rate = await assertWithinLimit(tx, order, approval)
   await tx.query(sql.run`
     insert into erp_purchase_approval (id, tenant_id, organization_id, order_id, step, approver_id, amount, currency, exchange_rate, comment, created_at)
     values (${newId()}, ${tx.tenantId}, ${order.organization_id}, ${order.id}, 1, ${tx.actor.userId}, ${order.total}, ${order.currency},
-      ${(await rateOfDay(tx, order.currency, order.created_at)).rate}::numeric, ${comment ?? null}, ${tx.now.toISOString()})`)
+      ${rate}::numeric, ${approval.comment ?? null}, ${tx.now.toISOString()})`)
   return { approved_by: tx.actor.userId, approved_at: tx.now.toISOString() }
 }
 
@@ -311,7 +313,7 @@ export const purchaseOrderLifecycle = lifecycle(PurchaseOrder, {
     approve: {
       from: 'submitted',
       to: 'approved',
-      guard: [assertNotAuthor, assertWithinLimit],
+      guard: assertNotAuthor,
       effect: recordApproval,
       input: ApprovalInput,
       summary: 'Approve within my limit; never an order that I requested, edited or submitted',
