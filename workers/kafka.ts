@@ -29,6 +29,8 @@ export interface OutgoingMessage {
   timestamp?: number
 }
 
+/** A batch that takes less keeps nobody waiting who joins the group. */
+const BRIEF_MS = 500
 /** librdkafka's code in a rebalance. */
 const PARTITIONS_GIVEN = -175
 /** What node-rdkafka says when brokers do not answer; in events and reports the code is always -1. */
@@ -236,12 +238,15 @@ export class Consumer {
     )
     this.#consumer.on('event.error', (error) => this.#options.onError?.(new Error(error.message)))
     this.#consumer.on('rebalance', ({ code }, places) => this.#place(code, places))
+    this.#consumer.on('rebalance.error', (error) => this.#options.onError?.(error))
   }
 
-  /** Notes where the group is in partitions that are given to this consumer, and forgets those that are taken from it. */
+  /** Resumes partitions that are given to this consumer, notes their offsets, and forgets those that are taken from it. */
   #place(code: number, places: readonly rdkafka.Assignment[]): void {
     for (const { topic, partition } of places) this.#reached.delete(`${topic}/${partition}`)
     if (code !== PARTITIONS_GIVEN || places.length === 0) return
+    // A partition that was taken away while it was paused is still paused when it is given back.
+    if (this.#options.long) this.#consumer.resume([...places])
     this.#consumer.committed([...places], 5_000, (error, found) => {
       if (error) return // the lag is told as if nothing had been read, until something is
       for (const { topic, partition, offset } of found as rdkafka.TopicPartitionOffset[]) {
@@ -260,11 +265,15 @@ export class Consumer {
     this.#loop = this.#run()
   }
 
+  /** How many partitions the group has given to this consumer. */
+  get partitions(): number {
+    return this.#consumer.isConnected() ? this.#consumer.assignments().length : 0
+  }
+
   /** Resolves when the group has given this consumer its partitions, or after `ms`. */
   async assigned(ms: number): Promise<void> {
     const until = Date.now() + ms
-    while (!this.#abort.signal.aborted && Date.now() < until && this.#consumer.assignments().length === 0)
-      await pause(25, this.#abort.signal)
+    while (!this.#abort.signal.aborted && Date.now() < until && this.partitions === 0) await pause(25, this.#abort.signal)
   }
 
   /** Messages that wait in this consumer's partitions, as far as the client has heard. */
@@ -308,11 +317,12 @@ export class Consumer {
   /** Polls while a batch is handled; returns what came of partitions that the group gave it meanwhile. */
   async #keepInTouch(turn: Promise<unknown>): Promise<Message[][]> {
     const came: Message[][] = []
-    let done = false
-    void turn.finally(() => {
-      done = true
-    })
-    while (!done) {
+    const done = new AbortController()
+    void turn.finally(() => done.abort())
+    // Pausing drops what was fetched ahead: a batch that is soon done is not worth it.
+    await pause(BRIEF_MS, done.signal)
+    if (done.signal.aborted) return came
+    while (!done.signal.aborted) {
       this.#consumer.pause(this.#consumer.assignments())
       const batch = await this.#pull()
       if (batch.length > 0) came.push(batch)

@@ -8,7 +8,7 @@ import { startWorkers } from '../../server/workers.ts'
 import { eventually, tally, testApp, times, upload } from '../support/app.ts'
 import { blackHole, environmentOf, freezableBroker, freezableRedis, startProcess } from '../support/frozen.ts'
 import { openGate } from '../support/gate.ts'
-import { ownControlPlane, quietLog, testConfig, testServices } from '../support/services.ts'
+import { ownControlPlane, ownPlanes, quietLog, testConfig, testServices } from '../support/services.ts'
 import { mailTo } from '../support/smtp.ts'
 
 const services = testServices()
@@ -131,7 +131,8 @@ t.test('a frozen clamd: the file stays in quarantine with a typed refusal', { ti
 
 t.test('a worker ends within its deadline after SIGTERM while Kafka is frozen', { timeout: 180_000 }, async (t) => {
   const broker = await freezableBroker(t)
-  const config = environmentOf(testConfig({ KAFKA_BROKERS: broker.brokers, STOP_DEADLINE_SECONDS: '4', LOG_LEVEL: 'info' }))
+  const planes = await ownPlanes(t)
+  const config = environmentOf(testConfig({ ...planes, KAFKA_BROKERS: broker.brokers, STOP_DEADLINE_SECONDS: '4', LOG_LEVEL: 'info' }))
   const worker = startProcess(t, 'worker', config, ['--only=relay,events,telemetry'])
   await eventually(
     async () => worker.output(),

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { Client } from 'pg'
 import { newSigningKey } from '../../domain/identity/index.ts'
+import type { Plane } from '../../domain/tenancy/index.ts'
 import { type Config, readConfig } from '../../server/config.ts'
 import { prepareServer } from '../../server/embedded/postgres.ts'
 import { createLog } from '../../server/log.ts'
@@ -44,16 +45,15 @@ export const sharedFilesDirectory = (): string => path.join(path.dirname(testSer
 // One key for all files of a run would need a file; a key a process proves nothing less.
 const signingKey = newSigningKey()
 
-/** A control plane of its own, for tests that change what belongs to everybody; dropped at the end. */
-export async function ownControlPlane(t: { teardown(work: () => unknown): void }): Promise<{ admin: string; app: string }> {
+/** A database of its own on the shared server; dropped at the end. */
+async function ownDatabase(t: { teardown(work: () => unknown): void }, plane: Plane): Promise<{ admin: string; app: string }> {
   const shared = testServices()
-  const name = `tenantry_test_control_${process.pid}`
+  const name = `tenantry_test_${plane}_${process.pid}`
   const at = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
   await prepareServer(shared.admin.control, [name])
   const admin = at(shared.admin.control)
-  const [result] = await migrateAll([{ name: 'control', plane: 'control', url: admin }])
+  const [result] = await migrateAll([{ name: plane, plane, url: admin }])
   if (result?.error) throw new Error(result.error)
-  await migrateJobs(admin)
   t.teardown(async () => {
     const client = new Client({ connectionString: shared.admin.control })
     await client.connect()
@@ -61,6 +61,28 @@ export async function ownControlPlane(t: { teardown(work: () => unknown): void }
     await client.end()
   })
   return { admin, app: at(shared.app.control) }
+}
+
+/** A control plane of its own, for tests that change what belongs to everybody; dropped at the end. */
+export async function ownControlPlane(t: { teardown(work: () => unknown): void }): Promise<{ admin: string; app: string }> {
+  const plane = await ownDatabase(t, 'control')
+  await migrateJobs(plane.admin)
+  return plane
+}
+
+/**
+ * Databases of its own for all planes, for a relay that publishes to a broker of its own: on the shared databases it would
+ * publish the events of other tests where nobody reads them.
+ */
+export async function ownPlanes(t: { teardown(work: () => unknown): void }) {
+  const control = await ownControlPlane(t)
+  const data = await ownDatabase(t, 'data')
+  const telemetry = await ownDatabase(t, 'telemetry')
+  return {
+    CONTROL_DATABASE_URL: control.app,
+    DATA_CATALOG: JSON.stringify({ main: data.app }),
+    TELEMETRY_CATALOG: JSON.stringify({ main: telemetry.app }),
+  }
 }
 
 /** A configuration on the shared services. */
