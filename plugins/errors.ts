@@ -17,6 +17,9 @@ const BY_CODE: Record<string, Failure['detail']> = {
   FST_ERR_ROUTE_MISSING_CONTENT_TYPE: 'route_not_found',
 }
 
+/** Codes of zlib for a body that is not packed as its Content-Encoding says. */
+const UNPACKING = /^Z_(DATA|BUF)_ERROR$/
+
 const BY_PART: Record<string, Failure['detail']> = {
   body: 'invalid_body',
   querystring: 'invalid_query',
@@ -33,6 +36,7 @@ export function toFailure(error: unknown): Failure {
     return failure(BY_PART[validationContext ?? 'body'] ?? 'invalid_body', { errors })
   }
   if (code && BY_CODE[code]) return failure(BY_CODE[code])
+  if (code && UNPACKING.test(code)) return failure('invalid_json')
   if (error instanceof SyntaxError && (error as FastifyError).statusCode === 400) return failure('invalid_json')
   return failure('internal')
 }

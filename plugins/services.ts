@@ -50,6 +50,8 @@ export interface Services {
     trustedProxies: false | string[] | ((address: string, hop: number) => boolean)
     /** Seconds between two mails of one kind that users ask for without a session. */
     mailIntervalSeconds: number
+    /** Days for which readings are kept: older ones are refused. */
+    keepReadingsDays: number
   }
 }
 

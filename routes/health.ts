@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
+import { consumerCounts } from '../domain/platform/index.ts'
 import { namedDatabases } from '../domain/tenancy/index.ts'
 
 const Probe = Type.Unsafe<'up' | 'down' | 'off'>({ type: 'string', enum: ['up', 'down', 'off'] })
@@ -50,11 +51,22 @@ export default async function health(app: FastifyInstance) {
     return known.answer
   }
 
+  /** Down while a Kafka consumer of any worker makes no progress; off while no worker reports. */
+  async function consumers(): Promise<'up' | 'down' | 'off'> {
+    let counts = { reporting: 0, stalled: 0 }
+    // A control plane that is away is told on its own.
+    await probe(async () => {
+      counts = await planes.control.platform(consumerCounts)
+    })
+    return counts.stalled > 0 ? 'down' : counts.reporting > 0 ? 'up' : 'off'
+  }
+
   async function ask(): Promise<Static<typeof Ready>> {
     const databases = namedDatabases(planes)
     const entries = await Promise.all([
       ...databases.map(async ([name, db]) => [name, await probe(() => db.ping())] as const),
       (async () => ['kafka', await probe(pingBroker)] as const)(),
+      (async () => ['consumers', await consumers()] as const)(),
       (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
     ])
     const checks = Object.fromEntries(entries)

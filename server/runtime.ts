@@ -157,6 +157,7 @@ export async function createRuntime(
       rateLimitAuth: config.RATE_LIMIT_AUTH_PER_MINUTE,
       trustedProxies: trustedProxies(config.TRUSTED_PROXIES ?? 'none') ?? false,
       mailIntervalSeconds: config.MAIL_INTERVAL_SECONDS,
+      keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
     },
   }
   return {

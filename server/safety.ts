@@ -33,6 +33,7 @@ export class SafetyCheck {
   /** Why each database could not be checked, as last logged. */
   readonly #logged = new Map<MigrationTarget, string>()
   #timer: NodeJS.Timeout | undefined
+  #stopped = false
   #wake: (() => void)[] = []
 
   /** @param refuse told of an unsafe database; ends the process */
@@ -61,7 +62,9 @@ export class SafetyCheck {
     while (!this.passed(url)) await new Promise<void>((resolve) => this.#wake.push(resolve))
   }
 
+  /** Ends the checks, also one under way: it starts no other. */
   stop(): void {
+    this.#stopped = true
     clearTimeout(this.#timer)
   }
 
@@ -89,6 +92,6 @@ export class SafetyCheck {
     )
     if (problems.length > 0) return this.#refuse(problems)
     for (const wake of this.#wake.splice(0)) wake()
-    if (this.#waiting.size > 0) this.#timer = setTimeout(() => void this.#ask(), RETRY_MS)
+    if (this.#waiting.size > 0 && !this.#stopped) this.#timer = setTimeout(() => void this.#ask(), RETRY_MS)
   }
 }

@@ -3,6 +3,7 @@
 import { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
 import { remindOfTrials } from '../domain/platform/index.ts'
+import { ConsumerWatch } from '../workers/consumer-watch.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { carryExport, carryImport, startsOf } from '../workers/exchanger.ts'
@@ -10,6 +11,7 @@ import { removeExpiredFiles } from '../workers/expired-files.ts'
 import { eventHandlers } from '../workers/handlers.ts'
 import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
+import type { ConsumerState } from '../workers/kafka.ts'
 import { mailer } from '../workers/mailer.ts'
 import { carryOut } from '../workers/mover.ts'
 import { provision } from '../workers/provisioner.ts'
@@ -49,7 +51,7 @@ export async function startWorkers(
   const metrics = new Registry()
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
   const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
-  const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void> }[] = []
+  const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void>; states?(): ConsumerState[] }[] = []
   if (only.includes('relay')) {
     const urls = new Map([
       [config.CONTROL_DATABASE_URL, planes.control],
@@ -144,12 +146,15 @@ export async function startWorkers(
     )
     await jobs.workMail(send)
   }
+  const watch = new ConsumerWatch(planes.control, () => running.flatMap((worker) => worker.states?.() ?? []), metrics, workerLog)
+  watch.start()
   return {
     jobs,
     metrics,
     assigned: (ms) => Promise.all(running.map((worker) => worker.assigned?.(ms))),
     stop: async () => {
       await Promise.allSettled(running.map((worker) => worker.stop()))
+      await watch.stop()
       await jobs.stop()
     },
   }

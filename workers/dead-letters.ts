@@ -1,5 +1,5 @@
 import { keepDeadLetters } from '../domain/events/index.ts'
-import type { Database } from '../domain/kernel/index.ts'
+import { type Database, isCausedByData } from '../domain/kernel/index.ts'
 import { Consumer, type KafkaOptions } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { deadLetter, TOPICS } from './topics.ts'
@@ -27,5 +27,11 @@ export const deadLetterConsumer = (kafka: KafkaOptions, control: Database, log: 
           })),
         ),
       ),
+    // It stays on its topic for as long as that keeps messages.
+    poison: {
+      is: isCausedByData,
+      setAside: async ({ topic, partition, offset }, error) =>
+        log.error({ err: error, topic, partition, offset }, 'a dead letter cannot be stored and is left on its topic'),
+    },
     onError: (error) => log.warn({ err: error, consumer: 'dead-letters' }, 'consumer trouble'),
   })

@@ -1,11 +1,11 @@
 // Domain events → handlers: each exactly once in effect, whatever is delivered twice.
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { Failure, newId, sql, systemScope, type Tx } from '../domain/kernel/index.ts'
+import { Failure, isCausedByData, newId, sql, systemScope, type Tx } from '../domain/kernel/index.ts'
 import { type Planes, type TenantDirectory, writeAtHome } from '../domain/tenancy/index.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { deadLetter, TOPICS } from './topics.ts'
+import { asDeadLetter, deadLetter, TOPICS } from './topics.ts'
 
 const Event = Type.Object({
   event_id: Type.String({ format: 'uuid' }),
@@ -73,6 +73,14 @@ export class EventConsumer {
       handle: async (messages) => {
         for (const message of messages) await this.#handle(message)
       },
+      // What cannot even be put away until a later try, as its text cannot be stored.
+      poison: {
+        is: isCausedByData,
+        setAside: async (message, error) => {
+          deps.log.error({ err: error, consumer: handler.consumer }, 'message failed for good, moved to the dead letters')
+          await deps.producer.send([asDeadLetter(message, handler.consumer, error)])
+        },
+      },
       onError: (error) => deps.log.warn({ err: error, consumer: handler.consumer }, 'consumer trouble'),
     })
   }
@@ -80,6 +88,7 @@ export class EventConsumer {
   start = () => this.#consumer.start()
   stop = () => this.#consumer.stop()
   assigned = (ms: number) => this.#consumer.assigned(ms)
+  states = () => this.#consumer.states()
 
   async #handle(message: Message): Promise<void> {
     const value = message.value?.toString('utf8') ?? ''

@@ -1,9 +1,10 @@
 // Heavy work that is asked for on Kafka: one piece at a time, taken up by another worker when this one dies.
 
+import { isCausedByData } from '../domain/kernel/index.ts'
 import { type Event, EventCheck } from './event-consumer.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { deadLetter, TOPICS } from './topics.ts'
+import { asDeadLetter, deadLetter, TOPICS } from './topics.ts'
 
 export interface JobHandler {
   /** `tenant-move` of the message type `job.tenant-move`. */
@@ -47,6 +48,13 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
         await producer.send([
           { topic: deadLetter(TOPICS.jobs), key: message!.key ?? '', value, headers: { consumer: job, error: 'not a job' } },
         ])
+    },
+    poison: {
+      is: isCausedByData,
+      setAside: async (message, error) => {
+        log.error({ err: error, consumer: job }, 'job failed for good, moved to the dead letters')
+        await producer.send([asDeadLetter(message, job, error)])
+      },
     },
     onError: (error) => log.warn({ err: error, consumer: job }, 'job not done, it is tried again'),
   })

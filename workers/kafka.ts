@@ -31,6 +31,8 @@ export interface OutgoingMessage {
 
 /** A batch that takes less keeps nobody waiting who joins the group. */
 const BRIEF_MS = 500
+/** Characters of an error that the state of a consumer tells. */
+const MAX_ERROR = 300
 /** librdkafka's code in a rebalance. */
 const PARTITIONS_GIVEN = -175
 /** What node-rdkafka says when brokers do not answer; in events and reports the code is always -1. */
@@ -194,7 +196,25 @@ export interface ConsumerOptions extends KafkaOptions {
    * `before` says when the batch before is durable, and false when it will not be: this one was stopped.
    */
   handle: (messages: readonly Message[], signal: AbortSignal, before: Promise<boolean>) => Promise<void>
+  /**
+   * Messages that fail because of what they contain. The batch is halved until the message is found, which is set aside,
+   * and all others are handled. Without it such a message is tried again for ever, and stops its partition.
+   */
+  poison?: {
+    is: (error: unknown) => boolean
+    setAside: (message: Message, error: unknown) => Promise<void>
+  }
   onError?: (error: Error) => void
+}
+
+/** How far a consumer is. */
+export interface ConsumerState {
+  group: string
+  /** Messages that wait in its partitions. */
+  lag: number
+  /** Since when the batch in hand makes no progress, milliseconds since 1970; null while the consumer works as it should. */
+  blockedSince: number | null
+  lastError: string | null
 }
 
 /**
@@ -207,6 +227,11 @@ export class Consumer {
   readonly #abort = new AbortController()
   #loop: Promise<void> | undefined
   #retries = 0
+  #batchesInHand = 0
+  /** When the first batch in hand was begun, or the last one committed. */
+  #progressAt = 0
+  #failing = false
+  #lastError: string | null = null
   /** The offset after the last message that was taken, by partition. */
   readonly #reached = new Map<string, number>()
 
@@ -291,6 +316,21 @@ export class Consumer {
     return waiting
   }
 
+  states(): ConsumerState[] {
+    return [this.state()]
+  }
+
+  /** A batch of a long job may take its time: it is blocked only when it failed. */
+  state(): ConsumerState {
+    const blocked = this.#batchesInHand > 0 && (this.#failing || !this.#options.long)
+    return {
+      group: this.#options.group,
+      lag: this.lag(),
+      blockedSince: blocked ? this.#progressAt : null,
+      lastError: this.#failing ? this.#lastError : null,
+    }
+  }
+
   /** Takes no new batch, finishes the one in hand, commits, leaves the group. */
   async stop(): Promise<void> {
     this.#abort.abort()
@@ -333,20 +373,43 @@ export class Consumer {
 
   /** Handles a batch until it is durable, and commits it after the one before. False when it was stopped first. */
   async #handle(batch: readonly Message[], signal: AbortSignal, before: Promise<boolean>): Promise<boolean> {
-    while (!signal.aborted) {
-      try {
-        await this.#options.handle(batch, signal, before)
-        this.#retries = 0
-        if (!(await before)) return false // stopped while the one before was not durable: both come again
-        this.#commit(batch)
-        return true
-      } catch (error) {
-        // A passing cause (database away): the same batch again, later each time. The group keeps its place meanwhile.
-        this.#options.onError?.(error as Error)
-        await pause(Math.min(10_000, 200 * 2 ** this.#retries++), signal)
+    if (this.#batchesInHand++ === 0) this.#progressAt = Date.now()
+    try {
+      while (!signal.aborted) {
+        try {
+          await this.#isolating(batch, signal, before)
+          this.#retries = 0
+          if (!(await before)) return false // stopped while the one before was not durable: both come again
+          this.#commit(batch)
+          this.#failing = false
+          this.#progressAt = Date.now()
+          return true
+        } catch (error) {
+          // A passing cause (database away): the same batch again, later each time. The group keeps its place meanwhile.
+          this.#failing = true
+          this.#lastError = String((error as Error)?.message ?? error).slice(0, MAX_ERROR)
+          this.#options.onError?.(error as Error)
+          await pause(Math.min(10_000, 200 * 2 ** this.#retries++), signal)
+        }
       }
+      return false
+    } finally {
+      this.#batchesInHand--
     }
-    return false
+  }
+
+  /** Handles messages; those that fail because of what they contain are found by halving, and set aside. */
+  async #isolating(messages: readonly Message[], signal: AbortSignal, before: Promise<boolean>): Promise<void> {
+    const { handle, poison } = this.#options
+    try {
+      return await handle(messages, signal, before)
+    } catch (error) {
+      if (!poison?.is(error)) throw error
+      if (messages.length === 1) return poison.setAside(messages[0]!, error)
+    }
+    const middle = messages.length >> 1
+    await this.#isolating(messages.slice(0, middle), signal, before)
+    await this.#isolating(messages.slice(middle), signal, before)
   }
 
   #commit(batch: readonly Message[]): void {
@@ -417,16 +480,19 @@ export interface TopicDeclaration {
   topic: string
   partitions: number
   retentionMs: number
+  /** Whether messages carry the time at which the broker appended them, whatever time their producers gave them. */
+  brokerTime?: boolean
 }
 
 /** Creates the topics that are missing; one that exists is left as it is. */
 export async function createTopics(options: KafkaOptions, topics: readonly TopicDeclaration[], replication: number): Promise<void> {
   const admin = rdkafka.AdminClient.create(connection(options) as never)
   try {
-    for (const { topic, partitions, retentionMs } of topics) {
+    for (const { topic, partitions, retentionMs, brokerTime } of topics) {
+      const config = { 'retention.ms': String(retentionMs), ...(brokerTime ? { 'message.timestamp.type': 'LogAppendTime' } : {}) }
       await new Promise<void>((resolve, reject) =>
         admin.createTopic(
-          { topic, num_partitions: partitions, replication_factor: replication, config: { 'retention.ms': String(retentionMs) } } as never,
+          { topic, num_partitions: partitions, replication_factor: replication, config } as never,
           20_000,
           // 36: it exists already
           (error) => (error && error.code !== 36 ? reject(new Error(`topic ${topic}: ${error.message}`)) : resolve()),

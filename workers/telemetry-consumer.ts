@@ -1,10 +1,10 @@
 import type { Registry } from 'prom-client'
-import { newId } from '../domain/kernel/index.ts'
+import { isCausedByData, newId } from '../domain/kernel/index.ts'
 import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { Floods } from './floods.ts'
 import { ingestMetrics } from './ingest-metrics.ts'
-import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
+import { Consumer, type ConsumerState, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { Senders } from './senders.ts'
 import { TOPICS } from './topics.ts'
@@ -13,6 +13,8 @@ import { TOPICS } from './topics.ts'
 const BATCH = 250
 /** What is read of a message takes ten times its bytes. */
 const BATCH_BYTES = 512 * 1024
+/** Characters of a message's key that are told with it. */
+const MAX_KEY = 64
 /** So many messages wait before anybody is asked to stand aside: seconds of work, at the most. */
 const BEHIND = 10 * BATCH
 
@@ -41,6 +43,7 @@ export interface TelemetryConsumer {
   /** Resolves when the group has given its partitions, or after `ms`. */
   assigned(ms: number): Promise<void>
   stop(): Promise<void>
+  states(): ConsumerState[]
 }
 
 /**
@@ -79,7 +82,12 @@ export function telemetryConsumer({
     const flood = new Set(messages.filter(({ value }, index) => value !== null && floods.has(sent[index]!)))
     if (flood.size === 0) return messages
     await producer.send(
-      [...flood].map(({ key, value, headers, timestamp }) => ({ topic: aside, key: key ?? '', value: value!, headers, timestamp })),
+      [...flood].map(({ key, value, headers, timestamp }) => ({
+        topic: aside,
+        key: key ?? '',
+        value: value!,
+        headers: { ...headers, 'received-at': String(timestamp) },
+      })),
     )
     metrics?.aside(flood.size)
     return messages.filter((message) => !flood.has(message))
@@ -88,16 +96,23 @@ export function telemetryConsumer({
   async function take(messages: readonly Message[], before: Promise<boolean>, progress: Map<string, IngestResult>): Promise<void> {
     const began = performance.now()
     const result = await ingest.ingest(
-      messages.map((m) => ({ value: m.value, key: m.headers['device-key'], device: m.key, receivedAt: m.timestamp })),
+      messages.map(({ topic, partition, offset, value, headers, key, timestamp }) => ({
+        value,
+        key: headers['device-key'],
+        device: key,
+        // Only this consumer writes to the topic of floods: the times in its headers are the broker's.
+        receivedAt: topic === aside ? Number(headers['received-at']) || timestamp : timestamp,
+        position: { topic, partition, offset },
+      })),
       newId(),
       { before, settled: progress },
     )
     if (result.rejections.length > 0) {
       await producer.send(
-        result.rejections.map(({ device, reason, count }) => ({
+        result.rejections.map((rejection) => ({
           topic: TOPICS.telemetryRejected,
-          key: device,
-          value: JSON.stringify({ device, reason, count, at: new Date().toISOString() }),
+          key: rejection.device,
+          value: JSON.stringify({ ...rejection, at: new Date().toISOString() }),
         })),
       )
     }
@@ -123,6 +138,23 @@ export function telemetryConsumer({
         settled.set(messages, progress)
         await take(await sorted(messages), before, progress)
       },
+      poison: {
+        is: isCausedByData,
+        setAside: async ({ topic, partition, offset, key }, error) => {
+          log.error({ err: error, consumer: group, topic, partition, offset }, 'message cannot be processed, it is rejected')
+          const reason = 'unprocessable' as const
+          const rejection = {
+            tenant: null,
+            device: (key ?? '').slice(0, MAX_KEY),
+            reason,
+            count: 1,
+            position: { topic, partition, offset },
+          }
+          const at = new Date().toISOString()
+          await producer.send([{ topic: TOPICS.telemetryRejected, key: rejection.device, value: JSON.stringify({ ...rejection, at }) }])
+          metrics?.observe(1, { accepted: 0, rejections: [rejection] }, 0)
+        },
+      },
       onError: (error) => log.warn({ err: error, consumer: group }, 'consumer trouble'),
     })
   // A reading's place in the table does not depend on when it is written; where rules watch, the ingest waits for its turn.
@@ -134,5 +166,6 @@ export function telemetryConsumer({
     start: async () => void (await Promise.all(both.map((one) => one.start()))),
     assigned: async (ms) => void (await Promise.all(both.map((one) => one.assigned(ms)))),
     stop: async () => void (await Promise.all(both.map((one) => one.stop()))),
+    states: () => both.map((one) => one.state()),
   }
 }

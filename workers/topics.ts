@@ -1,4 +1,4 @@
-import type { TopicDeclaration } from './kafka.ts'
+import type { Message, OutgoingMessage, TopicDeclaration } from './kafka.ts'
 
 const DAY = 86_400_000
 
@@ -16,9 +16,21 @@ export const topicOf = (type: string): string => (type.startsWith('job.') ? TOPI
 
 export const deadLetter = (topic: string): string => `${topic}.dlq`
 
+/** A message that could not be handled, for the dead-letter topic of its own. */
+export const asDeadLetter = ({ topic, key, value }: Message, consumer: string, error: unknown): OutgoingMessage => {
+  const now = new Date().toISOString()
+  return {
+    topic: deadLetter(topic),
+    key: key ?? '',
+    value: value ?? '',
+    headers: { consumer, error: String((error as Error)?.message ?? error).slice(0, 500), attempts: '1', 'first-at': now, 'last-at': now },
+  }
+}
+
 export const topicDeclarations: readonly TopicDeclaration[] = [
   { topic: TOPICS.events, partitions: 12, retentionMs: 7 * DAY },
-  { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY },
+  // A plan's limit is counted by the minute of a message: producers must not choose it.
+  { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY, brokerTime: true },
   { topic: TOPICS.telemetryAside, partitions: 24, retentionMs: 3 * DAY },
   { topic: TOPICS.telemetryRejected, partitions: 6, retentionMs: 7 * DAY },
   { topic: TOPICS.jobs, partitions: 12, retentionMs: 7 * DAY },

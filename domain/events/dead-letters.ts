@@ -13,6 +13,9 @@ export interface BuriedMessage {
   headers: Readonly<Record<string, string>>
 }
 
+/** PostgreSQL stores no NUL. */
+const storable = <T extends string | null | undefined>(text: T) => text?.replaceAll('\u0000', '\ufffd') ?? null
+
 const tenantIn = (value: string): string | null => {
   try {
     const { tenant_id: id } = JSON.parse(value) as { tenant_id?: unknown }
@@ -31,11 +34,11 @@ export async function keepDeadLetters(queries: Queries, messages: readonly Burie
     topic,
     partition,
     position,
-    key,
-    value.replaceAll('\u0000', '\ufffd'),
-    headers.consumer ?? null,
-    headers.error ?? null,
-    Number(headers.attempts) || null,
+    storable(key),
+    storable(value),
+    storable(headers.consumer),
+    storable(headers.error),
+    Math.min(Number.parseInt(headers.attempts ?? '', 10) || 0, 1_000_000) || null,
     tenantIn(value),
     momentIn(headers['first-at']),
     momentIn(headers['last-at']),

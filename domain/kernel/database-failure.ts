@@ -11,7 +11,7 @@ import {
   UnexpectedForeignConnectionError,
   UniqueIntegrityConstraintViolationError,
 } from 'slonik'
-import { type Failure, failure } from './errors.ts'
+import { Failure, failure } from './errors.ts'
 
 const notAGtin = () =>
   failure('invalid_value', { path: '/barcode', rule: 'gtin', message: 'is no GTIN: its last digit does not check the others' })
@@ -77,6 +77,21 @@ export function databaseFailure(error: unknown): Failure | undefined {
   if (error instanceof InputSyntaxError || error instanceof UnexpectedForeignConnectionError || !(error instanceof SlonikError))
     return undefined
   return /connection|terminat/i.test(error.message) && !code ? failure('database_unavailable') : undefined
+}
+
+/** SQLSTATE classes of what a statement was given: 21 cardinality, 22 data, 23 constraints, 54 limits of the program. */
+const OF_DATA = /^(21|22|23|54)/
+
+/**
+ * Whether the same input fails again however often it is tried, because of what it contains. False for what passes by
+ * itself or needs an operator: a database that is away, a missing column, a permission.
+ */
+export function isCausedByData(error: unknown): boolean {
+  const failed = error instanceof Failure ? error : databaseFailure(error)
+  if (failed) return failed.status < 500
+  const code = codeOf(error)
+  if (code !== undefined) return OF_DATA.test(code)
+  return error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError || error instanceof URIError
 }
 
 /** `erp_party_code_key` → `['code']`: unique indexes are named `<table>__<columns>_key`. */

@@ -1,4 +1,5 @@
 export { Catalogue } from './catalogue.ts'
+export { type ConsumerProgress, consumerCounts, forgetConsumers, reportConsumers } from './consumer-progress.ts'
 export { flagsFor, hasFlag, removeFlag, setFlag } from './flags.ts'
 export { changeMenu, MENU_TTL_SECONDS, menuFor } from './menu.ts'
 export { assignPlan, Offer, offerModule, offerProduct, TenantSheet, tenantSheet, withdrawModule } from './offers.ts'

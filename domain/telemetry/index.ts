@@ -16,7 +16,15 @@ export {
 } from './device-key.ts'
 export { type IncomingReadings, type IngestOf, type IngestResult, isIngested, TelemetryIngest } from './ingest.ts'
 export { largestTriangles } from './lttb.ts'
-export { type ClaimedSender, claimedSender, MAX_MESSAGE_BYTES, TelemetryMessage } from './message.ts'
+export {
+  type ClaimedSender,
+  claimedSender,
+  MAX_ABSOLUTE_VALUE,
+  MAX_MESSAGE_BYTES,
+  type Refused,
+  readMessage,
+  TelemetryMessage,
+} from './message.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'
 export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'

@@ -1,14 +1,14 @@
 // Readings into the table: by batches, set-based, exactly once by primary key.
 import { Type } from 'typebox'
-import { Failure, sql, systemScope, type Tx } from '../kernel/index.ts'
+import { Failure, type Fragment, isCausedByData, sql, systemScope, type Tx } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
 import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey, type KnownDevice } from './device-key.ts'
-import { minuteOf, noteIntake, roomIn } from './intake.ts'
-import { type GoodReading, MAX_DEVICE, type Parsed, parseMessage, type RejectionReason } from './message.ts'
+import { minuteOf, noteIntake, receivedWithin, roomIn } from './intake.ts'
+import { claimIn, type GoodReading, MAX_DEVICE, type Parsed, parseMessage, RefusedCounts, type RejectionReason } from './message.ts'
 import { ensureSeries, type LimitReason, type SeriesName, type SeriesOfDevice } from './new-series.ts'
 import { type Conversions, KnownConversions } from './profile.ts'
-import { countRejections, type Rejection } from './rejection.ts'
+import { countRejections, type MessagePosition, type Rejection } from './rejection.ts'
 import { KnownRules, type WatchedRule } from './rule.ts'
 import { SeriesIds } from './series-ids.ts'
 import { type LateHour, noteLateHours, readingsLateBefore } from './sums.ts'
@@ -20,8 +20,9 @@ export interface IncomingReadings {
   key: string | undefined
   /** What the rejected topic is keyed by. */
   device: string | null
-  /** When Kafka had it, milliseconds since 1970; now when nothing is said. */
+  /** When Kafka had it, milliseconds since 1970. Defaults to now, also for a time that Kafka cannot have had. */
   receivedAt?: number
+  position?: MessagePosition
 }
 
 export interface IngestResult {
@@ -44,18 +45,24 @@ interface Attributed {
   hash: string
   /** The minute in which it was received, milliseconds since 1970. */
   minute: number
+  position?: MessagePosition | undefined
 }
 
 /** What one message brought, by a device that is known. */
 interface Group {
   device: KnownDevice
+  tenant: string
   /** The code by which the device calls itself. */
   code: string
   readings: readonly GoodReading[]
   /** The minute in which it was received. */
   minute: number
+  position?: MessagePosition | undefined
 }
 
+/** Characters of a database's error that are kept with a message that it refused. */
+const MAX_ERROR = 300
+const Differing = Type.Object({ series_id: Type.Integer(), at: Type.Number(), value: Type.Number() }, { additionalProperties: false })
 const Written = Type.Object({ series_id: Type.Integer(), at: Type.Number() }, { additionalProperties: false })
 const MODULE = 'telemetry.devices'
 const HOUR_MS = 3_600_000
@@ -92,15 +99,20 @@ export class TelemetryIngest {
   ): Promise<IngestResult> {
     const rejections: Rejection[] = []
     const byTenant = new Map<string, Attributed[]>()
-    for (const { value, key, device, receivedAt = now } of messages) {
-      const parsed = parseMessage(value, now, this.#keepDays)
+    for (const { value, key, device, receivedAt = now, position } of messages) {
+      let parsed = parseMessage(value, now, this.#keepDays)
       if (typeof parsed === 'string') {
-        // Whoever sends chooses it, and it may be as long as a message.
-        rejections.push({ device: (device ?? '').slice(0, MAX_DEVICE), reason: parsed, count: 1 })
-        continue
+        const claim = value && claimIn(value)
+        if (!claim) {
+          // Whoever sends chooses it, and it may be as long as a message.
+          rejections.push({ tenant: null, device: (device ?? '').slice(0, MAX_DEVICE), reason: parsed, count: 1, ...positioned(position) })
+          continue
+        }
+        // Counted for the device, when its key is right.
+        parsed = { ...claim, good: [], rejected: [{ reason: parsed, count: 1 }] }
       }
       const own = byTenant.get(parsed.tenant) ?? []
-      own.push({ parsed, hash: hashKey(key ?? ''), minute: minuteOf(receivedAt) })
+      own.push({ parsed, hash: hashKey(key ?? ''), minute: minuteOf(receivedWithin(receivedAt, now)), position })
       byTenant.set(parsed.tenant, own)
     }
     let accepted = 0
@@ -115,23 +127,55 @@ export class TelemetryIngest {
       const tenant = await this.#tenants.bySlug(slug)
       const refused = refusalOf(tenant, now)
       if (refused) {
-        rejections.push(...own.map(({ parsed }) => ({ device: parsed.device, reason: refused, count: parsed.good.length || 1 })))
+        rejections.push(...own.map((message) => wholly(message, refused)))
         continue
       }
       const rules = await this.#rules.of(databaseOf(this.#planes, 'telemetry', tenant!), tenant!.id)
       // Not within the transaction: the one before may want a row that this one would hold.
       if (rules.length > 0 && !(await before)) throw new Error('the batch before was not written')
-      const write = (readings: 'new' | 'again') => this.#ingestTenant(tenant!, own, rules, correlationId, readings)
-      const result = await write('new').catch((error: unknown) => {
-        if (error instanceof Failure && error.detail === 'already_exists') return write('again')
-        throw error
-      })
+      const result = await this.#ingestIsolating(tenant!, own, rules, correlationId)
       settled.set(slug, result)
       accepted += result.accepted
       if (result.accepted > 0) this.#announce(tenant!.id)
       rejections.push(...result.rejections)
     }
     return { accepted, rejections }
+  }
+
+  /**
+   * Ingests messages of a tenant; one that the database refuses is set aside as `unprocessable`, and all others go on:
+   * the batch is halved until the message is found. Throws for causes that have nothing to do with the messages.
+   */
+  async #ingestIsolating(
+    tenant: Tenant,
+    messages: readonly Attributed[],
+    rules: readonly WatchedRule[],
+    correlationId: string,
+  ): Promise<IngestResult> {
+    try {
+      return await this.#ingestTenant(tenant, messages, rules, correlationId, 'new').catch((error: unknown) => {
+        if (error instanceof Failure && error.detail === 'already_exists')
+          return this.#ingestTenant(tenant, messages, rules, correlationId, 'again')
+        throw error
+      })
+    } catch (error) {
+      if (!isCausedByData(error)) throw error
+      if (messages.length === 1) return this.#setAside(tenant, messages[0]!, correlationId, error)
+    }
+    const middle = messages.length >> 1
+    const first = await this.#ingestIsolating(tenant, messages.slice(0, middle), rules, correlationId)
+    const second = await this.#ingestIsolating(tenant, messages.slice(middle), rules, correlationId)
+    return { accepted: first.accepted + second.accepted, rejections: [...first.rejections, ...second.rejections] }
+  }
+
+  async #setAside(tenant: Tenant, message: Attributed, correlationId: string, error: unknown): Promise<IngestResult> {
+    const rejection = { ...wholly(message, 'unprocessable'), error: String(error).slice(0, MAX_ERROR) }
+    await databaseOf(this.#planes, 'telemetry', tenant)
+      .write(systemScope(tenant.id, 'telemetry', correlationId), (tx) => countRejections(tx, [rejection]))
+      .catch((counting: unknown) => {
+        if (!isCausedByData(counting)) throw counting // its name cannot be stored either
+      })
+    return { accepted: 0, rejections: [rejection] }
   }
 
   /** @param readings `new`: none of them is there, else `already_exists`; `again`: some may be, and change nothing */
@@ -165,21 +209,26 @@ export class TelemetryIngest {
             )
       const taken = new Map<number, number>()
       let written: readonly Group[] = []
-      for (const { parsed, hash, minute } of messages) {
+      const heard = new Set<string>()
+      for (const message of messages) {
+        const { parsed, hash, minute, position } = message
         const device = known.get(`${parsed.device} ${hash}`)
         if (!device) {
-          rejections.push({ device: parsed.device, reason: 'unauthorized', count: parsed.good.length || 1 })
+          rejections.push(wholly(message, 'unauthorized'))
           continue
         }
+        heard.add(device.id)
         const { readings, rejected } = converted(parsed, device.profileId ? conversions.get(device.profileId) : undefined)
-        for (const refused of rejected) rejections.push({ device: parsed.device, ...refused })
+        for (const refused of rejected)
+          rejections.push({ tenant: parsed.tenant, device: parsed.device, ...refused, ...positioned(position) })
+        if (readings.length === 0) continue
         const used = taken.get(minute) ?? 0
         if (room && used + readings.length > room.get(minute)!) {
-          rejections.push({ device: parsed.device, reason: 'over_limit', count: readings.length })
+          rejections.push({ ...wholly(message, 'over_limit'), count: readings.length })
           continue
         }
         taken.set(minute, used + readings.length)
-        groups.push({ device, code: parsed.device, readings, minute })
+        groups.push({ device, tenant: tenant.slug, code: parsed.device, readings, minute, position })
       }
       const { ids, unknown } = this.#knownSeries(tx.tenantId, groups)
       const ensured = await ensureSeries(tx, unknown, tenant.limits)
@@ -190,12 +239,13 @@ export class TelemetryIngest {
       if (accepted > 0) {
         const seriesOf = (device: string, metric: string) => ids.get(device)!.get(metric)!
         written = await insert(tx, groups, seriesOf, readings)
+        if (written !== groups) rejections.push(...(await alreadyRecorded(tx, groups, seriesOf)))
         await noteLateHours(tx, lateHours(groups, seriesOf, lateBefore))
-        await tx.query(sql.run`
-          update tel_device d set last_seen_at = ${tx.now.toISOString()}
-          where d.tenant_id = ${tx.tenantId} and d.id = any(${sql.array([...new Set(groups.map((g) => g.device.id))].sort(), 'uuid')})
-            and (d.last_seen_at is null
-              or d.last_seen_at < ${tx.now.toISOString()}::timestamptz - least(interval '10 seconds', ${intervalOf((name) => sql.fragment`${sql.identifier(['d', name])}`)} / 2))`)
+      }
+      // A device whose readings are all refused is there, all the same.
+      await markSeen(tx, heard)
+      if (accepted > 0) {
+        const seriesOf = (device: string, metric: string) => ids.get(device)!.get(metric)!
         if (rules.length > 0) await watchReadings(tx, rules, byDevice(written), seriesOf)
       }
       await countRejections(tx, rejections)
@@ -232,13 +282,14 @@ export class TelemetryIngest {
 function withinLimits(groups: Group[], refused: ReadonlyMap<string, LimitReason>, rejections: Rejection[]): void {
   if (refused.size === 0) return
   for (const group of groups) {
-    const counts = new Map<LimitReason, number>()
-    group.readings = group.readings.filter(({ metric }) => {
-      const reason = refused.get(`${group.device.id} ${metric}`)
-      if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+    const counts = new RefusedCounts()
+    group.readings = group.readings.filter((reading) => {
+      const reason = refused.get(`${group.device.id} ${reading.metric}`)
+      if (reason) counts.add(reason, sentAs(reading))
       return !reason
     })
-    for (const [reason, count] of counts) rejections.push({ device: group.code, reason, count })
+    for (const refused of counts.list())
+      rejections.push({ tenant: group.tenant, device: group.code, ...refused, ...positioned(group.position) })
   }
 }
 
@@ -251,13 +302,36 @@ function converted(
 ): Pick<Parsed, 'rejected'> & { readings: GoodReading[] } {
   if (!conversions) return { readings: good, rejected }
   const readings: GoodReading[] = []
-  const counts = new Map(rejected.map(({ reason, count }) => [reason, count]))
+  const counts = new RefusedCounts(rejected)
   for (const reading of good) {
     const value = conversions.apply(reading.metric, reading.value)
-    if (typeof value === 'string') counts.set(value, (counts.get(value) ?? 0) + 1)
+    if (typeof value === 'string') counts.add(value, sentAs(reading))
     else readings.push(value === reading.value ? reading : { ...reading, value })
   }
-  return { readings, rejected: [...counts].map(([reason, count]) => ({ reason, count })) }
+  return { readings, rejected: counts.list() }
+}
+
+const sentAs = ({ at, metric, value }: GoodReading) => ({ ts: new Date(at).toISOString(), metric, value })
+
+const positioned = (position: MessagePosition | undefined): { position?: MessagePosition } => (position ? { position } : {})
+
+/** The rejection of all readings of a message, for one reason. */
+const wholly = ({ parsed, position }: Attributed, reason: RejectionReason): Rejection => ({
+  tenant: parsed.tenant,
+  device: parsed.device,
+  reason,
+  count: parsed.good.length || 1,
+  ...positioned(position),
+})
+
+/** Notes that devices sent something; twice within their interval, and at most every ten seconds. */
+const markSeen = async (tx: Tx, devices: ReadonlySet<string>): Promise<void> => {
+  if (devices.size === 0) return
+  await tx.query(sql.run`
+    update tel_device d set last_seen_at = ${tx.now.toISOString()}
+    where d.tenant_id = ${tx.tenantId} and d.id = any(${sql.array([...devices].sort(), 'uuid')})
+      and (d.last_seen_at is null
+        or d.last_seen_at < ${tx.now.toISOString()}::timestamptz - least(interval '10 seconds', ${intervalOf((name) => sql.fragment`${sql.identifier(['d', name])}`)} / 2))`)
 }
 
 /** Whether what a tenant's devices send is taken. */
@@ -290,6 +364,24 @@ function lateHours(groups: readonly Group[], seriesOf: SeriesOf, before: number)
  * element. Together with reading messages by hand this took the bench from 0.17 to 0.21 of COPY (short run).
  */
 async function insert(tx: Tx, groups: readonly Group[], seriesOf: SeriesOf, are: 'new' | 'again'): Promise<readonly Group[]> {
+  const statement = sql.fragment`
+    insert into tel_measurement (tenant_id, series_id, ts, value, quality)
+    select ${tx.tenantId}, r.series_id, to_timestamp(r.ms / 1000), r.value, r.quality from ${rowsOf(groups, seriesOf)}`
+  if (are === 'new') {
+    await tx.query(sql.run`${statement}`)
+    return groups
+  }
+  const found = await tx.any(sql.type(Written)`
+    ${statement} on conflict (series_id, ts) do nothing returning series_id, extract(epoch from ts)::float8 * 1000 as at`)
+  const written = new Set(found.map(({ series_id, at }) => `${series_id} ${Math.round(at)}`))
+  return groups.map((group) => ({
+    ...group,
+    readings: group.readings.filter(({ metric, at }) => written.has(`${seriesOf(group.device.id, metric)} ${at}`)),
+  }))
+}
+
+/** Readings as rows `r (series_id, ms, value, quality)`. */
+function rowsOf(groups: readonly Group[], seriesOf: SeriesOf): Fragment {
   const series: number[] = []
   const times: number[] = []
   const values: number[] = []
@@ -303,21 +395,27 @@ async function insert(tx: Tx, groups: readonly Group[], seriesOf: SeriesOf, are:
     }
   }
   const literal = (numbers: number[]) => `{${numbers.join(',')}}`
-  const statement = sql.fragment`
-    insert into tel_measurement (tenant_id, series_id, ts, value, quality)
-    select ${tx.tenantId}, r.series_id, to_timestamp(r.ms / 1000), r.value, r.quality
-    from unnest(${literal(series)}::int8[], ${literal(times)}::float8[], ${literal(values)}::float8[], ${literal(qualities)}::int2[]) as r (series_id, ms, value, quality)`
-  if (are === 'new') {
-    await tx.query(sql.run`${statement}`)
-    return groups
-  }
-  const found = await tx.any(sql.type(Written)`
-    ${statement} on conflict (series_id, ts) do nothing returning series_id, extract(epoch from ts)::float8 * 1000 as at`)
-  const written = new Set(found.map(({ series_id, at }) => `${series_id} ${Math.round(at)}`))
-  return groups.map((group) => ({
-    ...group,
-    readings: group.readings.filter(({ metric, at }) => written.has(`${seriesOf(group.device.id, metric)} ${at}`)),
-  }))
+  return sql.fragment`unnest(${literal(series)}::int8[], ${literal(times)}::float8[], ${literal(values)}::float8[], ${literal(qualities)}::int2[])
+    as r (series_id, ms, value, quality)`
+}
+
+/**
+ * Finds readings that were not written because their series has another value at the same millisecond: the first one is
+ * kept. Redelivered readings have the same value and are no rejections.
+ */
+async function alreadyRecorded(tx: Tx, groups: readonly Group[], seriesOf: SeriesOf): Promise<Rejection[]> {
+  const differing = await tx.any(sql.type(Differing)`
+    select r.series_id, r.ms as at, r.value from ${rowsOf(groups, seriesOf)}
+    join tel_measurement m on m.tenant_id = ${tx.tenantId} and m.series_id = r.series_id and m.ts = to_timestamp(r.ms / 1000)
+    where m.value <> r.value`)
+  if (differing.length === 0) return []
+  const keys = new Set(differing.map(({ series_id, at, value }) => `${series_id} ${at} ${value}`))
+  return groups.flatMap(({ device, code, readings, position, tenant }) => {
+    const counts = new RefusedCounts()
+    for (const reading of readings)
+      if (keys.has(`${seriesOf(device.id, reading.metric)} ${reading.at} ${reading.value}`)) counts.add('already_recorded', sentAs(reading))
+    return counts.list().map((refused) => ({ tenant, device: code, ...refused, ...positioned(position) }))
+  })
 }
 
 /** How many readings came in each minute. */

@@ -6,6 +6,16 @@ const MINUTE_MS = 60_000
 /** The minute that a moment is in, in milliseconds since 1970. */
 export const minuteOf = (at: number): number => Math.floor(at / MINUTE_MS) * MINUTE_MS
 
+/** How long a topic of readings keeps a message. */
+const RETENTION_MS = 3 * 86_400_000
+
+/**
+ * When Kafka can have received a message. A topic may carry the producer's own times: one in the future, or older than
+ * the topic keeps messages, is taken for now. `npm run migrate` makes the topics with the broker's times.
+ */
+export const receivedWithin = (receivedAt: number, now: number): number =>
+  receivedAt <= now && receivedAt > now - RETENTION_MS ? receivedAt : now
+
 const Taken = Type.Object({ minute: Timestamp, readings: Type.Integer() }, { additionalProperties: false })
 const isoOf = (minutes: Iterable<number>): string[] =>
   [...new Set(minutes)].sort((a, b) => a - b).map((minute) => new Date(minute).toISOString())

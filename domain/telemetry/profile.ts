@@ -1,6 +1,7 @@
 // Kinds of devices: what they measure, how that becomes what is kept, and how often they are heard of.
 import { Type } from 'typebox'
 import { Code, failure, Name, nullable, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { MAX_ABSOLUTE_VALUE } from './message.ts'
 
 /** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
 export const Metric = row(
@@ -108,8 +109,8 @@ export class Conversions {
       metrics.map(({ metric, factor = 1, offset = 0, minimum, maximum }) => [
         metric,
         {
-          // Twelve digits: 77 °F is 25 °C and not 25.000000000000004.
-          convert: factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(12)),
+          // Fifteen digits: 77 °F is 25 °C and not 25.000000000000004, and counters of kilowatt hours keep their last digits.
+          convert: factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(15)),
           minimum: minimum ?? Number.NEGATIVE_INFINITY,
           maximum: maximum ?? Number.POSITIVE_INFINITY,
         },
@@ -122,7 +123,7 @@ export class Conversions {
     const found = this.#metrics.get(metric)
     if (!found) return this.#others ? value : 'unknown_metric'
     const kept = found.convert(value)
-    return kept >= found.minimum && kept <= found.maximum && Number.isFinite(kept) ? kept : 'out_of_limits'
+    return kept >= found.minimum && kept <= found.maximum && Math.abs(kept) <= MAX_ABSOLUTE_VALUE ? kept : 'out_of_limits'
   }
 }
 

@@ -1,12 +1,22 @@
 // What devices sent and nobody kept, by device, reason and hour.
 import { type Static, Type } from 'typebox'
 import { sql, Timestamp, type Tx } from '../kernel/index.ts'
-import type { RejectionReason } from './message.ts'
+import type { Refused } from './message.ts'
 
-export interface Rejection {
+/** Where a message lies on its topic, from where it can be read again. */
+export interface MessagePosition {
+  topic: string
+  partition: number
+  offset: number
+}
+
+export interface Rejection extends Refused {
+  /** As the message names it; null where none could be read. */
+  tenant: string | null
   device: string
-  reason: RejectionReason
-  count: number
+  position?: MessagePosition
+  /** Why a message could not be processed. */
+  error?: string
 }
 
 export const Rejected = Type.Object(

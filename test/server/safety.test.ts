@@ -66,3 +66,25 @@ t.test('Wrong credentials and a missing role say what to mend, without the passw
     t.notMatch(JSON.stringify(lines), /canary/)
   }
 })
+
+t.test('A check that is stopped while it waits for an answer starts no other', async (t) => {
+  let connections = 0
+  const server = createServer((socket) => {
+    connections++
+    socket.on('error', () => {})
+    setTimeout(() => socket.destroy(), 300)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const log = createLog('api', 'silent')
+  const config = testConfig({ CONTROL_DATABASE_URL: `postgres://api@127.0.0.1:${port}/control` })
+  const safety = new SafetyCheck(config, log, (problems) => t.fail(problems.join()))
+  const started = safety.start()
+  await eventually(async () => connections, Boolean)
+  safety.stop()
+  await started
+  const before = connections
+  await new Promise((resolve) => setTimeout(resolve, 1_500))
+  t.equal(connections, before)
+})

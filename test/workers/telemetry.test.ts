@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib'
 import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
 import { startWorkers } from '../../server/workers.ts'
@@ -145,6 +146,34 @@ t.test('readings by HTTP: the device’s key, the host’s tenant, 202 once Kafk
   t.match(await post({ ...body, device: 'nobody' }, `Bearer ${probe.key}`), { status: 401, body: { detail: 'invalid_token' } })
   t.match(await post(body, `Bearer ${probe.key}`, globex.host), { status: 401, body: { detail: 'tenant_mismatch' } })
   t.match(await post({ ...body, readings: [] }, `Bearer ${probe.key}`), { status: 400, body: { detail: 'invalid_body' } })
+  // A bad reading is told at once, as on the topic the others are accepted, and further properties are ignored.
+  const mixed = [
+    { ts: at(4), metric: 'mixed', value: 1, unit: '°C' },
+    { ts: 'yesterday', metric: 'mixed', value: 1 },
+    { ts: at(3), metric: 'mixed', value: '12' },
+    { ts: at(3), metric: 'mixed', value: 1e101 },
+    { ts: at(3), metric: '\ud800', value: 1 },
+  ]
+  t.match(await post({ ...body, readings: mixed }, `Bearer ${probe.key}`), {
+    status: 202,
+    data: {
+      accepted: 1,
+      rejected: [
+        { reason: 'invalid_reading', count: 3, sample: /yesterday/ },
+        { reason: 'out_of_range', count: 1 },
+      ],
+    },
+  })
+  const packed = (bytes: Buffer) =>
+    request(acme.host, {
+      method: 'POST',
+      url: '/api/v1/telemetry/readings',
+      payload: bytes,
+      headers: { authorization: `Bearer ${probe.key}`, 'content-type': 'application/json', 'content-encoding': 'gzip' },
+    })
+  t.match(await packed(gzipSync(JSON.stringify(body))), { status: 202, data: { accepted: 1 } })
+  t.match(await packed(Buffer.from('not gzip')), { status: 400 })
+  t.match(await packed(gzipSync(Buffer.alloc(10_000_000, ' '))), { status: 413, body: { detail: 'body_too_large' } })
   await eventually(
     () => readings(acme, probe.code, 'm'),
     (a) => a.status === 200 && a.data[0]?.value === 3.5,
