@@ -38,6 +38,11 @@ const PARTITIONS_GIVEN = -175
 /** What node-rdkafka says when brokers do not answer; in events and reports the code is always -1. */
 const AWAY = /broker connections are down|broker transport failure|message timed out/
 
+/** What librdkafka says of a batch that it cannot unpack. It asks for it again and again. */
+const UNREADABLE = /Not implemented|Bad compression|Bad message/i
+/** A consumer that has told of no unreadable batch for so long is past it. */
+const HEALED_MS = 10_000
+
 /** librdkafka's names for our options: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md */
 function connection(options: KafkaOptions): Record<string, unknown> {
   const { brokers, tls, tlsCa, saslMechanism, saslUsername, saslPassword } = options
@@ -83,12 +88,12 @@ export class Producer {
   #timer: NodeJS.Timeout | undefined
   connected = false
 
-  constructor(options: KafkaOptions) {
+  constructor(options: KafkaOptions, compression: 'none' | 'gzip' | 'snappy' | 'lz4' = 'snappy') {
     this.#producer = new rdkafka.Producer(
       {
         ...connection(options),
         'enable.idempotence': true,
-        'compression.codec': 'snappy',
+        'compression.codec': compression,
         'linger.ms': 5,
         'queue.buffering.max.messages': 200_000,
         dr_cb: true,
@@ -232,6 +237,8 @@ export class Consumer {
   #progressAt = 0
   #failing = false
   #lastError: string | null = null
+  /** Errors of batches that this client cannot read, as of a codec that it was built without. */
+  #unreadable: { since: number; last: number; message: string } | null = null
   /** The offset after the last message that was taken, by partition. */
   readonly #reached = new Map<string, number>()
 
@@ -323,11 +330,12 @@ export class Consumer {
   /** A batch of a long job may take its time: it is blocked only when it failed. */
   state(): ConsumerState {
     const blocked = this.#batchesInHand > 0 && (this.#failing || !this.#options.long)
+    if (this.#unreadable && Date.now() - this.#unreadable.last > HEALED_MS) this.#unreadable = null
     return {
       group: this.#options.group,
       lag: this.lag(),
-      blockedSince: blocked ? this.#progressAt : null,
-      lastError: this.#failing ? this.#lastError : null,
+      blockedSince: this.#unreadable?.since ?? (blocked ? this.#progressAt : null),
+      lastError: this.#unreadable?.message ?? (this.#failing ? this.#lastError : null),
     }
   }
 
@@ -427,6 +435,8 @@ export class Consumer {
       this.#consumer.consume(this.#options.batch, (error, messages) => {
         if (error) {
           this.#options.onError?.(new Error(error.message))
+          if (UNREADABLE.test(error.message))
+            this.#unreadable = { since: this.#unreadable?.since ?? Date.now(), last: Date.now(), message: error.message }
           setTimeout(resolve, 500, []).unref()
           return
         }
@@ -480,16 +490,16 @@ export interface TopicDeclaration {
   topic: string
   partitions: number
   retentionMs: number
-  /** Whether messages carry the time at which the broker appended them, whatever time their producers gave them. */
-  brokerTime?: boolean
+  /** Further settings of the topic, by the names that Kafka gives them. */
+  config?: Readonly<Record<string, string>>
 }
 
 /** Creates the topics that are missing; one that exists is left as it is. */
 export async function createTopics(options: KafkaOptions, topics: readonly TopicDeclaration[], replication: number): Promise<void> {
   const admin = rdkafka.AdminClient.create(connection(options) as never)
   try {
-    for (const { topic, partitions, retentionMs, brokerTime } of topics) {
-      const config = { 'retention.ms': String(retentionMs), ...(brokerTime ? { 'message.timestamp.type': 'LogAppendTime' } : {}) }
+    for (const { topic, partitions, retentionMs, config: further } of topics) {
+      const config = { 'retention.ms': String(retentionMs), ...further }
       await new Promise<void>((resolve, reject) =>
         admin.createTopic(
           { topic, num_partitions: partitions, replication_factor: replication, config } as never,

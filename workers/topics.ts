@@ -27,10 +27,15 @@ export const asDeadLetter = ({ topic, key, value }: Message, consumer: string, e
   }
 }
 
+/**
+ * Settings of a topic that devices write to. A plan's limit is counted by the minute of a message: producers must not choose
+ * it. And the broker packs every batch with a codec that each build of the client can read, whatever the device used.
+ */
+const OF_DEVICES = { 'message.timestamp.type': 'LogAppendTime', 'compression.type': 'lz4' }
+
 export const topicDeclarations: readonly TopicDeclaration[] = [
   { topic: TOPICS.events, partitions: 12, retentionMs: 7 * DAY },
-  // A plan's limit is counted by the minute of a message: producers must not choose it.
-  { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY, brokerTime: true },
+  { topic: TOPICS.telemetry, partitions: 24, retentionMs: 3 * DAY, config: OF_DEVICES },
   { topic: TOPICS.telemetryAside, partitions: 24, retentionMs: 3 * DAY },
   { topic: TOPICS.telemetryRejected, partitions: 6, retentionMs: 7 * DAY },
   { topic: TOPICS.jobs, partitions: 12, retentionMs: 7 * DAY },
