@@ -6,6 +6,7 @@ import { newId } from '../../domain/kernel/index.ts'
 import { type Rejection, TelemetryIngest } from '../../domain/telemetry/index.ts'
 import { Consumer, createTopics, type OutgoingMessage, Producer } from '../../workers/kafka.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
+import { TOPICS, topicDeclarations } from '../../workers/topics.ts'
 import { eventually, testApp, times } from '../support/app.ts'
 import { seeded } from '../support/random.ts'
 import { quietLog, testServices } from '../support/services.ts'
@@ -108,11 +109,10 @@ function hostile(target: Target): Omit<OutgoingMessage, 'topic'> {
 t.test(`${HOSTILE} hostile messages among good ones: all good ones arrive, and others go on`, { timeout: 200_000 }, async (t) => {
   const name = newId().slice(-8)
   const [topic, aside, group] = [`test-hostile-${name}`, `test-hostile-aside-${name}`, `test-hostile-${name}`]
-  await createTopics(
-    runtime.kafka,
-    [topic, aside].map((one) => ({ topic: one, partitions: 4, retentionMs: 3_600_000 })),
-    1,
-  ).catch(() => {})
+  // As production makes it: Kafka replaces hostile times, and the embedded broker keeps them.
+  const { config } = topicDeclarations.find((declared) => declared.topic === TOPICS.telemetry)!
+  const topics = [topic, aside].map((one) => ({ topic: one, partitions: 4, retentionMs: 3_600_000, config: config! }))
+  await createTopics(runtime.kafka, topics, 1).catch(() => {}) // the embedded broker makes them by itself
   const attacker = await tenant()
   const target: Target = { slug: attacker.slug, ...(await probe(attacker)) }
   const victims = await Promise.all(
