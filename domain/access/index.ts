@@ -1,3 +1,4 @@
+export { administratorIds, keepAnAdministrator, keepingAnAdministrator } from './administrators.ts'
 export * from './authority.ts'
 export { AccessCache, type ApiKey, type Caller, consentCovers, grantsByConsent, grantsOfKey, type Session } from './cache.ts'
 export * from './decide.ts'
