@@ -22,6 +22,8 @@ export interface RouteAccess {
   sessionOnly?: true
   /** For someone who proved lately who he is. */
   stepUp?: true
+  /** Without a valid access token the refresh cookie will do, which the route looks at: there is no actor then. */
+  orRefreshToken?: true
   /** For anyone. */
   public?: true
   /** Answers on any host: health, keys, docs. */
@@ -65,6 +67,7 @@ const KEYS = [
   'service',
   'sessionOnly',
   'stepUp',
+  'orRefreshToken',
   'tenantless',
   'module',
   'flag',

@@ -1,6 +1,7 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
 import { type Context, type Fragment, failure, inReach, jsonTime, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { lockTenant } from '../tenancy/index.ts'
 import { keepAnAdministrator } from './administrators.ts'
 import { assertCanGrant, assertCanWithdraw, assertMay, assertScopeExists, type Granter } from './authority.ts'
 
@@ -115,7 +116,8 @@ const UserId = Type.Object({ id: Uuid }, { additionalProperties: false })
 
 /**
  * Returns which of these users exist, and keeps them from being erased until the transaction ends: erasing locks the user's
- * row, so it comes before, and the user is not found, or after, and takes what was given.
+ * row, so it comes before, and the user is not found, or after, and takes what was given. Users are locked before the tenant,
+ * as a change of an account does.
  */
 async function lockUsers(tx: Tx, userIds: readonly string[]): Promise<Set<string>> {
   const found = await tx.any(sql.prepared(UserId)`
@@ -133,6 +135,7 @@ const endsLater = (end: Fragment, than: Fragment) => sql.fragment`coalesce(${end
  */
 export async function grantRoleToMany(tx: Tx, granter: Granter, userIds: readonly string[], assignment: RoleAssignment): Promise<number> {
   const existing = await lockUsers(tx, userIds)
+  await lockTenant(tx)
   const missing = userIds.filter((id) => !existing.has(id))
   if (missing.length > 0) throw failure('invalid_reference', { path: '/user_ids', missing: missing.slice(0, 20) })
   const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, '')
@@ -161,6 +164,7 @@ export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly stri
   assertMay(granter, 'rbac.assignment.delete', from, now)
   assertMay(granter, 'rbac.assignment.create', to, now)
   if (from.organizationId === to.organizationId && from.workspaceId === to.workspaceId) return 0
+  await lockTenant(tx)
   const users = sql.array([...userIds], 'uuid')
   const here = sql.fragment`
     a.tenant_id = ${tx.tenantId} and a.user_id = any(${users}) and a.organization_id = ${from.organizationId} and a.workspace_id is not distinct from ${from.workspaceId}::uuid
@@ -198,6 +202,7 @@ const Ending = Type.Object(
  */
 export async function changeEnd(tx: Tx, granter: Granter, userId: string, assignmentId: string, expiresAt: string | null): Promise<void> {
   assertFuture(tx, expiresAt, '/expires_at')
+  await lockTenant(tx)
   if (expiresAt !== null) await keepAnAdministrator(tx, userId, assignmentId)
   const held = await tx.maybeOne(sql.prepared(Ending)`
     select role_id, organization_id, workspace_id, expires_at from res_user_roles a
@@ -233,6 +238,7 @@ export async function grantRoles(
   path = '/roles/*',
 ): Promise<void> {
   if (!(await lockUsers(tx, [userId])).has(userId)) throw failure('not_found')
+  await lockTenant(tx)
   for (const [index, assignment] of roles.entries()) {
     const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, path.replace('*', String(index)))
     await tx.query(sql.run`

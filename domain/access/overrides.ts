@@ -57,6 +57,7 @@ export async function addOverride(tx: Tx, granter: Granter, userId: string, inpu
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.override.create', scope, now)
+  await lockTenant(tx)
   await assertScopeExists(tx, scope)
   if (effect === 'allow') assertHoldsUntil(granter, [permission], scope, now, expires_at ?? null)
   else {
@@ -70,10 +71,9 @@ export async function addOverride(tx: Tx, granter: Granter, userId: string, inpu
 
 /**
  * One override of a permission and user in a scope: an ended one is replaced, a live one refused with `already_exists`. The
- * lock of the tenant lets one of two requests at once look after the other has committed.
+ * tenant's lock, which the caller holds, lets one of two requests at once look after the other has committed.
  */
 async function replaceEnded(tx: Tx, userId: string, permission: string, { organizationId, workspaceId }: Context): Promise<void> {
-  await lockTenant(tx)
   const same = sql.fragment`
     tenant_id = ${tx.tenantId} and user_id = ${userId} and permission = ${permission} and organization_id is not distinct from ${organizationId}::uuid
     and workspace_id is not distinct from ${workspaceId}::uuid`
