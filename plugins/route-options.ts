@@ -116,11 +116,18 @@ export default fp(
           platform: access.platform ?? false,
           level: access.level!,
           mutates: false,
+          organizationInPath: true,
+          allowReadOnly: true,
+          sessionOnly: true,
           routes: [],
         }
         // Asked for by routes of several levels it is decided on the object of each.
         if (entry.level !== access.level) entry.level = 'object'
-        entry.mutates ||= methods.some((method) => mutates({ method }))
+        const changes = methods.some((method) => mutates({ method }))
+        entry.mutates ||= changes
+        entry.organizationInPath &&= access.organizationFrom !== undefined
+        entry.allowReadOnly &&= !changes || access.allowReadOnly === true
+        entry.sessionOnly &&= access.sessionOnly === true || access.stepUp === true
         entry.routes.push(`${methods.join(',')} ${route.url}`)
         app.permissions.set(permission, entry)
       }

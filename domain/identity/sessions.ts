@@ -251,4 +251,9 @@ export async function rememberContext(tx: Tx, context: Context): Promise<void> {
   await tx.query(sql.run`
     update res_users set last_organization_id = ${context.organizationId}, last_workspace_id = ${context.workspaceId}
     where tenant_id = ${tx.tenantId} and id = ${tx.actor.userId}`)
+  await record(tx, 'res_sessions', tx.actor.sessionId, 'session.context_changed', {
+    user_id: tx.actor.userId,
+    organization_id: context.organizationId,
+    workspace_id: context.workspaceId,
+  })
 }

@@ -66,7 +66,16 @@ export default async function roles(app: FastifyInstance) {
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference'] as const
 
   await app.register(
-    readingRoutes({ module: null, permission: 'rbac.role', plane, level: 'shared', list: roleList, schema: Role, get: role }),
+    readingRoutes({
+      module: null,
+      permission: 'rbac.role',
+      plane,
+      level: 'shared',
+      list: roleList,
+      schema: Role,
+      get: role,
+      parts: ['res_role_permissions'],
+    }),
     {
       prefix: '/rbac',
     },
