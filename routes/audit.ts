@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
+import { AuditEvent, type AuditFilter, auditPage, isTipGenuine, keptTip, Verification, verifyTrail } from '../domain/audit/index.ts'
 import { csvLine } from '../domain/files/index.ts'
 import { type ListQuery, oneOf, readCursor, Timestamp, Uuid, writeCursor } from '../domain/kernel/index.ts'
 import { wantsCsv } from './http/csv.ts'
@@ -41,7 +41,7 @@ const Query = Type.Object(
 const CSV_PAGE = 200
 
 export default async function audit(app: FastifyInstance) {
-  const { settings } = app.services
+  const { files, settings } = app.services
   const tags = ['audit']
 
   app.get<{ Querystring: Static<typeof Query> }>(
@@ -98,6 +98,11 @@ export default async function audit(app: FastifyInstance) {
         response: { 200: ok(Verification), ...guarded() },
       },
     },
-    async (request) => ({ data: await request.read((tx) => verifyTrail(tx, settings.sealKey), request.query.plane ?? 'data') }),
+    async (request) => {
+      const { plane = 'data' } = request.query
+      const tip = await keptTip(files, request.tenant.id, plane)
+      const kept = tip && { tip, genuine: isTipGenuine(settings.sealKey, tip, request.tenant.id, plane) }
+      return { data: await request.read((tx) => verifyTrail(tx, settings.sealKey, kept), plane) }
+    },
   )
 }
