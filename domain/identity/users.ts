@@ -40,14 +40,20 @@ export interface Invitation {
 export const requireRoomForUser = (tx: Tx): Promise<void> =>
   requireRoom(tx, 'users', 1, sql.fragment`select count(*) as n from res_users where tenant_id = ${tx.tenantId} and deleted_at is null`)
 
-/** Adds someone who is not here yet, and sends him a link. Throws `already_exists`, `invalid_value`, `plan_limit`. */
+/**
+ * Adds a user and sends them a link; a service account is a program, gets no mail and no password, and works by keys that
+ * administrators make for it. Throws `already_exists`, `invalid_value`, `plan_limit`.
+ */
 export async function inviteUser(tx: Tx, { email, name, kind = 'worker', locale = null }: Invitation): Promise<User> {
   await requireRoomForUser(tx)
   const id = newId()
+  const isProgram = kind === 'service'
   await tx.query(sql.run`
-    insert into res_users (id, tenant_id, email, name, kind, locale, status, invited_by)
-    values (${id}, ${tx.tenantId}, ${requireEmail(email)}, ${name}, ${kind}, ${locale}, 'invited', ${tx.actor.userId})`)
+    insert into res_users (id, tenant_id, email, name, kind, locale, status, verified_at, invited_by)
+    values (${id}, ${tx.tenantId}, ${requireEmail(email)}, ${name}, ${kind}, ${locale}, ${isProgram ? 'active' : 'invited'},
+      ${isProgram ? tx.now.toISOString() : null}, ${tx.actor.userId})`)
   tx.emit({ type: 'identity.user.invited', entity_id: id, version: 1, data: { id, kind } })
+  if (isProgram) return userLifecycle.lock(tx, id)
   tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id, asked_at: tx.now.toISOString() } })
   return userLifecycle.lock(tx, id)
 }
@@ -128,7 +134,7 @@ export async function forgotPassword(tx: Tx, typed: string, intervalSeconds: num
   await requireNoSso(tx, email ?? '')
   const wait = await takeMailTurn(tx, 'password_reset', email ?? typed.toLowerCase(), intervalSeconds)
   const account = await accountByEmail(tx, email ?? '')
-  const to = wait === 0 && account && mayEnter(account) ? account.id : null
+  const to = wait === 0 && account && mayEnter(account) && account.kind !== 'service' ? account.id : null
   // For accounts that do not exist as well: the same statements run.
   await record(tx, 'res_users', account?.id ?? null, 'password.reset_requested')
   tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to, asked_at: tx.now.toISOString() } })
