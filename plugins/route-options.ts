@@ -22,6 +22,8 @@ export interface RouteAccess {
   sessionOnly?: true
   /** For someone who proved lately who he is. */
   stepUp?: true
+  /** Without a valid access token the refresh cookie will do, which the route looks at: there is no actor then. */
+  orRefreshToken?: true
   /** For anyone. */
   public?: true
   /** Answers on any host: health, keys, docs. */
@@ -65,6 +67,7 @@ const KEYS = [
   'service',
   'sessionOnly',
   'stepUp',
+  'orRefreshToken',
   'tenantless',
   'module',
   'flag',
@@ -113,11 +116,18 @@ export default fp(
           platform: access.platform ?? false,
           level: access.level!,
           mutates: false,
+          organizationInPath: true,
+          allowReadOnly: true,
+          sessionOnly: true,
           routes: [],
         }
         // Asked for by routes of several levels it is decided on the object of each.
         if (entry.level !== access.level) entry.level = 'object'
-        entry.mutates ||= methods.some((method) => mutates({ method }))
+        const changes = methods.some((method) => mutates({ method }))
+        entry.mutates ||= changes
+        entry.organizationInPath &&= access.organizationFrom !== undefined
+        entry.allowReadOnly &&= !changes || access.allowReadOnly === true
+        entry.sessionOnly &&= access.sessionOnly === true || access.stepUp === true
         entry.routes.push(`${methods.join(',')} ${route.url}`)
         app.permissions.set(permission, entry)
       }

@@ -1,10 +1,10 @@
 // Who is asking: a person by access token, from the cookie or the Authorization header; a program by API key; a worker by service token.
 import jwt from '@fastify/jwt'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type ApiKey, type Caller, type Grants, grantsByConsent, grantsOfKey, type Session } from '../domain/access/index.ts'
 import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
-import { type Actor, type Context, failure } from '../domain/kernel/index.ts'
+import { type Actor, type Context, Failure, failure } from '../domain/kernel/index.ts'
 import { originAllowed } from './origin.ts'
 import { mutates } from './route-options.ts'
 
@@ -148,9 +148,23 @@ export default fp(
       access.keySeen(request.tenant.id, key.id)
     }
 
+    /** Whether a route that ends sessions goes on by the refresh cookie, sent by a page of the tenant. */
+    const goesOnByRefreshToken = (request: FastifyRequest): boolean =>
+      request.routeOptions.config.access?.orRefreshToken === true &&
+      request.cookies.refresh_token !== undefined &&
+      originAllowed(settings, request.headers.origin ?? '', request.host, request.tenant.domains)
+
     app.addHook('onRequest', async (request, reply) => {
+      if (request.is404 || request.routeOptions.config.access?.public) return
+      try {
+        await authenticate(request, reply)
+      } catch (error) {
+        if (!(error instanceof Failure) || !goesOnByRefreshToken(request)) throw error
+      }
+    })
+
+    async function authenticate(request: FastifyRequest, reply: FastifyReply): Promise<void> {
       const route = request.routeOptions.config.access
-      if (request.is404 || route?.public) return
       const fromHeader = bearer(request)
       const token = fromHeader ?? request.cookies.access_token
       if (!token) throw failure('missing_token')
@@ -170,7 +184,7 @@ export default fp(
         )
       }
       await request.countUser(reply)
-    })
+    }
   },
   { name: 'session', dependencies: ['tenant'] },
 )

@@ -2,9 +2,10 @@
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { AuditEvent, type AuditFilter, auditPage, Verification, verifyTrail } from '../domain/audit/index.ts'
+import { AuditEvent, type AuditFilter, auditPage, isTipGenuine, keptTip, Verification, verifyTrail } from '../domain/audit/index.ts'
 import { csvLine } from '../domain/files/index.ts'
 import { type ListQuery, oneOf, readCursor, Timestamp, Uuid, writeCursor } from '../domain/kernel/index.ts'
+import { wantsCsv } from './http/csv.ts'
 import { guarded, ok, Pagination } from './http/envelope.ts'
 import { withNames } from './http/names.ts'
 
@@ -18,12 +19,21 @@ const Query = Type.Object(
     entity: Type.Optional(Type.String({ maxLength: 100, examples: ['erp_purchase_order'] })),
     entity_id: Type.Optional(Uuid),
     organization_id: Type.Optional(Uuid),
+    about: Type.Optional(
+      Type.String({
+        format: 'uuid',
+        description:
+          'A user or role: changes of it and of what names it, such as assignments, overrides, keys, factors and sessions (plane `control`)',
+      }),
+    ),
     actor_id: Type.Optional(Uuid),
     action: Type.Optional(Type.String({ maxLength: 100, examples: ['update'] })),
     correlation_id: Type.Optional(Type.String({ maxLength: 128 })),
     from: Type.Optional(Timestamp),
     to: Type.Optional(Timestamp),
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 200, description: 'Entries of a page, 50 when omitted; of a CSV, all when omitted' }),
+    ),
     cursor: Type.Optional(Type.String({ maxLength: 2000 })),
   },
   { additionalProperties: false },
@@ -31,7 +41,7 @@ const Query = Type.Object(
 const CSV_PAGE = 200
 
 export default async function audit(app: FastifyInstance) {
-  const { settings } = app.services
+  const { files, settings } = app.services
   const tags = ['audit']
 
   app.get<{ Querystring: Static<typeof Query> }>(
@@ -47,20 +57,21 @@ export default async function audit(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const { plane = 'data', limit = 50, cursor, ...filter } = request.query
+      const { plane = 'data', limit: given, cursor, ...filter } = request.query
+      const limit = given ?? 50
       const scope = `${request.tenant.id} audit ${plane}`
       const asked = filter as AuditFilter
       const binding: ListQuery = { limit, sort: [], filters: [], expand: [], q: JSON.stringify(asked) }
       // The trail lies beside what it tells of, in each plane's database.
       const page = (size: number, after: readonly unknown[] | null) => request.read((tx) => auditPage(tx, asked, size, after), plane)
-      if (request.headers.accept === 'text/csv') {
-        const first = await page(CSV_PAGE, null)
+      if (wantsCsv(request)) {
+        const first = await page(given ?? CSV_PAGE, null)
         const names = Object.keys(AuditEvent.properties) as (keyof AuditEvent)[]
         async function* lines() {
           yield csvLine(names)
           for (let part = first; ; part = await page(CSV_PAGE, part.next)) {
             yield (await withNames(request, part.rows)).map((row) => csvLine(names.map((name) => row[name]))).join('')
-            if (!part.next) return
+            if (!part.next || given) return
           }
         }
         return reply
@@ -87,6 +98,11 @@ export default async function audit(app: FastifyInstance) {
         response: { 200: ok(Verification), ...guarded() },
       },
     },
-    async (request) => ({ data: await request.read((tx) => verifyTrail(tx, settings.sealKey), request.query.plane ?? 'data') }),
+    async (request) => {
+      const { plane = 'data' } = request.query
+      const tip = await keptTip(files, request.tenant.id, plane)
+      const kept = tip && { tip, genuine: isTipGenuine(settings.sealKey, tip, request.tenant.id, plane) }
+      return { data: await request.read((tx) => verifyTrail(tx, settings.sealKey, kept), plane) }
+    },
   )
 }

@@ -15,6 +15,8 @@ const STREAMS_OF_A_USER = 10
 /** New readings are looked for so often at most. */
 const READINGS_MS = 1_000
 const READ_SERIES = 1_000
+/** A change of rights is looked at so soon. */
+const CHECK_MS = 50
 
 const Query = Type.Object(
   {
@@ -86,8 +88,13 @@ async function isStillAllowed(request: FastifyRequest): Promise<boolean> {
 }
 
 export default async function events(app: FastifyInstance) {
-  const { live, planes } = app.services
+  const { access, live, planes } = app.services
   const open = new Set<() => void>()
+  /** What asks the streams of a tenant again whether they may go on. */
+  const checks = new Map<string, Set<() => void>>()
+  access.onChange((tenantId) => {
+    for (const check of checks.get(tenantId) ?? []) check()
+  })
   const perUser = new Map<string, number>()
   app.addHook('preClose', async () => {
     for (const end of [...open]) end()
@@ -130,6 +137,9 @@ export default async function events(app: FastifyInstance) {
         if (ended) return
         ended = true
         leave()
+        ofTenant.delete(check)
+        if (ofTenant.size === 0 && checks.get(request.tenant.id) === ofTenant) checks.delete(request.tenant.id)
+        clearTimeout(checking)
         clearInterval(heartbeat)
         clearTimeout(soon)
         open.delete(end)
@@ -166,6 +176,16 @@ export default async function events(app: FastifyInstance) {
             end()
           })
       }
+      // At once when the session ends, and not once for each of many changes that come together.
+      let checking: NodeJS.Timeout | undefined
+      const check = () => {
+        checking ??= setTimeout(() => {
+          checking = undefined
+          inTurn(() => {})
+        }, CHECK_MS)
+      }
+      const ofTenant = checks.get(request.tenant.id) ?? new Set()
+      checks.set(request.tenant.id, ofTenant.add(check))
       const watcher: Watcher = {
         tell: (happened, id) =>
           inTurn(() => {

@@ -98,6 +98,7 @@ export async function startWorkers(
   if (only.includes('jobs'))
     await jobs.work(consumers, planes, tenants, {
       sealKey: settings.sealKey,
+      files,
       keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
       remind: () => remindOfTrials(planes.control, newId()),
       removeExpiredFiles: async () => removeExpiredFiles({ planes, tenants, files, log: workerLog }, await tenants.kept()),

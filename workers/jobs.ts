@@ -3,7 +3,7 @@
 import type { KeyObject } from 'node:crypto'
 import { Client } from 'pg'
 import { PgBoss } from 'pg-boss'
-import { sealTrail } from '../domain/audit/index.ts'
+import { sealAndKeepTip, type TipStore } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
 import { sumUpHours } from '../domain/telemetry/index.ts'
@@ -85,12 +85,19 @@ const tidyIdentity = (control: Database): Promise<unknown> =>
     )
   })
 
-/** Seals the trail of every tenant, one after the other, in every plane. One that fails stops no other. */
-async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObject, log: WorkerLog): Promise<void> {
+/**
+ * Seals the trail of every tenant, one after the other, in every plane. One that fails stops no other. The tips are kept in the
+ * object store, in the log and as events: three places outside of the database.
+ */
+export async function sealAll(planes: Planes, tenants: readonly Tenant[], key: KeyObject, store: TipStore, log: WorkerLog): Promise<void> {
   for (const tenant of tenants) {
     for (const plane of ['control', 'data', 'telemetry'] as const) {
       await Promise.resolve()
-        .then(() => sealTrail(databaseOf(planes, plane, tenant), tenant.id, key))
+        .then(() => sealAndKeepTip(databaseOf(planes, plane, tenant), store, { tenantId: tenant.id, plane, key }))
+        .then(({ hours, tip, cut }) => {
+          if (cut) log.error(cut, 'the audit trail does not lead to its kept seal: it was cut or replaced, and is not sealed further')
+          else if (hours > 0 && tip) log.info(tip, 'audit trail sealed')
+        })
         .catch((error) => log.warn({ err: error, tenant_id: tenant.id, plane }, 'trail not sealed, it is tried again in an hour'))
     }
   }
@@ -177,6 +184,8 @@ export class JobQueue {
 /** What the upkeep of every hour needs beside the databases. */
 export interface Hourly {
   sealKey: KeyObject
+  /** Where the tips of the seals are kept. */
+  files: TipStore
   keepReadingsDays: number
   remind: () => Promise<unknown>
   removeExpiredFiles: () => Promise<unknown>
@@ -216,7 +225,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, tenants, { sealKey, keepReadingsDays, remind, removeExpiredFiles }) => {
+    work: async (consumers, planes, tenants, { sealKey, files, keepReadingsDays, remind, removeExpiredFiles }) => {
       // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
@@ -227,7 +236,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
         await sumUpAll(planes, active, log)
         await removeExpiredFiles()
         await remind()
-        await sealAll(planes, active, sealKey, log)
+        await sealAll(planes, active, sealKey, files, log)
       })
     },
     workTenants: async (make) => {

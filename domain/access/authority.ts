@@ -122,7 +122,10 @@ async function lockRole(tx: Tx, role: string, path: string): Promise<Static<type
 
 const Place = Type.Object({ exists: Type.Boolean() }, { additionalProperties: false })
 
-/** Refuses with `invalid_reference` an organization or workspace that does not exist or was deleted. */
+/**
+ * Refuses with `invalid_reference` an organization or workspace that does not exist or was deleted. Whoever holds the tenant's
+ * lock is sure of it until the transaction ends: deleting one takes that lock.
+ */
 export async function assertScopeExists(tx: Tx, { organizationId, workspaceId }: Context): Promise<void> {
   if (organizationId === null) return
   const { exists } = await tx.one(sql.prepared(Place)`

@@ -98,6 +98,7 @@ export class AccessCache {
   readonly #listener: Listener
   readonly #tenants = new Map<string, TenantEntry>()
   readonly #presence: Presence
+  readonly #watchers: ((tenantId: string) => void)[] = []
   #generation = 0
 
   constructor(control: Database, listener: Listener) {
@@ -107,11 +108,17 @@ export class AccessCache {
     listener.on('tenantry_access', (tenantId) => {
       this.#generation++
       this.#tenants.delete(tenantId)
+      for (const told of this.#watchers) told(tenantId)
     })
     listener.onReconnect(() => {
       this.#generation++
       this.#tenants.clear()
     })
+  }
+
+  /** Tells of each change of a tenant's rights, sessions or keys, once what was in memory of them is gone. */
+  onChange(told: (tenantId: string) => void): void {
+    this.#watchers.push(told)
   }
 
   /**

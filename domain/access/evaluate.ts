@@ -55,6 +55,10 @@ export function evaluate(grants: Grants, permission: string, context: Context, n
   return { allowed: false, decided_by: { kind: 'none' } }
 }
 
+/** Whether an organization, and a workspace in it, exists in the tenant; the grants of any user know. */
+export const placeExists = ({ organizations }: Grants, { organizationId, workspaceId }: Context): boolean =>
+  organizations.some(({ id, workspaces }) => id === organizationId && (workspaceId === null || workspaces.includes(workspaceId)))
+
 export type ContextVerdict = 'ok' | 'context_required' | 'context_forbidden'
 
 /** May this user work in this context: it exists, a live assignment reaches into it, and a workspace is chosen where one must be. */

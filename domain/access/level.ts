@@ -19,6 +19,12 @@ export interface PermissionEntry {
   level: Level
   /** Whether it lets the actor change something. */
   mutates: boolean
+  /** Whether all its routes name the organization in their path: the caller's context is not asked. */
+  organizationInPath: boolean
+  /** Whether what it lets the actor change can be changed while the tenant is read-only. */
+  allowReadOnly: boolean
+  /** Whether it is for signed-in users alone, and never for API keys. */
+  sessionOnly: boolean
   /** `GET /api/v1/…`, of each route that asks for it. */
   routes: string[]
 }

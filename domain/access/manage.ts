@@ -1,7 +1,8 @@
 // Changes to who may do what. The epoch is raised by trigger.
 import { type Static, Type } from 'typebox'
-import { type Context, failure, inReach, jsonTime, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, type Fragment, failure, inReach, jsonTime, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { lockTenant } from '../tenancy/index.ts'
+import { keepAnAdministrator } from './administrators.ts'
 import { assertCanGrant, assertCanWithdraw, assertMay, assertScopeExists, type Granter } from './authority.ts'
 
 export interface AssignmentScope {
@@ -19,50 +20,6 @@ export async function assignRole(tx: Tx, userId: string, roleId: string, scope: 
     insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, provider_id, granted_by)
     values (${id}, ${tx.tenantId}, ${userId}, ${roleId}, ${scope.organizationId ?? null}, ${scope.workspaceId ?? null}, ${scope.expiresAt ?? null}, ${scope.providerId ?? null}, ${tx.actor.userId})`)
   return id
-}
-
-const Administrator = Type.Object({ goes: Type.Boolean() }, { additionalProperties: false })
-
-/** Assignments of everything, everywhere, without end, to users who may enter and to whom managing rights is not denied; `goes` marks those that are about to end. */
-async function administrators(
-  tx: Tx,
-  userId: string | null,
-  assignmentId: string | null,
-): Promise<readonly Static<typeof Administrator>[]> {
-  // In a statement of its own: of two administrators who remove each other at once, the second looks only when the first has committed.
-  await lockTenant(tx)
-  return tx.any(sql.prepared(Administrator)`
-    select coalesce(a.user_id = ${userId}::uuid and (${assignmentId}::uuid is null or a.id = ${assignmentId}::uuid), false) as goes from res_user_roles a
-    join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.verified_at is not null and u.deleted_at is null
-    where a.tenant_id = ${tx.tenantId} and a.organization_id is null and a.expires_at is null
-      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')
-      and not exists (
-        select from res_user_permission_overrides o where o.tenant_id = a.tenant_id and o.user_id = a.user_id and o.organization_id is null and o.effect = 'deny'
-          and (o.expires_at is null or o.expires_at > ${tx.now.toISOString()})
-          and 'rbac.assignment.create' like replace(replace(o.permission, '_', '\\_'), '*', '%'))`)
-}
-
-const ToTell = Type.Object({ id: Uuid }, { additionalProperties: false })
-
-/** Who is told what concerns the whole tenant: those who may do everything in it now, twenty at most. */
-export async function administratorIds(tx: Tx): Promise<string[]> {
-  const found = await tx.any(sql.prepared(ToTell)`
-    select distinct u.id from res_user_roles a join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id and u.status = 'active' and u.deleted_at is null
-    where a.tenant_id = ${tx.tenantId} and a.organization_id is null and (a.expires_at is null or a.expires_at > ${tx.now.toISOString()})
-      and exists (select from res_role_permissions p where p.tenant_id = a.tenant_id and p.role_id = a.role_id and p.permission = '*')
-    order by u.id limit 20`)
-  return found.map(({ id }) => id)
-}
-
-/** Refuses with `last_administrator` when without this user, or this one assignment of his, nobody would manage the tenant. */
-export async function keepAnAdministrator(tx: Tx, userId: string, assignmentId: string | null = null): Promise<void> {
-  const found = await administrators(tx, userId, assignmentId)
-  if (found.some((a) => a.goes) && found.every((a) => a.goes)) throw failure('last_administrator')
-}
-
-/** The same after a change that may have taken the last one's rights. */
-export async function requireAdministrator(tx: Tx): Promise<void> {
-  if ((await administrators(tx, null, null)).length === 0) throw failure('last_administrator')
 }
 
 const placeOf = ({ organization_id, workspace_id }: { organization_id?: string | null; workspace_id?: string | null }): Context => ({
@@ -108,6 +65,22 @@ export const assignmentsOf = (tx: Tx, userId: string): Promise<readonly Static<t
     where a.tenant_id = ${tx.tenantId} and a.user_id = ${userId} and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)}
     order by a.id limit 500`)
 
+export const RoleHolder = Type.Object(
+  { user_id: Uuid, name: Type.String(), email: Type.String(), status: Type.String(), ...AssignmentInfo.properties },
+  { additionalProperties: false },
+)
+
+/** Assignments of a role in the scopes that the unit of work reaches, in the order of their ids; a page of them. */
+export const holdersOf = (tx: Tx, roleId: string, after: string | null, limit: number): Promise<readonly Static<typeof RoleHolder>[]> =>
+  tx.any(sql.prepared(RoleHolder)`
+    select u.id as user_id, u.name, u.email, u.status, a.id, r.code as role, a.organization_id, a.workspace_id, a.expires_at, a.provider_id
+    from res_user_roles a
+    join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id
+    join res_users u on u.tenant_id = a.tenant_id and u.id = a.user_id
+    where a.tenant_id = ${tx.tenantId} and a.role_id = ${roleId} and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)}
+      and (${after}::uuid is null or a.id > ${after}::uuid)
+    order by a.id limit ${limit}`)
+
 export interface RoleAssignment {
   role: string
   organization_id?: string | null
@@ -139,38 +112,66 @@ async function grantableRole(
   return { roleId: await assertCanGrant(tx, granter, role, scope, `${path}/role`, expiresAt), scope, expiresAt }
 }
 
+const UserId = Type.Object({ id: Uuid }, { additionalProperties: false })
+
 /**
- * Gives one role to many users at once; a user who has it there already keeps it. Returns how many received it. Throws
- * `permission_denied`, `grant_exceeds`, `invalid_reference`.
+ * Returns which of these users exist, and keeps them from being erased until the transaction ends: erasing locks the user's
+ * row, so it comes before, and the user is not found, or after, and takes what was given. Users are locked before the tenant,
+ * as a change of an account does.
+ */
+async function lockUsers(tx: Tx, userIds: readonly string[]): Promise<Set<string>> {
+  const found = await tx.any(sql.prepared(UserId)`
+    select id from res_users where tenant_id = ${tx.tenantId} and id = any(${sql.array([...userIds], 'uuid')}) and deleted_at is null
+    order by id for key share`)
+  return new Set(found.map(({ id }) => id))
+}
+
+/** Whether an end (null is without end) is later than another one. */
+const endsLater = (end: Fragment, than: Fragment) => sql.fragment`coalesce(${end}, 'infinity') > coalesce(${than}, 'infinity')`
+
+/**
+ * Gives one role to many users at once. A user who has it there keeps it; one whose assignment ends sooner, or has ended, gets
+ * the later end. Returns how many received something. Throws `permission_denied`, `grant_exceeds`, `invalid_reference`.
  */
 export async function grantRoleToMany(tx: Tx, granter: Granter, userIds: readonly string[], assignment: RoleAssignment): Promise<number> {
+  const existing = await lockUsers(tx, userIds)
+  await lockTenant(tx)
+  const missing = userIds.filter((id) => !existing.has(id))
+  if (missing.length > 0) throw failure('invalid_reference', { path: '/user_ids', missing: missing.slice(0, 20) })
   const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, '')
   const { rowCount } = await tx.query(sql.run`
-    insert into res_user_roles (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, granted_by)
+    insert into res_user_roles as a (id, tenant_id, user_id, role_id, organization_id, workspace_id, expires_at, granted_by)
     select u.id, ${tx.tenantId}, u.user_id, ${roleId}, ${scope.organizationId}::uuid, ${scope.workspaceId}::uuid, ${expiresAt}::timestamptz, ${tx.actor.userId}
     from ${sql.unnest(
       userIds.map((userId) => [newId(), userId]),
       ['uuid', 'uuid'],
     )} as u (id, user_id)
-    on conflict (tenant_id, user_id, role_id, organization_id, workspace_id) do nothing`)
+    on conflict (tenant_id, user_id, role_id, organization_id, workspace_id) do update
+      set expires_at = excluded.expires_at, granted_by = excluded.granted_by, provider_id = null, version = a.version + 1, updated_at = ${tx.now.toISOString()}
+      where ${endsLater(sql.fragment`excluded.expires_at`, sql.fragment`a.expires_at`)}`)
   return rowCount
 }
 
 const Moved = Type.Object({ role_id: Uuid, until: nullable(Timestamp) }, { additionalProperties: false })
 
 /**
- * Moves users' assignments from one scope to another: a withdrawal there and a grant here, so the actor must be allowed both
- * and hold each role in both scopes. A user who has a role in the target already loses the old assignment only. Returns
- * how many assignments moved. Throws `permission_denied`, `grant_exceeds`.
+ * Moves users' live assignments from one scope to another: a withdrawal there and a grant here, so the actor must be allowed
+ * both and hold each role in both scopes. A user who has a role in the target already keeps there the later end of the
+ * two. Returns how many assignments moved or were extended. Throws `permission_denied`, `grant_exceeds`.
  */
 export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly string[], from: Context, to: Context): Promise<number> {
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.assignment.delete', from, now)
   assertMay(granter, 'rbac.assignment.create', to, now)
   if (from.organizationId === to.organizationId && from.workspaceId === to.workspaceId) return 0
+  await lockTenant(tx)
   const users = sql.array([...userIds], 'uuid')
   const here = sql.fragment`
-    a.tenant_id = ${tx.tenantId} and a.user_id = any(${users}) and a.organization_id = ${from.organizationId} and a.workspace_id is not distinct from ${from.workspaceId}::uuid`
+    a.tenant_id = ${tx.tenantId} and a.user_id = any(${users}) and a.organization_id = ${from.organizationId} and a.workspace_id is not distinct from ${from.workspaceId}::uuid
+    and (a.expires_at is null or a.expires_at > ${tx.now.toISOString()})`
+  const sameInTarget = sql.fragment`
+    b.tenant_id = a.tenant_id and b.user_id = a.user_id and b.role_id = a.role_id
+    and b.organization_id = ${to.organizationId} and b.workspace_id is not distinct from ${to.workspaceId}::uuid`
   await assertScopeExists(tx, to)
   const roles = await tx.any(sql.type(Moved)`
     select role_id, ${jsonTime('e.last')} as until from (
@@ -179,19 +180,54 @@ export async function moveUsers(tx: Tx, granter: Granter, userIds: readonly stri
     await assertCanWithdraw(tx, granter, role_id, from, '/from')
     await assertCanGrant(tx, granter, role_id, to, '/to', until)
   }
-  await tx.query(sql.run`
-    delete from res_user_roles a where ${here} and exists (
-      select from res_user_roles b where b.tenant_id = a.tenant_id and b.user_id = a.user_id and b.role_id = a.role_id
-        and b.organization_id = ${to.organizationId} and b.workspace_id is not distinct from ${to.workspaceId}::uuid)`)
-  const { rowCount } = await tx.query(sql.run`
+  const extended = await tx.query(sql.run`
+    update res_user_roles b set expires_at = a.expires_at, provider_id = a.provider_id, version = b.version + 1, updated_at = ${tx.now.toISOString()}
+    from res_user_roles a where ${here} and ${sameInTarget} and ${endsLater(sql.fragment`a.expires_at`, sql.fragment`b.expires_at`)}`)
+  await tx.query(sql.run`delete from res_user_roles a where ${here} and exists (select from res_user_roles b where ${sameInTarget})`)
+  const moved = await tx.query(sql.run`
     update res_user_roles a set organization_id = ${to.organizationId}, workspace_id = ${to.workspaceId}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where ${here}`)
-  return rowCount
+  return extended.rowCount + moved.rowCount
+}
+
+const Ending = Type.Object(
+  { role_id: Uuid, organization_id: nullable(Uuid), workspace_id: nullable(Uuid), expires_at: nullable(Timestamp) },
+  { additionalProperties: false },
+)
+
+/**
+ * Changes the end of an assignment; null is without end. A later end is a grant, an earlier one a withdrawal. An assignment
+ * that a provider's groups gave belongs to whoever changes it from then on. Throws `not_found`, `permission_denied`,
+ * `grant_exceeds`, `invalid_value`, `last_administrator`.
+ */
+export async function changeEnd(tx: Tx, granter: Granter, userId: string, assignmentId: string, expiresAt: string | null): Promise<void> {
+  assertFuture(tx, expiresAt, '/expires_at')
+  await lockTenant(tx)
+  if (expiresAt !== null) await keepAnAdministrator(tx, userId, assignmentId)
+  const held = await tx.maybeOne(sql.prepared(Ending)`
+    select role_id, organization_id, workspace_id, expires_at from res_user_roles a
+    where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}
+      and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)} for update`)
+  if (!held) throw failure('not_found')
+  const scope = placeOf(held)
+  const end = (at: string | null) => (at === null ? Number.POSITIVE_INFINITY : Date.parse(at))
+  if (end(expiresAt) < end(held.expires_at)) {
+    assertMay(granter, 'rbac.assignment.delete', scope, tx.now.getTime())
+    await assertCanWithdraw(tx, granter, held.role_id, scope, '/assignment')
+  } else {
+    assertMay(granter, 'rbac.assignment.create', scope, tx.now.getTime())
+    await assertScopeExists(tx, scope)
+    await assertCanGrant(tx, granter, held.role_id, scope, '/assignment', expiresAt)
+  }
+  await tx.query(sql.run`
+    update res_user_roles set expires_at = ${expiresAt}, provider_id = null, granted_by = ${tx.actor.userId}, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${assignmentId}`)
 }
 
 /**
- * Gives roles to a user on behalf of an actor who may do so in each scope and holds the roles there. Throws
- * `permission_denied`, `grant_exceeds`, `invalid_reference`, `invalid_value`, `already_exists`.
+ * Gives roles to a user on behalf of an actor who may do so in each scope and holds the roles there; an assignment that has
+ * ended is given again. Throws `not_found` for a user who does not exist, `permission_denied`, `grant_exceeds`,
+ * `invalid_reference`, `invalid_value`, `already_exists`.
  * @param path where the roles stand in the request; the star is their index
  */
 export async function grantRoles(
@@ -201,8 +237,14 @@ export async function grantRoles(
   roles: readonly RoleAssignment[],
   path = '/roles/*',
 ): Promise<void> {
+  if (!(await lockUsers(tx, [userId])).has(userId)) throw failure('not_found')
+  await lockTenant(tx)
   for (const [index, assignment] of roles.entries()) {
     const { roleId, scope, expiresAt } = await grantableRole(tx, granter, assignment, path.replace('*', String(index)))
+    await tx.query(sql.run`
+      delete from res_user_roles
+      where tenant_id = ${tx.tenantId} and user_id = ${userId} and role_id = ${roleId} and organization_id is not distinct from ${scope.organizationId}::uuid
+        and workspace_id is not distinct from ${scope.workspaceId}::uuid and expires_at <= ${tx.now.toISOString()}`)
     await assignRole(tx, userId, roleId, { ...scope, expiresAt })
   }
 }

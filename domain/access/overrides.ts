@@ -1,8 +1,10 @@
 // Overrides: one permission allowed or denied to one user, with precedence over their roles.
 import { type Static, Type } from 'typebox'
-import { failure, inReach, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, inReach, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { lockTenant } from '../tenancy/index.ts'
+import { isNeeded, keepAnAdministrator } from './administrators.ts'
 import { assertCanAdminister, assertHolds, assertHoldsUntil, assertMay, assertScopeExists, type Granter } from './authority.ts'
-import { assertFuture, keepAnAdministrator, override } from './manage.ts'
+import { assertFuture, override } from './manage.ts'
 import { matches } from './pattern.ts'
 import { Pattern } from './roles.ts'
 
@@ -44,7 +46,7 @@ export const overridesOf = (tx: Tx, userId: string): Promise<readonly Static<typ
 /**
  * Adds an override on behalf of an actor. What it allows, and what it denies, the actor must hold in its scope; to deny, they
  * must also hold what the user holds there. Throws `permission_denied`, `grant_exceeds`, `last_administrator`,
- * `invalid_value`, `invalid_reference`.
+ * `invalid_value`, `invalid_reference`, `already_exists`.
  */
 export async function addOverride(tx: Tx, granter: Granter, userId: string, input: NewOverride): Promise<void> {
   const { permission, effect, reason, organization_id, workspace_id, expires_at } = input
@@ -55,14 +57,29 @@ export async function addOverride(tx: Tx, granter: Granter, userId: string, inpu
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.override.create', scope, now)
+  await lockTenant(tx)
   await assertScopeExists(tx, scope)
   if (effect === 'allow') assertHoldsUntil(granter, [permission], scope, now, expires_at ?? null)
   else {
     assertHolds(granter, [permission], scope, now)
     await assertCanAdminister(tx, granter, userId, scope)
-    if (matches(permission, 'rbac.assignment.create')) await keepAnAdministrator(tx, userId)
+    if (isNeeded((code) => matches(permission, code))) await keepAnAdministrator(tx, userId)
   }
+  await replaceEnded(tx, userId, permission, scope)
   await override(tx, userId, permission, effect, reason, { ...scope, expiresAt: expires_at ?? null })
+}
+
+/**
+ * One override of a permission and user in a scope: an ended one is replaced, a live one refused with `already_exists`. The
+ * tenant's lock, which the caller holds, lets one of two requests at once look after the other has committed.
+ */
+async function replaceEnded(tx: Tx, userId: string, permission: string, { organizationId, workspaceId }: Context): Promise<void> {
+  const same = sql.fragment`
+    tenant_id = ${tx.tenantId} and user_id = ${userId} and permission = ${permission} and organization_id is not distinct from ${organizationId}::uuid
+    and workspace_id is not distinct from ${workspaceId}::uuid`
+  await tx.query(sql.run`delete from res_user_permission_overrides where ${same} and expires_at <= ${tx.now.toISOString()}`)
+  if (await tx.exists(sql.run`select 1 from res_user_permission_overrides where ${same}`))
+    throw failure('already_exists', { fields: ['permission', 'organization_id', 'workspace_id'] })
 }
 
 const Existing = Type.Object(

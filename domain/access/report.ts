@@ -2,9 +2,10 @@
 import { setImmediate } from 'node:timers/promises'
 import { type Static, Type } from 'typebox'
 import { type Context, type Fragment, nullable, oneOf, sql, type Tx, Uuid } from '../kernel/index.ts'
-import { holdsIn } from './decide.ts'
+import type { Tenant } from '../tenancy/index.ts'
+import { accessOf, mustEnroll } from './explain.ts'
 import { allGrants } from './grants.ts'
-import type { Registry } from './level.ts'
+import type { PermissionEntry, Registry } from './level.ts'
 
 /** An account that nobody used for so long, and still has rights. */
 const DORMANT_DAYS = 90
@@ -12,9 +13,10 @@ const DORMANT_DAYS = 90
 export const MatrixRow = Type.Object({
   user_id: Uuid,
   name: Type.String(),
+  email: Type.String(),
   kind: Type.String(),
   status: Type.String(),
-  permissions: Type.Array(Type.String(), { description: 'What roles and overrides allow here' }),
+  permissions: Type.Array(Type.String(), { description: 'What the user passes the gate of here now; none while they are locked, say' }),
 })
 
 /** Users that are read and evaluated at once: some milliseconds. */
@@ -31,11 +33,16 @@ function belongsTo({ reach, tenantId }: Tx, { organizationId, workspaceId }: Con
 }
 
 /**
- * The permissions of every user in a place, by roles and overrides, in the order of their names; modules and access modes hold
- * for all alike and are not in it. Users are read and evaluated in small groups, so that neither memory nor the event loop
- * depends on how many there are.
+ * The permissions whose gate every user passes in a place, in the order of the users' names. Users are read and evaluated in
+ * small groups, so that neither memory nor the event loop depends on how many there are.
  */
-export async function matrix(tx: Tx, registry: Registry, context: Context): Promise<Static<typeof MatrixRow>[]> {
+export async function matrix(
+  tx: Tx,
+  tenant: Tenant,
+  registry: Registry,
+  context: Context,
+  exhausted: boolean,
+): Promise<Static<typeof MatrixRow>[]> {
   const entries = [...registry].sort(([a], [b]) => (a < b ? -1 : 1))
   const now = tx.now.getTime()
   const users = await tx.any(sql.prepared(UserId)`
@@ -43,14 +50,19 @@ export async function matrix(tx: Tx, registry: Registry, context: Context): Prom
   const rows: Static<typeof MatrixRow>[] = []
   for (let first = 0; first < users.length; first += USERS_AT_ONCE) {
     const ids = users.slice(first, first + USERS_AT_ONCE).map(({ id }) => id)
-    for (const grants of await allGrants(tx, ids))
+    for (const grants of await allGrants(tx, ids)) {
+      const circumstances = { exhausted, lacksFactor: mustEnroll(tenant, grants, now), byKey: false }
+      const passes = ([code, entry]: [string, PermissionEntry]) =>
+        accessOf(tenant, grants, code, entry, circumstances, context, now).allowed
       rows.push({
         user_id: grants.user_id,
         name: grants.name,
+        email: grants.email,
         kind: grants.kind,
         status: grants.status,
-        permissions: entries.flatMap(([code, entry]) => (holdsIn(grants, code, entry, context, now) ? [code] : [])),
+        permissions: entries.filter(passes).map(([code]) => code),
       })
+    }
     await setImmediate()
   }
   return rows
@@ -86,21 +98,26 @@ export const findings = (tx: Tx): Promise<readonly Static<typeof Finding>[]> =>
       join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id
       where a.tenant_id = ${tx.tenantId}),
     overridden as (
-      select o.*, u.name as user_name from res_user_permission_overrides o
+      select o.*, u.name as user_name, u.kind as user_kind from res_user_permission_overrides o
       join res_users u on u.tenant_id = o.tenant_id and u.id = o.user_id and u.deleted_at is null
       where o.tenant_id = ${tx.tenantId})
     select kind, user_id, "user", role, detail from (
       select 1 as rank, 'everything_everywhere' as kind, user_id, user_name as "user", code as role, 'holds * in the whole tenant' as detail
-        from assigned where organization_id is null and '*' = any(permissions) and (expires_at is null or expires_at > now())
+        from assigned where organization_id is null and status in ('active', 'invited') and '*' = any(permissions) and (expires_at is null or expires_at > now())
       union all
       select 2, 'client_beyond_reading', user_id, user_name, code, 'a client whose role does more than read'
-        from assigned where user_kind = 'client' and exists (select from unnest(permissions) as p where p not like '%.read')
+        from assigned where user_kind = 'client' and (expires_at is null or expires_at > now()) and exists (select from unnest(permissions) as p where p not like '%.read')
+      union all
+      select 2, 'client_beyond_reading', user_id, user_name, null, permission || ' is allowed to a client'
+        from overridden where effect = 'allow' and user_kind = 'client' and (expires_at is null or expires_at > now()) and permission not like '%.read'
       union all
       select 3, 'allow_without_end', user_id, user_name, null, permission || ' is allowed without end: ' || reason
         from overridden where effect = 'allow' and expires_at is null
       union all
       select distinct 4, 'dormant_account', user_id, user_name, null::text, 'not signed in for ' || ${DORMANT_DAYS}::int || ' days or ever'
-        from assigned where status = 'active' and coalesce(last_login_at, created_at) < now() - make_interval(days => ${DORMANT_DAYS})
+        from assigned a where status = 'active' and (expires_at is null or expires_at > now())
+          and greatest(coalesce(last_login_at, created_at), (
+            select max(k.last_used_at) from res_api_keys k where k.tenant_id = a.tenant_id and k.user_id = a.user_id)) < now() - make_interval(days => ${DORMANT_DAYS})
       union all
       select 5, 'expired_assignment', user_id, user_name, code, 'ended ' || expires_at::date from assigned where expires_at <= now()
       union all

@@ -1,9 +1,10 @@
 // Roles: names for sets of permissions, the tenant's own.
 import { type Static, Type } from 'typebox'
 import { Code, type Expansion, failure, Name, newId, nullable, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { lockTenant } from '../tenancy/index.ts'
+import { keepingAnAdministrator } from './administrators.ts'
 import { assertHolds, assertHoldsUntil, type Granter } from './authority.ts'
 import { TENANT } from './level.ts'
-import { requireAdministrator } from './manage.ts'
 import { matches } from './pattern.ts'
 
 /** A code, or a pattern: `erp.*` is everything under erp, `*.read` every read, `erp.*.read` every read under erp, `*` everything. */
@@ -96,15 +97,13 @@ export async function createRole(tx: Tx, granter: Granter, input: Static<typeof 
  */
 export async function updateRole(tx: Tx, granter: Granter, id: string, version: number, patch: Static<typeof RolePatch>): Promise<Role> {
   const { permissions: patterns, ...own } = patch as { permissions?: string[] }
+  await lockTenant(tx) // first, as whoever gives or withdraws a role does
   await rows.update(tx, id, version, own) // locks the role: what is read from here on is what is changed
   const [before] = await permissionsOf(tx, [id])
   const added = (patterns ?? []).filter((pattern) => !before!.includes(pattern))
   requireKnown(granter, added)
   assertHoldsUntil(granter, [...before!, ...added], TENANT, tx.now.getTime(), null, { role: id })
-  if (patterns) {
-    await setPermissions(tx, id, patterns)
-    await requireAdministrator(tx)
-  }
+  if (patterns) await keepingAnAdministrator(tx, () => setPermissions(tx, id, patterns))
   return role(tx, id)
 }
 

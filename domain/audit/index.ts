@@ -1,2 +1,3 @@
+export * from './anchor.ts'
 export * from './seals.ts'
 export * from './trail.ts'

@@ -54,14 +54,22 @@ const bytes = (hex: string | null): Buffer | null => (hex === null ? null : Buff
 const split = (leaves: Buffer): Buffer[] =>
   Array.from({ length: leaves.length / LEAF_BYTES }, (_, at) => leaves.subarray(at * LEAF_BYTES, (at + 1) * LEAF_BYTES))
 
+const Count = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
 const Hour = Type.Object({ hour: Timestamp, leaves: Type.String() }, { additionalProperties: false })
 const Last = Type.Object({ hour: Timestamp, root: Type.String() }, { additionalProperties: false })
 
 /**
  * Seals the hours of a tenant that have ended and are not sealed; empty ones need no seal. Reads, and adds rows of its
- * own: nobody who writes to the trail waits for it. Of two that seal at once the primary key lets one.
+ * own: no writer of the trail waits for it. Of two that seal at once the primary key lets one.
+ * @param told hears of the newest seal, in the same transaction
  */
-export async function sealTrail(database: Database, tenantId: string, key: KeyObject, now = Date.now()): Promise<number> {
+export async function sealTrail(
+  database: Database,
+  tenantId: string,
+  key: KeyObject,
+  now = Date.now(),
+  told: (tx: Tx, last: { hour: string; root: string; seals: number }) => void = () => {},
+): Promise<number> {
   const until = new Date(Math.floor((now - SETTLE_MS) / HOUR_MS) * HOUR_MS).toISOString()
   return database.write(systemScope(tenantId, 'audit seals', ''), async (tx) => {
     const last = await tx.maybeOne(sql.prepared(Last)`
@@ -80,20 +88,28 @@ export async function sealTrail(database: Database, tenantId: string, key: KeyOb
         values (${tenantId}, ${hour}, ${own.length}, decode(${root.toString('hex')}, 'hex'), decode(${previous?.toString('hex') ?? null}, 'hex'), decode(${leaves}, 'hex'))`)
       previous = root
     }
+    const newest = hours.at(-1)
+    if (newest) {
+      const { n } = await tx.one(sql.prepared(Count)`select count(*) as n from plane.audit_seals where tenant_id = ${tenantId}`)
+      told(tx, { hour: newest.hour, root: previous!.toString('hex'), seals: n })
+    }
     return hours.length
   })
 }
 
 export const Problem = Type.Object({
   hour: Timestamp,
-  kind: oneOf(['changed_or_added', 'removed', 'seal_forged', 'seal_missing'], {
-    description: 'changed_or_added: an entry that was not sealed so; removed: sealed entries that are not there; seal_*: the chain itself',
+  kind: oneOf(['changed_or_added', 'removed', 'seal_forged', 'seal_missing', 'tail_missing', 'tip_forged'], {
+    description:
+      'changed_or_added: an entry that was not sealed so; removed: sealed entries that are not there; seal_*: the chain itself; tail_missing: the chain does not lead to the tip that is kept outside of the database, `missing` hours up to it are not there or were replaced; tip_forged: the kept tip was not made with the key',
   }),
   entries: Type.Array(Uuid, { description: 'The entries that were not sealed so, at most a hundred' }),
-  missing: Type.Integer({ description: 'How many sealed entries are not there' }),
+  missing: Type.Integer({ description: 'How many sealed entries are not there; of tail_missing, sealed hours' }),
 })
 export const Verification = Type.Object({
   sealed_until: nullable(Timestamp),
+  /** The hour of the newest seal that is kept outside of the database, in the object store; null before the first one. */
+  kept_until: nullable(Timestamp),
   hours: Type.Integer(),
   entries: Type.Integer(),
   problems: Type.Array(Problem),
@@ -127,10 +143,11 @@ const MAX_UNSEALED = 1_000
  * Recomputes the seals of the bound tenant and compares: everything that differs, hour by hour. An entry that was changed is
  * one added and one removed. The database compares the entries of an hour with its sealed leaves; of the leaves this process
  * sees a few thousand at a time, for the hash of the seal, so memory does not grow with the trail.
+ * @param kept the tip that is kept outside of the database
  */
-export async function verifyTrail(tx: Tx, key: KeyObject): Promise<Verification> {
-  const problems: Static<typeof Problem>[] = []
-  const result: Verification = { sealed_until: null, hours: 0, entries: 0, problems }
+export async function verifyTrail(tx: Tx, key: KeyObject, kept: KeptTip | null = null): Promise<Verification> {
+  const problems: Static<typeof Problem>[] = await problemsOfTip(tx, kept)
+  const result: Verification = { sealed_until: null, kept_until: kept?.tip.hour ?? null, hours: 0, entries: 0, problems }
   let previous: string | null = null
   for await (const seal of sealsOf(tx)) {
     const { hour } = seal
@@ -151,6 +168,29 @@ export async function verifyTrail(tx: Tx, key: KeyObject): Promise<Verification>
     problems.push({ hour, kind: 'changed_or_added', entries, missing: 0 })
   problems.sort((a, b) => (a.hour < b.hour ? -1 : 1))
   return result
+}
+
+/** A kept tip, and whether it was made with the key. */
+export interface KeptTip {
+  tip: { hour: string; seals: number; root: string }
+  genuine: boolean
+}
+
+const Chain = Type.Object({ seals: Type.Integer(), leads: Type.Boolean() }, { additionalProperties: false })
+
+/** How many seals lie up to the hour of a tip, and whether the chain leads to it. */
+export const chainTo = (tx: Tx, { hour, root }: KeptTip['tip']): Promise<Static<typeof Chain>> =>
+  tx.one(sql.prepared(Chain)`
+    select count(*) as seals, coalesce(bool_or(hour = ${hour}::timestamptz and encode(root, 'hex') = ${root}), false) as leads
+    from plane.audit_seals where tenant_id = ${tx.tenantId} and hour <= ${hour}::timestamptz`)
+
+async function problemsOfTip(tx: Tx, kept: KeptTip | null): Promise<Static<typeof Problem>[]> {
+  if (!kept) return []
+  const { hour, seals } = kept.tip
+  if (!kept.genuine) return [{ hour, kind: 'tip_forged', entries: [], missing: 0 }]
+  const chain = await chainTo(tx, kept.tip)
+  if (chain.leads && chain.seals === seals) return []
+  return [{ hour, kind: 'tail_missing', entries: [], missing: Math.max(1, seals - chain.seals) }]
 }
 
 /** The seals in their order, each with the number of entries in its hour and whether they are those that were sealed. */

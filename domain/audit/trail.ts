@@ -28,10 +28,19 @@ export interface AuditFilter {
   actor_id?: string
   action?: string
   correlation_id?: string
+  /** A user or role: changes of them, and of what names them (assignments, overrides, keys, factors, sessions). */
+  about?: string
   /** From this moment on. */
   from?: string
   /** Until before this moment. */
   to?: string
+}
+
+/** An entry of an update names neither user nor role: the record's other entries do. */
+function isAbout({ tenantId }: Tx, id: string): Fragment {
+  const names = sql.fragment`((diff ? 'user_id' and diff ->> 'user_id' = ${id}) or (diff ? 'role_id' and diff ->> 'role_id' = ${id}))`
+  return sql.fragment`(entity_id = ${id}::uuid or ${names}
+    or entity_id in (select entity_id from plane.audit_events where tenant_id = ${tenantId} and entity_id is not null and ${names}))`
 }
 
 /** A page of the trail in the scopes that the unit of work reaches, newest first; `after` is the time and id of the last entry before it. */
@@ -48,6 +57,7 @@ export async function auditPage(
     sql.fragment`tenant_id = ${tx.tenantId}`,
     inReach(tx, sql.fragment`organization_id`),
     ...equal,
+    ...(filter.about ? [isAbout(tx, filter.about)] : []),
     ...(filter.from ? [sql.fragment`created_at >= ${filter.from}`] : []),
     ...(filter.to ? [sql.fragment`created_at < ${filter.to}`] : []),
     ...(after ? [sql.fragment`(created_at, id) < (${String(after[0])}::timestamptz, ${String(after[1])}::uuid)`] : []),

@@ -136,16 +136,27 @@ export class FileKeeper {
       .catch(() => {
         throw failure('invalid_value', { path: 'id', rule: 'picture', message: 'cannot be opened as a picture' })
       })
-    await this.#keep(key, small)
+    await this.#keep(key, small, 'image/webp')
     return small
   }
 
-  async #keep(key: string, bytes: Buffer): Promise<void> {
+  /** A small record of the system about a tenant, such as the tip of its seals; null where there is none. */
+  async readNote(tenantId: string, name: string): Promise<Buffer | null> {
+    const found = await this.#options.store.get(`${tenantId}/notes/${name}`)
+    return found && buffer(found)
+  }
+
+  /** Keeps a record of the system in place of the one before. */
+  writeNote(tenantId: string, name: string, bytes: Buffer): Promise<void> {
+    return this.#keep(`${tenantId}/notes/${name}`, bytes, 'application/json')
+  }
+
+  async #keep(key: string, bytes: Buffer, mediaType: string): Promise<void> {
     const { store, incoming } = this.#options
     await mkdir(incoming, { recursive: true })
     const file = path.join(incoming, newId())
     await writeFile(file, bytes)
-    await store.put(key, file, { size: bytes.length, mediaType: 'image/webp' })
+    await store.put(key, file, { size: bytes.length, mediaType })
   }
 
   /** Removes the bytes of a file and what was made of them. */

@@ -1,4 +1,4 @@
-// A user as signing in sees him.
+// A user as sign-in sees them.
 import { type Static, Type } from 'typebox'
 import { type Fragment, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
@@ -12,6 +12,9 @@ export const Account = Type.Object(
     password_hash: nullable(Type.String()),
     verified_at: nullable(Timestamp),
     locale: nullable(Type.String()),
+    /** Where they worked last. */
+    last_organization_id: nullable(Uuid),
+    last_workspace_id: nullable(Uuid),
     /** Has a second factor that works. */
     mfa: Type.Boolean(),
   },
@@ -21,7 +24,7 @@ export type Account = Static<typeof Account>
 
 const selectAccount = (tx: Tx, condition: Fragment, locking = sql.fragment``): Promise<Account | null> =>
   tx.maybeOne(sql.prepared(Account)`
-    select id, email, name, kind, status, password_hash, verified_at, locale,
+    select id, email, name, kind, status, password_hash, verified_at, locale, last_organization_id, last_workspace_id,
       exists (select from res_user_mfa f where f.tenant_id = u.tenant_id and f.user_id = u.id and f.kind <> 'recovery' and f.confirmed_at is not null) as mfa
     from res_users u where tenant_id = ${tx.tenantId} and ${condition} and deleted_at is null ${locking}`)
 

@@ -2,7 +2,20 @@
 import { timingSafeEqual } from 'node:crypto'
 import { BlockList, isIP } from 'node:net'
 import { type Static, Type } from 'typebox'
-import { failure, Name, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import {
+  allGrants,
+  assertCanAdminister,
+  assertFuture,
+  assertHolds,
+  assertHoldsUntil,
+  assertMay,
+  assertScopeExists,
+  checkContext,
+  type Granter,
+  type Grants,
+} from '../access/index.ts'
+import { Failure, failure, Name, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { lockTenant } from '../tenancy/index.ts'
 import { digest, secret } from './one-time-tokens.ts'
 import { record } from './trail.ts'
 
@@ -62,24 +75,67 @@ export function addressAllowed(networks: readonly string[], address: string): bo
   return list.check(plain, isIP(plain) === 6 ? 'ipv6' : 'ipv4')
 }
 
-function requireNetworks(networks: readonly string[]): void {
+const HostBits = Type.Object({ at: Type.Integer(), network: Type.String() }, { additionalProperties: false })
+
+/** Refuses with `invalid_value` what is no address or network, and a network whose address lies within it, such as 10.1.2.3/24. */
+async function requireNetworks(tx: Tx, networks: readonly string[]): Promise<void> {
+  const refuse = (at: number, message: string) => {
+    throw failure('invalid_value', { path: `/allowed_addresses/${at}`, rule: 'network', message })
+  }
   for (const [at, network] of networks.entries()) {
     const [base = '', bits, more] = network.split('/')
     const family = isIP(base)
     const fits =
-      family !== 0 && more === undefined && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32)))
-    if (!fits)
-      throw failure('invalid_value', {
-        path: `/allowed_addresses/${at}`,
-        rule: 'network',
-        message: 'is an address or network such as 203.0.113.0/24',
-      })
+      family !== 0 &&
+      !base.includes('%') &&
+      more === undefined &&
+      (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32)))
+    if (!fits) refuse(at, 'is an address or network such as 203.0.113.0/24')
   }
+  const within = await tx.maybeOne(sql.type(HostBits)`
+    select n.at::int - 1 as at, network(n.given::inet)::text as network from unnest(${sql.array([...networks], 'text')}) with ordinality as n (given, at)
+    where n.given::inet <> network(n.given::inet)::inet order by n.at limit 1`)
+  if (within) refuse(within.at, `is an address within ${within.network}: name the network or the address alone`)
 }
 
-/** Makes a key and returns it whole, this once. What it may do was held against its maker before. Throws `invalid_value`. */
-export async function createApiKey(tx: Tx, key: NewApiKey): Promise<{ key: string; info: ApiKeyInfo }> {
-  requireNetworks(key.allowedAddresses)
+/**
+ * The grants of the user whose key an actor makes or changes: their own, or those of a service account on which they may act.
+ * Persons make their own keys. Throws `not_found`, `invalid_value`, `grant_exceeds`.
+ */
+async function ownerOf(tx: Tx, granter: Granter, userId: string): Promise<Grants> {
+  const [owner] = await allGrants(tx, [userId])
+  if (!owner) throw failure('not_found')
+  if (userId === tx.actor.userId) return granter.grants
+  if (owner.kind !== 'service')
+    throw failure('invalid_value', { path: '/user_id', rule: 'service', message: 'is a service account: persons make their own keys' })
+  await assertCanAdminister(tx, granter, userId)
+  return owner
+}
+
+/**
+ * Makes a key on behalf of an actor, for themselves or for a service account. The actor holds its permissions in its scope until
+ * its end, and so does its user now. Throws `grant_exceeds`, `context_forbidden`, `context_required`, `invalid_value`,
+ * `not_found`.
+ */
+export async function makeApiKey(tx: Tx, granter: Granter, userId: string, key: NewApiKey): Promise<{ key: string; info: ApiKeyInfo }> {
+  const now = tx.now.getTime()
+  const { organizationId, workspaceId } = key
+  const scope = { organizationId, workspaceId }
+  const owner = await ownerOf(tx, granter, userId)
+  const verdict = organizationId === null ? 'ok' : checkContext(owner, scope, now)
+  if (verdict !== 'ok') throw failure(verdict)
+  assertMay(granter, 'identity.api_key.create', scope, now)
+  assertHoldsUntil(granter, key.permissions, scope, now, key.expiresAt)
+  assertHolds({ ...granter, grants: owner }, key.permissions, scope, now, { user_id: userId })
+  // The tenant's lock: the place is deleted before, and found gone, or after, and the key is counted.
+  await lockTenant(tx)
+  await assertScopeExists(tx, scope)
+  return createApiKey(tx, userId, key)
+}
+
+/** Makes a key and returns it whole, this once. Throws `invalid_value`. */
+async function createApiKey(tx: Tx, userId: string, key: NewApiKey): Promise<{ key: string; info: ApiKeyInfo }> {
+  await requireNetworks(tx, key.allowedAddresses)
   if (key.expiresAt && Date.parse(key.expiresAt) <= tx.now.getTime()) {
     throw failure('invalid_value', { path: '/expires_at', rule: 'future', message: 'lies in the future' })
   }
@@ -89,7 +145,7 @@ export async function createApiKey(tx: Tx, key: NewApiKey): Promise<{ key: strin
   const whole = secret()
   const made = await tx.one(sql.prepared(ApiKeyInfo)`
     insert into res_api_keys (id, tenant_id, user_id, name, prefix, secret_hash, permissions, organization_id, workspace_id, allowed_addresses, expires_at)
-    values (${id}, ${tx.tenantId}, ${tx.actor.userId}, ${key.name}, ${prefix}, decode(${digest(whole)}, 'hex'), ${sql.array([...key.permissions], 'text')},
+    values (${id}, ${tx.tenantId}, ${userId}, ${key.name}, ${prefix}, decode(${digest(whole)}, 'hex'), ${sql.array([...key.permissions], 'text')},
       ${key.organizationId}, ${key.workspaceId}, ${sql.array([...key.allowedAddresses], 'text')}::text[]::cidr[], ${key.expiresAt})
     returning ${info}`)
   return { key: `tk_${prefix}_${whole}`, info: made }
@@ -115,23 +171,67 @@ export async function revokeApiKey(tx: Tx, id: string): Promise<void> {
     where tenant_id = ${tx.tenantId} and id = ${id} and revoked_at is null`)
 }
 
+/** Locks a key that the actor may change: their own or a service account's, neither revoked, replaced nor ended. */
+async function lockKey(tx: Tx, granter: Granter, id: string, transition: string): Promise<ApiKeyInfo> {
+  const key = await tx.maybeOne(sql.prepared(ApiKeyInfo)`
+    select ${info} from res_api_keys where tenant_id = ${tx.tenantId} and id = ${id} for update`)
+  if (!key) throw failure('not_found')
+  // Another person's key does not exist for the actor.
+  await ownerOf(tx, granter, key.user_id).catch((error: unknown) => {
+    throw error instanceof Failure && error.detail === 'invalid_value' ? failure('not_found') : error
+  })
+  const ended = key.expires_at !== null && Date.parse(key.expires_at) <= tx.now.getTime()
+  const status = key.revoked_at ? 'revoked' : key.replaced_by ? 'replaced' : ended ? 'expired' : null
+  if (status) throw failure('invalid_transition', { status, transition })
+  return key
+}
+
+export interface KeyChange {
+  name?: string
+  allowed_addresses?: readonly string[]
+  expires_at?: string | null
+}
+
 /**
- * A new key like the old one; the old one works for so many hours more. The old row is locked, so that of two rotations
- * at once the second finds it replaced: `invalid_transition`.
+ * Changes a key in place, at its next request. The actor holds its permissions until a new end. Throws `not_found`,
+ * `version_conflict`, `invalid_transition`, `invalid_value`, `grant_exceeds`.
  */
-export async function rotateApiKey(tx: Tx, id: string, overlapHours: number): Promise<{ key: string; info: ApiKeyInfo }> {
-  const old = await tx.maybeOne(sql.prepared(ApiKeyInfo)`
-    select ${info} from res_api_keys where tenant_id = ${tx.tenantId} and id = ${id} and user_id = ${tx.actor.userId} for update`)
-  if (!old) throw failure('not_found')
-  if (old.revoked_at || old.replaced_by)
-    throw failure('invalid_transition', { status: old.revoked_at ? 'revoked' : 'replaced', transition: 'rotate' })
-  const made = await createApiKey(tx, {
+export async function changeApiKey(tx: Tx, granter: Granter, id: string, version: number, change: KeyChange): Promise<ApiKeyInfo> {
+  const key = await lockKey(tx, granter, id, 'change')
+  if (key.version !== version) throw failure('version_conflict', { current: key })
+  const { name, allowed_addresses, expires_at } = { ...key, ...change }
+  await requireNetworks(tx, allowed_addresses)
+  if (expires_at !== key.expires_at) {
+    assertFuture(tx, expires_at, '/expires_at')
+    const scope = { organizationId: key.organization_id, workspaceId: key.workspace_id }
+    assertHoldsUntil(granter, key.permissions, scope, tx.now.getTime(), expires_at)
+  }
+  return tx.one(sql.prepared(ApiKeyInfo)`
+    update res_api_keys set name = ${name}, allowed_addresses = ${sql.array([...allowed_addresses], 'text')}::text[]::cidr[], expires_at = ${expires_at},
+      version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id} returning ${info}`)
+}
+
+/**
+ * A new key like the old one, with an end of its own where one is given; the old one works for so many hours more. The old row
+ * is locked, so that of two rotations at once the second finds it replaced. Throws `not_found`, `invalid_transition`,
+ * `invalid_value`, `grant_exceeds`.
+ */
+export async function rotateApiKey(
+  tx: Tx,
+  granter: Granter,
+  id: string,
+  overlapHours: number,
+  expiresAt?: string | null,
+): Promise<{ key: string; info: ApiKeyInfo }> {
+  const old = await lockKey(tx, granter, id, 'rotate')
+  const made = await makeApiKey(tx, granter, old.user_id, {
     name: old.name,
     permissions: old.permissions,
     organizationId: old.organization_id,
     workspaceId: old.workspace_id,
     allowedAddresses: old.allowed_addresses,
-    expiresAt: old.expires_at,
+    expiresAt: expiresAt === undefined ? old.expires_at : expiresAt,
   })
   const until = new Date(tx.now.getTime() + overlapHours * 3_600_000).toISOString()
   await tx.query(sql.run`

@@ -1,11 +1,11 @@
 // OpenID Connect providers of a tenant: setting up, changing, deleting.
 import { type Static, Type } from 'typebox'
-import { administratorIds, type Granter, requireAdministrator } from '../access/index.ts'
+import { administratorIds, type Granter, keepingAnAdministrator } from '../access/index.ts'
 import { failure, Name, nullable, oneOf, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
 import { accountById } from './account.ts'
 import { canonicalEmail } from './email.ts'
-import { syncDomains, unproveDomains } from './provider-domains.ts'
-import { type RoleMapping, resolveRoleMapping, setRoleMapping } from './provider-roles.ts'
+import { type ProviderDomain, syncDomains, unproveDomains, verifyProviderDomain } from './provider-domains.ts'
+import { type RoleMapping, resolveRoleMapping, setRoleMapping, withdrawRolesOfProvider } from './provider-roles.ts'
 import { endSessionsOfProvider, suspendLinks } from './sso-links.ts'
 
 const Domain = Type.String({
@@ -47,9 +47,13 @@ export const IdentityProvider = row(
     }),
     enforced: Type.Boolean({
       default: false,
-      description: 'Users of the proven domains sign in in no other way. The administrator who sets it has a confirmed link first',
+      description:
+        'Users of the proven domains sign in in no other way. The administrator who sets it has signed in here and has a confirmed link first, and one administrator of another domain keeps their password or passkey',
     }),
-    enabled: Type.Boolean({ default: true, description: 'Switching it off ends all sessions that came through it' }),
+    enabled: Type.Boolean({
+      default: true,
+      description: 'Switching it off ends all sessions that came through it and withdraws the roles that its groups gave',
+    }),
     groups_claim: Type.String({
       default: 'groups',
       minLength: 1,
@@ -144,17 +148,17 @@ async function lockForChange(tx: Tx, id: string): Promise<IdentityProvider> {
 }
 
 /**
- * Enforcement must not lock out the administrator who switches it on: where it covers their own address, they have signed
- * in through this provider before, and their link is active. Throws `sso_not_linked`.
+ * Enforcement must not lock anybody out by a provider that does not work: a user has signed in through it and has an active
+ * link, and where it covers the address of the administrator who switches it on, they have. Throws `sso_not_linked`.
  */
-export async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> {
+async function assertActorSignsInHere(tx: Tx, id: string): Promise<void> {
   const provider = await identityProviders.get(tx, id)
+  if (!provider.enforced || !provider.enabled || provider.proven_domains.length === 0) return
   const account = tx.actor.userId ? await accountById(tx, tx.actor.userId) : null
-  const domain = account?.email.split('@')[1] ?? ''
-  if (!account || !provider.enforced || !provider.enabled || !provider.proven_domains.includes(domain)) return
+  const covered = account !== null && provider.proven_domains.includes(account.email.split('@')[1]!)
   const linked = await tx.exists(sql.run`
     select 1 from res_user_identities
-    where tenant_id = ${tx.tenantId} and provider_id = ${id} and user_id = ${account.id} and status = 'active'`)
+    where tenant_id = ${tx.tenantId} and provider_id = ${id} and status = 'active' and (${!covered} or user_id = ${account?.id ?? null}) limit 1`)
   if (!linked) throw failure('sso_not_linked', linkDetails(provider))
 }
 
@@ -176,10 +180,13 @@ async function tellAdministrators(tx: Tx, provider: string, changes: readonly st
 export async function createIdentityProvider(tx: Tx, granter: Granter, input: object): Promise<IdentityProvider> {
   const { roles, own } = splitMapping(input as Input)
   const resolved = await resolveRoleMapping(tx, granter, roles)
-  const created = await identityProviders.create(tx, own)
-  await setRoleMapping(tx, created.id, resolved)
-  await syncDomains(tx, created.id, created.domains)
-  await assertActorSignsInHere(tx, created.id)
+  const created = await keepingAnAdministrator(tx, async () => {
+    const made = await identityProviders.create(tx, own)
+    await setRoleMapping(tx, made.id, resolved)
+    await syncDomains(tx, made.id, made.domains)
+    await assertActorSignsInHere(tx, made.id)
+    return made
+  })
   await tellAdministrators(tx, created.name, ['created'])
   return identityProviders.get(tx, created.id)
 }
@@ -188,15 +195,13 @@ export async function createIdentityProvider(tx: Tx, granter: Granter, input: ob
  * Changes a provider. The actor must hold every role of the resulting map, whichever setting they change: issuer, domains and
  * claim decide who gets them. A new issuer or client id is another provider: the secret, which was for the old one, is
  * cleared, all links are suspended, and enforcement ends, because no user could sign in before confirming their link.
- * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`.
+ * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`,
+ * `last_administrator`.
  */
-export async function updateIdentityProvider(
-  tx: Tx,
-  granter: Granter,
-  id: string,
-  version: number,
-  patch: object,
-): Promise<IdentityProvider> {
+export const updateIdentityProvider = (tx: Tx, granter: Granter, id: string, version: number, patch: object): Promise<IdentityProvider> =>
+  keepingAnAdministrator(tx, () => change(tx, granter, id, version, patch))
+
+async function change(tx: Tx, granter: Granter, id: string, version: number, patch: object): Promise<IdentityProvider> {
   const { roles, own } = splitMapping(patch as Input)
   const before = await lockForChange(tx, id)
   const resolved = await resolveRoleMapping(tx, granter, { role_map: before.role_map, default_role: before.default_role, ...roles })
@@ -215,7 +220,10 @@ export async function updateIdentityProvider(
   }
   const otherDomains = own.domains !== undefined && own.domains.toSorted().join() !== before.domains.toSorted().join()
   if (otherDomains) await syncDomains(tx, id, changed.domains)
-  if (before.enabled && !changed.enabled) await endSessionsOfProvider(tx, id, 'provider_disabled')
+  if (before.enabled && !changed.enabled) {
+    await endSessionsOfProvider(tx, id, 'provider_disabled')
+    await withdrawRolesOfProvider(tx, id)
+  }
   await assertActorSignsInHere(tx, id)
   const told = [...replaced, ...(otherDomains ? ['domains'] : []), ...(before.enabled === changed.enabled ? [] : ['enabled'])]
   if (told.length > 0) await tellAdministrators(tx, changed.name, told)
@@ -227,24 +235,40 @@ export async function updateIdentityProvider(
  * groups gave are withdrawn. Throws `version_conflict`, `not_found`, `last_administrator`.
  */
 export async function deleteIdentityProvider(tx: Tx, id: string, version: number): Promise<void> {
-  const before = await lockForChange(tx, id)
-  await identityProviders.softDelete(tx, id, version)
-  await suspendLinks(tx, before, 'provider_deleted')
-  await unproveDomains(tx, id)
-  await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and provider_id = ${id}`)
-  await requireAdministrator(tx)
+  const before = await keepingAnAdministrator(tx, async () => {
+    const provider = await lockForChange(tx, id)
+    await identityProviders.softDelete(tx, id, version)
+    await suspendLinks(tx, provider, 'provider_deleted')
+    await unproveDomains(tx, id)
+    await withdrawRolesOfProvider(tx, id)
+    return provider
+  })
   await tellAdministrators(tx, before.name, ['deleted'])
 }
 
 /** Recovers a deleted provider. Its links stay suspended and its domains unproven. Throws `not_found`, `already_exists`, `grant_exceeds`. */
 export async function recoverIdentityProvider(tx: Tx, granter: Granter, id: string): Promise<IdentityProvider> {
-  const recovered = await identityProviders.recover(tx, id)
-  await resolveRoleMapping(tx, granter, { role_map: recovered.role_map, default_role: recovered.default_role })
-  await syncDomains(tx, id, recovered.domains)
-  await assertActorSignsInHere(tx, id)
+  const recovered = await keepingAnAdministrator(tx, async () => {
+    const provider = await identityProviders.recover(tx, id)
+    await resolveRoleMapping(tx, granter, { role_map: provider.role_map, default_role: provider.default_role })
+    await syncDomains(tx, id, provider.domains)
+    await assertActorSignsInHere(tx, id)
+    return provider
+  })
   await tellAdministrators(tx, recovered.name, ['recovered'])
   return identityProviders.get(tx, id)
 }
+
+/**
+ * Records the proof of a domain, see `verifyProviderDomain`; from then on an enforced provider covers its users. Throws as
+ * that, `sso_not_linked`, `last_administrator`.
+ */
+export const proveDomain = (tx: Tx, id: string, domainId: string, shown: boolean): Promise<ProviderDomain> =>
+  keepingAnAdministrator(tx, async () => {
+    const proven = await verifyProviderDomain(tx, id, domainId, shown)
+    await assertActorSignsInHere(tx, id)
+    return proven
+  })
 
 const Secret = Type.Object({ sealed: nullable(Type.String()) }, { additionalProperties: false })
 /** Purpose under which client secrets are sealed. */

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { nullable, sql, type Tx } from '../kernel/index.ts'
 import { type MailKind, mailTexts } from './mail-texts.ts'
-import { issueToken, type Purpose, withdrawTokens } from './one-time-tokens.ts'
+import { endTokens, issueToken, type Purpose } from './one-time-tokens.ts'
 import { LOCALES } from './user.ts'
 
 export { type MailKind, mailTexts } from './mail-texts.ts'
@@ -13,6 +13,8 @@ export interface MailJob {
   tenant_id: string
   /** Null where somebody asked for a link of an account that is not there: nothing is sent. */
   user_id: string | null
+  /** When a link was asked for; links that were withdrawn since are not made. */
+  asked_at?: string
   facts?: Record<string, string>
 }
 
@@ -56,12 +58,11 @@ const moment = (time: string, { locale, timezone }: Recipient) =>
   new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'long', timeZone: timezone }).format(new Date(time))
 
 /**
- * Makes the one live token of its kind that the account has: those before end. The user's row is locked, so that of two
- * mails that are written at once the later one's link is the one that works.
+ * Makes the one live token of its kind that the account has: those before end. The caller holds the lock of the user's row, so
+ * that of two mails that are written at once the later one's link is the one that works.
  */
 async function onlyToken(tx: Tx, purpose: Purpose, userId: string, facts: Record<string, string>): Promise<string> {
-  await tx.query(sql.run`select from res_users where tenant_id = ${tx.tenantId} and id = ${userId} for no key update`)
-  await withdrawTokens(tx, userId, [purpose])
+  await endTokens(tx, userId, [purpose])
   return issueToken(tx, purpose, userId, facts)
 }
 
@@ -71,16 +72,19 @@ async function onlyToken(tx: Tx, purpose: Purpose, userId: string, facts: Record
  */
 export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlOf: (host: string) => string): Promise<Mail | null> {
   if (!job.user_id) return null
+  const link = LINKS[job.kind]
+  // Locked before it is read: a change of the address, or a newer request, is seen here, or finds the token and ends it.
+  if (link) await tx.query(sql.run`select from res_users where tenant_id = ${tx.tenantId} and id = ${job.user_id} for no key update`)
   const recipient = await tx.maybeOne(sql.prepared(Recipient)`
     select u.email, u.name, coalesce(u.locale, t.locale) as locale, coalesce(u.timezone, t.timezone) as timezone, t.name as tenant, t.slug,
       (select d.domain from tenant_domains d where d.tenant_id = t.id and d.verified_at is not null order by d.verified_at limit 1) as domain
     from res_users u join tenants t on t.id = u.tenant_id
-    where u.tenant_id = ${tx.tenantId} and u.id = ${job.user_id} and u.deleted_at is null and u.status in ('invited', 'active')`)
+    where u.tenant_id = ${tx.tenantId} and u.id = ${job.user_id} and u.deleted_at is null and u.status in ('invited', 'active')
+      and coalesce(${job.asked_at ?? null}::timestamptz >= (u.links_from ->> ${job.kind})::timestamptz, true)`)
   if (!recipient) return null
   const { facts = {} } = job
   const texts = mailTexts[LOCALES.find((locale) => locale === recipient.locale) ?? 'en']
   const text = texts[job.kind]
-  const link = LINKS[job.kind]
   const words = {
     name: recipient.name,
     tenant: recipient.tenant,

@@ -72,9 +72,24 @@ export const tryToken = (tx: Tx, purpose: Purpose, token: string): Promise<Consu
       and used_at is null and expires_at > ${tx.now.toISOString()} and attempts < ${MAX_ATTEMPTS}
     returning id, user_id, data`)
 
-/** Ends what is still open of a user's tokens: a link sent before the password changed must not change it again. */
-export async function withdrawTokens(tx: Tx, userId: string, purposes: readonly Purpose[]): Promise<void> {
+const MAILED: readonly Purpose[] = ['invitation', 'password_reset', 'email_verification']
+
+/** Ends the open tokens of a user. */
+export async function endTokens(tx: Tx, userId: string, purposes: readonly Purpose[]): Promise<void> {
   await tx.query(sql.run`
     update res_one_time_tokens set used_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and user_id = ${userId} and purpose = any(${sql.array([...purposes], 'text')}) and used_at is null`)
+}
+
+/**
+ * Ends the open tokens of a user and the requests for links whose mails are not written yet: a link that was asked for before
+ * the password changed must not change it again, whichever is committed first.
+ */
+export async function withdrawTokens(tx: Tx, userId: string, purposes: readonly Purpose[]): Promise<void> {
+  await endTokens(tx, userId, purposes)
+  const mailed = purposes.filter((purpose) => MAILED.includes(purpose))
+  if (mailed.length === 0) return
+  const from = Object.fromEntries(mailed.map((purpose) => [purpose, tx.now.toISOString()]))
+  await tx.query(sql.run`
+    update res_users set links_from = links_from || ${sql.jsonb(from)} where tenant_id = ${tx.tenantId} and id = ${userId}`)
 }

@@ -44,6 +44,11 @@ export async function setRoleMapping(tx: Tx, providerId: string, roles: readonly
     )} as m (id, group_name, role_id)`)
 }
 
+/** Withdraws the roles that a provider's groups gave: they end with it. The caller keeps an administrator. */
+export async function withdrawRolesOfProvider(tx: Tx, providerId: string): Promise<void> {
+  await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and provider_id = ${providerId}`)
+}
+
 const RoleState = Type.Object(
   {
     id: Uuid,

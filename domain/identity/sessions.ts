@@ -1,6 +1,7 @@
 // Staying signed in, and ending it. All of it in the control plane.
 import { timingSafeEqual } from 'node:crypto'
 import { type Static, Type } from 'typebox'
+import { allGrants, checkContext, defaultContext } from '../access/index.ts'
 import { type Context, failure, inReach, newId, nullable, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { type Account, accountById, mayEnter } from './account.ts'
 import { requireNoSso } from './identity-providers.ts'
@@ -117,7 +118,8 @@ export type Refreshed = SignedIn | { reuse: true } | { ended: true } | { refused
  * other sees the rotation. The token before the current one is refused for ten seconds and nothing more: it opens
  * nothing, so the grace is no hole; later, and with any older token, the session ends. The outcome is returned, not
  * thrown, because ending the session must be committed. A session through a link that is gone or suspended ends; one by password
- * of an enforced domain is refused: throws `sso_required`.
+ * of an enforced domain is refused: throws `sso_required`. It goes on in
+ * its context, or, where that has ended (a role withdrawn, a workspace deleted), in one where the user may work.
  */
 export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes): Promise<Refreshed> {
   const [id = '', presented = ''] = token.split('.')
@@ -145,16 +147,23 @@ export async function rotate(tx: Tx, token: string, { idleMinutes }: Lifetimes):
     return { ended: true }
   }
   const refresh = secret()
+  const context = await liveContext(tx, account.id, { organizationId: session.organization_id, workspaceId: session.workspace_id })
   await tx.query(sql.run`
-    update res_sessions set previous_hash = refresh_hash, refresh_hash = decode(${digest(refresh)}, 'hex'),
+    update res_sessions set organization_id = ${context.organizationId}, workspace_id = ${context.workspaceId}, previous_hash = refresh_hash, refresh_hash = decode(${digest(refresh)}, 'hex'),
       rotated_at = ${tx.now.toISOString()}, last_seen_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id}`)
   return {
     sessionId: id,
     user: userOf(account),
-    context: { organizationId: session.organization_id, workspaceId: session.workspace_id },
+    context,
     refreshToken: `${id}.${refresh}`,
   }
+}
+
+async function liveContext(tx: Tx, userId: string, context: Context): Promise<Context> {
+  const [grants] = await allGrants(tx, [userId])
+  const now = tx.now.getTime()
+  return !grants || checkContext(grants, context, now) === 'ok' ? context : defaultContext(grants, now)
 }
 
 /** Notes that a session's user has proved again who he is, and how. */
@@ -180,6 +189,28 @@ export async function revokeAll(tx: Tx, userId: string, reason: string, keep: st
     update res_sessions set revoked_at = ${tx.now.toISOString()}, revoked_reason = ${reason}
     where tenant_id = ${tx.tenantId} and user_id = ${userId} and revoked_at is null and id is distinct from ${keep}`)
   await record(tx, 'res_users', userId, 'session.revoked_all', { reason })
+}
+
+const Presented = Type.Object({ user_id: Uuid }, { additionalProperties: false })
+
+/**
+ * Ends the actor's session, or, where the request has no actor, the session of a refresh token: the current token or the one
+ * before it. A token of no live session ends nothing.
+ * @param everywhere all sessions of the user
+ */
+export async function signOut(tx: Tx, refreshToken: string, everywhere: boolean): Promise<void> {
+  const [id = '', presented = ''] = refreshToken.split('.')
+  let { userId, sessionId } = tx.actor
+  if (!sessionId && /^[0-9a-f-]{36}$/.test(id)) {
+    const hash = sql.fragment`decode(${digest(presented)}, 'hex')`
+    const session = await tx.maybeOne(sql.prepared(Presented)`
+      select user_id from res_sessions
+      where tenant_id = ${tx.tenantId} and id = ${id} and revoked_at is null and (refresh_hash = ${hash} or previous_hash = ${hash})`)
+    if (session) [userId, sessionId] = [session.user_id, id]
+  }
+  if (!userId || !sessionId) return
+  if (everywhere) await revokeAll(tx, userId, 'signed_out_everywhere')
+  else await revoke(tx, sessionId, 'signed_out')
 }
 
 export const SessionInfo = Type.Object(
@@ -220,4 +251,9 @@ export async function rememberContext(tx: Tx, context: Context): Promise<void> {
   await tx.query(sql.run`
     update res_users set last_organization_id = ${context.organizationId}, last_workspace_id = ${context.workspaceId}
     where tenant_id = ${tx.tenantId} and id = ${tx.actor.userId}`)
+  await record(tx, 'res_sessions', tx.actor.sessionId, 'session.context_changed', {
+    user_id: tx.actor.userId,
+    organization_id: context.organizationId,
+    workspace_id: context.workspaceId,
+  })
 }

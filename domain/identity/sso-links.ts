@@ -7,7 +7,7 @@
 // Locks: a link changes only under the lock of its account or the exclusive lock of its provider. A holder of an account's
 // lock takes the provider's shared lock before it changes links; a change of a provider takes no account's lock. So there is no cycle.
 import { type Static, Type } from 'typebox'
-import { requireAdministrator } from '../access/index.ts'
+import { keepingAnAdministrator } from '../access/index.ts'
 import { type Fragment, failure, newId, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { lockAccount } from './account.ts'
 import { record } from './trail.ts'
@@ -99,7 +99,9 @@ export async function confirmOwnLink(tx: Tx, id: string, methods: readonly strin
  * Removes a link: sessions through it end, and the roles that the provider's groups gave are withdrawn. Throws `not_found`,
  * `last_administrator`.
  */
-export async function removeLink(tx: Tx, userId: string, id: string): Promise<void> {
+export const removeLink = (tx: Tx, userId: string, id: string): Promise<void> => keepingAnAdministrator(tx, () => unlink(tx, userId, id))
+
+async function unlink(tx: Tx, userId: string, id: string): Promise<void> {
   const link = await lockLink(tx, userId, id)
   if (link.status !== 'pending')
     await endSessions(
@@ -109,11 +111,9 @@ export async function removeLink(tx: Tx, userId: string, id: string): Promise<vo
       null,
     )
   await tx.query(sql.run`delete from res_user_identities where tenant_id = ${tx.tenantId} and id = ${id}`)
-  if (link.status === 'active') {
+  if (link.status === 'active')
     await tx.query(sql.run`
       delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${userId} and provider_id = ${link.provider_id}`)
-    await requireAdministrator(tx)
-  }
   await record(tx, 'res_users', userId, 'sso.unlinked', { provider_id: link.provider_id })
   tellUser(tx, userId, 'sso_unlinked', link.provider)
 }

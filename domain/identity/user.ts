@@ -138,7 +138,7 @@ async function erasePerson(tx: Tx, id: string): Promise<void> {
   await record(tx, 'res_users', id, 'user.erased')
 }
 
-/** Changes what is his own to say, or an administrator's: name, language, time zone, kind. Throws `version_conflict`, `not_found`. */
+/** Changes what is his own to say, or an administrator's: name, language, time zone, kind. Throws `version_conflict`, `not_found`, `last_administrator`. */
 export async function updateUser(
   tx: Tx,
   id: string,
@@ -149,6 +149,8 @@ export async function updateUser(
   const user = await userLifecycle.lock(tx, id)
   if (version !== null && user.version !== version) throw failure('version_conflict', { current: user })
   const { name, locale, timezone, kind } = { ...user, ...patch }
+  // Clients are blocked when a trial ends, and services are programs: neither administers a tenant.
+  if (kind !== user.kind && kind !== 'worker') await keepAnAdministrator(tx, id)
   const changed = await tx.one(sql.prepared(User.schema)`
     update res_users set name = ${name}, locale = ${locale}, timezone = ${timezone}, kind = ${kind}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${id} returning ${columns(User)}`)

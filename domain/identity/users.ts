@@ -40,15 +40,21 @@ export interface Invitation {
 export const requireRoomForUser = (tx: Tx): Promise<void> =>
   requireRoom(tx, 'users', 1, sql.fragment`select count(*) as n from res_users where tenant_id = ${tx.tenantId} and deleted_at is null`)
 
-/** Adds someone who is not here yet, and sends him a link. Throws `already_exists`, `invalid_value`, `plan_limit`. */
+/**
+ * Adds a user and sends them a link; a service account is a program, gets no mail and no password, and works by keys that
+ * administrators make for it. Throws `already_exists`, `invalid_value`, `plan_limit`.
+ */
 export async function inviteUser(tx: Tx, { email, name, kind = 'worker', locale = null }: Invitation): Promise<User> {
   await requireRoomForUser(tx)
   const id = newId()
+  const isProgram = kind === 'service'
   await tx.query(sql.run`
-    insert into res_users (id, tenant_id, email, name, kind, locale, status, invited_by)
-    values (${id}, ${tx.tenantId}, ${requireEmail(email)}, ${name}, ${kind}, ${locale}, 'invited', ${tx.actor.userId})`)
+    insert into res_users (id, tenant_id, email, name, kind, locale, status, verified_at, invited_by)
+    values (${id}, ${tx.tenantId}, ${requireEmail(email)}, ${name}, ${kind}, ${locale}, ${isProgram ? 'active' : 'invited'},
+      ${isProgram ? tx.now.toISOString() : null}, ${tx.actor.userId})`)
   tx.emit({ type: 'identity.user.invited', entity_id: id, version: 1, data: { id, kind } })
-  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id } })
+  if (isProgram) return userLifecycle.lock(tx, id)
+  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id, asked_at: tx.now.toISOString() } })
   return userLifecycle.lock(tx, id)
 }
 
@@ -67,7 +73,8 @@ export async function inviteAgain(tx: Tx, id: string, intervalSeconds: number): 
   if (user.status !== 'invited') throw failure('invalid_transition', { status: user.status, transition: 'invite' })
   await requireMailTurn(tx, 'invitation', id, intervalSeconds)
   await withdrawTokens(tx, id, ['invitation'])
-  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id } })
+  await record(tx, 'res_users', id, 'invitation.sent_again')
+  tx.enqueue({ queue: 'mail', data: { kind: 'invitation', tenant_id: tx.tenantId, user_id: id, asked_at: tx.now.toISOString() } })
 }
 
 /** What everybody knows of somebody: no password is made of it. */
@@ -127,8 +134,10 @@ export async function forgotPassword(tx: Tx, typed: string, intervalSeconds: num
   await requireNoSso(tx, email ?? '')
   const wait = await takeMailTurn(tx, 'password_reset', email ?? typed.toLowerCase(), intervalSeconds)
   const account = await accountByEmail(tx, email ?? '')
-  const to = wait === 0 && account && mayEnter(account) ? account.id : null
-  tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to } })
+  const to = wait === 0 && account && mayEnter(account) && account.kind !== 'service' ? account.id : null
+  // For accounts that do not exist as well: the same statements run.
+  await record(tx, 'res_users', account?.id ?? null, 'password.reset_requested')
+  tx.enqueue({ queue: 'mail', data: { kind: 'password_reset', tenant_id: tx.tenantId, user_id: to, asked_at: tx.now.toISOString() } })
 }
 
 /** Sets a password by link. All sessions end, and so do all other links. Throws `invalid_link`. */
@@ -172,7 +181,17 @@ export async function changeEmail(tx: Tx, typed: string, intervalSeconds: number
   await requireNoSso(tx, account?.email ?? '')
   await requireMailTurn(tx, 'email_verification', tx.actor.userId!, intervalSeconds)
   await withdrawTokens(tx, tx.actor.userId!, ['email_verification'])
-  tx.enqueue({ queue: 'mail', data: { kind: 'email_verification', tenant_id: tx.tenantId, user_id: tx.actor.userId, facts: { email } } })
+  await record(tx, 'res_users', tx.actor.userId, 'email.change_requested')
+  tx.enqueue({
+    queue: 'mail',
+    data: {
+      kind: 'email_verification',
+      tenant_id: tx.tenantId,
+      user_id: tx.actor.userId,
+      asked_at: tx.now.toISOString(),
+      facts: { email },
+    },
+  })
 }
 
 /** The link at the new address was followed. Throws `invalid_link`, and `already_exists` where the address was taken meanwhile. */
@@ -188,5 +207,7 @@ export async function verifyEmail(tx: Tx, token: string): Promise<void> {
   await tx.query(sql.run`
     update res_users set email = ${String(data.email)}, verified_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and id = ${account.id}`)
+  // Links that were mailed to the old address end with it.
+  await withdrawTokens(tx, account.id, ['password_reset', 'email_verification', 'mfa_challenge'])
   await record(tx, 'res_users', account.id, 'email.changed')
 }

@@ -73,3 +73,13 @@ export const devices: typeof deviceRows = {
     return deviceRows.recover(tx, id)
   },
 }
+
+const Count = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
+
+/** The devices of an organization, at most a thousand. */
+export async function countDevices(tx: Tx, organizationId: string): Promise<number> {
+  const { n } = await tx.one(sql.prepared(Count)`
+    select count(*) as n from (
+      select from tel_device where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and deleted_at is null limit 1000) as d`)
+  return n
+}

@@ -1,7 +1,7 @@
 export { Alert, alertLifecycle, alertList } from './alert.ts'
 export { BUCKETS, type BucketLength, FILLS, type Fill, FillSchema } from './buckets.ts'
 export * from './chart.ts'
-export { Device, devices } from './device.ts'
+export { countDevices, Device, devices } from './device.ts'
 export {
   authenticateDevices,
   DeviceKey,

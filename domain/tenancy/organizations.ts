@@ -64,7 +64,28 @@ async function createMany(tx: Tx, inputs: readonly object[]) {
   return made
 }
 
-/** Organizations; each is made with its settings, and the last one stays. */
+const OrganizationUses = Type.Object(
+  { workspaces: Type.Integer(), assignments: Type.Integer(), overrides: Type.Integer(), keys: Type.Integer() },
+  { additionalProperties: false },
+)
+
+/** Refuses with `in_use` to delete an organization with workspaces, or in which users or keys have rights of their own. */
+async function assertOrganizationUnused(tx: Tx, id: string): Promise<void> {
+  const now = tx.now.toISOString()
+  const here = sql.fragment`tenant_id = ${tx.tenantId} and organization_id = ${id}`
+  const live = sql.fragment`(expires_at is null or expires_at > ${now})`
+  const uses = await tx.one(sql.prepared(OrganizationUses)`
+    select (select count(*) from res_workspaces where ${here} and deleted_at is null) as workspaces,
+      (select count(*) from res_user_roles where ${here} and ${live}) as assignments,
+      (select count(*) from res_user_permission_overrides where ${here} and ${live}) as overrides,
+      (select count(*) from res_api_keys where ${here} and revoked_at is null and ${live}) as keys`)
+  if (Object.values(uses).some((n) => n > 0)) throw failure('in_use', uses)
+}
+
+/**
+ * Organizations; each is made with its settings, one in use stays, and so does the last one. Whoever gives rights in one holds
+ * the tenant's lock from before they look whether it exists, so it is given before the deletion counts, or refused after.
+ */
 export const organizations: typeof organizationRows = {
   ...organizationRows,
   createMany,
@@ -75,6 +96,7 @@ export const organizations: typeof organizationRows = {
     await organizationRows.softDelete(tx, id, version)
     const left = await tx.exists(sql.run`select 1 from res_organizations where tenant_id = ${tx.tenantId} and deleted_at is null`)
     if (!left) throw failure('in_use', { reason: 'a tenant has one organization at least' })
+    await assertOrganizationUnused(tx, id)
   },
 }
 
@@ -115,14 +137,29 @@ async function assertWorkspaceUnused(tx: Tx, id: string): Promise<void> {
   if (assignments + keys > 0) throw failure('in_use', { assignments, keys })
 }
 
+/** Refuses with `in_use` to delete the last workspace of an organization whose work takes one: no user could work there. */
+async function assertWorkspaceLeft(tx: Tx, organizationId: string): Promise<void> {
+  const required = await tx.exists(sql.run`
+    select 1 from res_organization_settings where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and workspace_required`)
+  if (required && !(await hasWorkspace(tx, organizationId))) throw failure('in_use', { reason: 'workspace_required' })
+}
+
+const hasWorkspace = (tx: Tx, organizationId: string): Promise<boolean> =>
+  tx.exists(sql.run`
+    select 1 from res_workspaces where tenant_id = ${tx.tenantId} and organization_id = ${organizationId} and deleted_at is null limit 1`)
+
 /** Workspaces; one does not move to another organization, because roles and records name both. */
 export const workspaces: Resource<typeof Workspace.properties> = {
   ...workspaceRows,
   createMany: createWorkspaces,
   create: async (tx, input) => (await createWorkspaces(tx, [input]))[0]!,
   softDelete: async (tx, id, version) => {
-    await workspaceRows.softDelete(tx, id, version) // locks the row: a role that is given meanwhile waits, and finds it gone
+    // The tenant's lock: a role is given, or a workspace made necessary, before it is counted, or finds it gone.
+    await lockTenant(tx)
+    const { organization_id } = await workspaceRows.get(tx, id)
+    await workspaceRows.softDelete(tx, id, version)
     await assertWorkspaceUnused(tx, id)
+    await assertWorkspaceLeft(tx, organization_id)
   },
   update: async (tx, id, version, patch) => {
     const { organization_id: to } = patch as { organization_id?: string }
@@ -197,7 +234,7 @@ function assertRaisedWithin(ownLimit: string | null, before: OrganizationSetting
 
 /**
  * Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`,
- * `grant_exceeds`.
+ * `invalid_value`, `grant_exceeds`.
  * @param ownLimit the largest amount that the actor may approve in the organization; null is without limit
  */
 export async function changeOrganizationSettings(
@@ -207,8 +244,11 @@ export async function changeOrganizationSettings(
   patch: Partial<OrganizationSettings>,
   ownLimit: string | null,
 ): Promise<OrganizationSettings> {
+  await lockTenant(tx) // against the deletion of the last workspace
   const current = await organizationSettings(tx, organizationId)
   const next = { ...current, ...patch }
+  if (next.workspace_required && !current.workspace_required && !(await hasWorkspace(tx, organizationId)))
+    throw failure('invalid_value', { path: '/workspace_required', rule: 'workspace', message: 'takes a workspace: make one first' })
   assertRaisedWithin(ownLimit, current.approval_limits, next.approval_limits)
   const limits = await limitsByRole(tx, next.approval_limits)
   const { rowCount } = await tx.query(sql.run`

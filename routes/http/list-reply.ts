@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { csvLine } from '../../domain/files/index.ts'
 import { type ListQuery, type ListSpec, type Page, parseListQuery, readCursor, type Tx, writeCursor } from '../../domain/kernel/index.ts'
+import { wantsCsv } from './csv.ts'
 
 const CSV_PAGE = 200
 
@@ -23,7 +24,7 @@ export async function replyList(
   const key = request.server.services.settings.cursorKey
   const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}`
   if (cursor) query.after = readCursor(key, scope, query, cursor)
-  if (request.headers.accept === 'text/csv') {
+  if (wantsCsv(request)) {
     const names = query.fields ?? [...spec.row.columns]
     query.expand = [] // a table has no rows within rows
     const first = await request.read((tx) => load(tx, { ...query, limit: CSV_PAGE })) // errors come before the stream

@@ -62,6 +62,8 @@ interface Readable {
   get: (tx: Tx, id: string, request: FastifyRequest) => Promise<{ version: number }>
   /** Conditions of the rows that the caller sees, where `get` refuses some; then the history asks `get` first, too. */
   visible?: (request: FastifyRequest) => readonly Fragment[]
+  /** Tables whose changes are recorded under the record's id, and shown in its history. */
+  parts?: readonly string[]
   /** Which endpoints there are; all when nothing is said. */
   has?: (what: 'list' | 'get' | 'history') => boolean
 }
@@ -78,6 +80,7 @@ export const readingRoutes =
     get,
     visible,
     has = () => true,
+    parts = [],
     ...decided
   }: Readable) =>
   async (app: FastifyInstance) => {
@@ -132,7 +135,7 @@ export const readingRoutes =
         async (request) => {
           const changes = await request.read(async (tx) => {
             if (visible) await get(tx, request.params.id, request)
-            return historyOf(tx, list.row, request.params.id)
+            return historyOf(tx, list.row, request.params.id, parts)
           })
           return { data: await withNames(request, changes) }
         },

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { defaultContext } from '../../domain/access/index.ts'
+import { defaultContext, TENANT } from '../../domain/access/index.ts'
 import {
   ACCESS_SECONDS,
   type Account,
@@ -136,7 +136,9 @@ export async function enter(
 ) {
   requireOpen(request, account)
   const grants = await app.services.access.grants(request.tenant.id, account.id)
-  const context = grants ? defaultContext(grants, Date.now()) : { organizationId: null, workspaceId: null }
+  // From the account, which was read now: where a user works is no right, so the cache is not told of it.
+  const { last_organization_id, last_workspace_id } = account
+  const context = grants ? defaultContext({ ...grants, last_organization_id, last_workspace_id }, Date.now()) : TENANT
   const signedIn = await request.write(async (tx) => {
     const refused = await first(tx)
     return refused ?? openSession(tx, account, client, context, methods, lifetimesOf(request), identityId)

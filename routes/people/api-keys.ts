@@ -1,11 +1,21 @@
 // Keys for programs. Everyone manages his own; whoever may, sees and ends those of others.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { assertCanAdminister, assertHolds, checkContext, Pattern, TENANT } from '../../domain/access/index.ts'
-import { ApiKeyInfo, apiKey, apiKeysOf, createApiKey, revokeApiKey, rotateApiKey } from '../../domain/identity/index.ts'
-import { type Context, failure, Name, nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
+import { assertCanAdminister, Pattern, TENANT } from '../../domain/access/index.ts'
+import {
+  ApiKeyInfo,
+  apiKey,
+  apiKeysOf,
+  changeApiKey,
+  type KeyChange,
+  makeApiKey,
+  revokeApiKey,
+  rotateApiKey,
+} from '../../domain/identity/index.ts'
+import { type Context, failure, Name, nullable, Timestamp, Uuid, Version } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 import { Id } from '../http/reading-routes.ts'
+import { tagged, versionOf } from '../http/version.ts'
 
 const Create = Type.Object(
   {
@@ -21,12 +31,25 @@ const Create = Type.Object(
     workspace_id: Type.Optional(nullable(Uuid)),
     allowed_addresses: Type.Optional(Type.Array(Type.String({ maxLength: 50 }), { maxItems: 50, examples: [['203.0.113.0/24']] })),
     expires_at: Type.Optional(nullable(Timestamp)),
+    user_id: Type.Optional(Type.String({ format: 'uuid', description: 'A service account that the key is for; yourself when omitted' })),
+  },
+  { additionalProperties: false },
+)
+const Change = Type.Object(
+  {
+    name: Type.Optional(Name),
+    allowed_addresses: Type.Optional(Create.properties.allowed_addresses),
+    expires_at: Type.Optional(nullable(Timestamp)),
+    version: Type.Optional(Version),
   },
   { additionalProperties: false },
 )
 const Rotate = Type.Optional(
   Type.Object(
-    { overlap_hours: Type.Optional(Type.Integer({ minimum: 0, maximum: 720, default: 24, description: 'The old key works so long' })) },
+    {
+      overlap_hours: Type.Optional(Type.Integer({ minimum: 0, maximum: 720, default: 24, description: 'The old key works so long' })),
+      expires_at: Type.Optional(nullable(Timestamp)),
+    },
     { additionalProperties: false },
   ),
 )
@@ -96,23 +119,20 @@ export default async function apiKeys(app: FastifyInstance) {
         body: Create,
         response: {
           201: ok(Made),
-          ...mutation('grant_exceeds', 'context_forbidden', 'context_required', 'session_required'),
+          ...mutation('not_found', 'invalid_reference', 'grant_exceeds', 'context_forbidden', 'context_required', 'session_required'),
         },
       },
     },
     async (request, reply) => {
-      const { name, permissions, organization_id, workspace_id, allowed_addresses = [], expires_at = null } = request.body
+      const { name, permissions, organization_id, workspace_id, allowed_addresses = [], expires_at = null, user_id } = request.body
       if (organization_id === null && workspace_id)
         throw failure('invalid_value', { path: '/workspace_id', rule: 'with', message: 'is named with its organization' })
       const scope = organization_id === null ? TENANT : scopeOfKey(request, organization_id, workspace_id ?? null)
-      const now = Date.now()
-      const verdict = organization_id === null ? 'ok' : checkContext(request.grants, scope, now)
-      if (verdict !== 'ok') throw failure(verdict)
-      request.requireIn('identity.api_key.create', scope)
-      assertHolds(request.granter, permissions, scope, now)
+      if (organization_id === undefined && scope.organizationId === null) throw failure('context_required')
       let key: string | null = null
       const info = await request.write(async (tx) => {
-        const made = await createApiKey(tx, { name, permissions, ...scope, allowedAddresses: allowed_addresses, expiresAt: expires_at })
+        const wanted = { name, permissions, ...scope, allowedAddresses: allowed_addresses, expiresAt: expires_at }
+        const made = await makeApiKey(tx, request.granter, user_id ?? request.actor.userId!, wanted)
         key = made.key
         return made.info
       })
@@ -129,21 +149,57 @@ export default async function apiKeys(app: FastifyInstance) {
       stepUp: true,
       schema: {
         tags,
-        summary: 'A new key in place of one of mine; both work for the overlap',
+        summary: 'Rotate a key of mine or of a service account; both keys work for the overlap',
+        description: 'The new key ends when the old one would have, or at `expires_at`; null is without end.',
         params: Id,
         body: Rotate,
-        response: { 201: ok(Made), ...mutation('not_found', 'invalid_transition', 'session_required') },
+        response: {
+          201: ok(Made),
+          ...mutation(
+            'not_found',
+            'invalid_transition',
+            'grant_exceeds',
+            'context_forbidden',
+            'context_required',
+            'invalid_reference',
+            'session_required',
+          ),
+        },
       },
     },
     async (request, reply) => {
       let key: string | null = null
       const info = await request.write(async (tx) => {
-        const made = await rotateApiKey(tx, request.params.id, request.body?.overlap_hours ?? 24)
+        const made = await rotateApiKey(tx, request.granter, request.params.id, request.body?.overlap_hours ?? 24, request.body?.expires_at)
         key = made.key
         return made.info
       })
       reply.status(201).header('cache-control', 'no-store')
       return { data: { ...info, key } }
+    },
+  )
+  app.patch<{ Params: { id: string }; Body: Static<typeof Change> }>(
+    '/api-keys/:id',
+    {
+      ...base,
+      level: 'object',
+      permission: 'identity.api_key.create',
+      stepUp: true,
+      schema: {
+        tags,
+        summary: 'Change the name, networks or end of a key of mine or of a service account, at its next request',
+        params: Id,
+        body: Change,
+        response: {
+          200: ok(ApiKeyInfo),
+          ...mutation('not_found', 'version_required', 'version_conflict', 'invalid_transition', 'grant_exceeds', 'session_required'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const version = versionOf(request)
+      const { version: _, ...change } = request.body
+      return tagged(reply, await request.write((tx) => changeApiKey(tx, request.granter, request.params.id, version, change as KeyChange)))
     },
   )
   app.delete<{ Params: { id: string } }>(

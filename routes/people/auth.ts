@@ -1,4 +1,4 @@
-// Signing in, staying signed in, signing out; who and where one is.
+// Sign-in, refresh, sign-out; the current user and context.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { allowedOf, checkContext } from '../../domain/access/index.ts'
@@ -17,15 +17,14 @@ import {
   passwordMatches,
   rememberContext,
   requireNoSso,
-  revoke,
-  revokeAll,
   revokeOf,
   rotate,
   SessionInfo,
   sessionsOf,
+  signOut,
   tryToken,
 } from '../../domain/identity/index.ts'
-import { type Actor, failure, networkOf, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { failure, networkOf, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { flagsFor } from '../../domain/platform/index.ts'
 import { accessMode, noticeOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
@@ -186,25 +185,40 @@ export default async function auth(app: FastifyInstance) {
     },
   )
 
-  /** A route that ends sessions, this one among them, and takes the cookies back. */
-  const signOutRoute = (path: string, summary: string, end: (tx: Tx, actor: Actor) => Promise<unknown>) =>
+  /**
+   * A route that ends sessions, this one among them. The access token may have expired: then the refresh cookie says which.
+   * The cookies are cleared whatever is answered, so that no user stays signed in at a shared computer.
+   */
+  const signOutRoute = (path: string, summary: string, everywhere: boolean) =>
     app.post(
       path,
       {
         authenticated: true,
         sessionOnly: true,
+        orRefreshToken: true,
         allowReadOnly: true,
         plane: 'control',
-        schema: { tags, summary, response: { 204: Type.Null(), ...mutation('session_required') } },
+        onSend: (_request, reply, payload, done) => {
+          if (reply.statusCode !== 403) {
+            reply.clearCookie('access_token', { path: '/' })
+            reply.clearCookie('refresh_token', { path: SESSION_PATH })
+          }
+          done(null, payload)
+        },
+        schema: {
+          tags,
+          summary,
+          description: 'By access token, or, where that has expired, by the refresh cookie alone. Both cookies are cleared.',
+          response: { 204: Type.Null(), ...mutation('session_required') },
+        },
       },
       async (request, reply) => {
-        await request.write((tx) => end(tx, request.actor))
-        reply.clearCookie('access_token', { path: '/' }).clearCookie('refresh_token', { path: SESSION_PATH })
+        await request.write((tx) => signOut(tx, request.cookies.refresh_token ?? '', everywhere))
         return reply.status(204).send()
       },
     )
-  signOutRoute('/auth/logout', 'End this session', (tx, { sessionId }) => revoke(tx, sessionId!, 'signed_out'))
-  signOutRoute('/auth/logout-all', 'End all sessions of this user', (tx, { userId }) => revokeAll(tx, userId!, 'signed_out_everywhere'))
+  signOutRoute('/auth/logout', 'End this session', false)
+  signOutRoute('/auth/logout-all', 'End all sessions of this user', true)
 
   app.get(
     '/auth/sessions',

@@ -2,7 +2,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import {
-  assertActorSignsInHere,
   CLIENT_SECRET_PURPOSE,
   createIdentityProvider,
   deleteIdentityProvider,
@@ -11,12 +10,12 @@ import {
   identityProviders,
   NewIdentityProvider,
   ProviderDomain,
+  proveDomain,
   providerDomain,
   providerDomains,
   recoverIdentityProvider,
   setClientSecret,
   updateIdentityProvider,
-  verifyProviderDomain,
 } from '../../domain/identity/index.ts'
 import { Uuid } from '../../domain/kernel/index.ts'
 import { isShown } from '../../domain/tenancy/index.ts'
@@ -47,7 +46,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         body: NewIdentityProvider,
         response: {
           201: ok(IdentityProvider.schema),
-          ...mutation('already_exists', 'grant_exceeds', 'invalid_reference', 'session_required', 'sso_not_linked'),
+          ...mutation('already_exists', 'grant_exceeds', 'invalid_reference', 'session_required', 'sso_not_linked', 'last_administrator'),
         },
       },
     },
@@ -80,6 +79,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
             'invalid_reference',
             'session_required',
             'sso_not_linked',
+            'last_administrator',
           ),
         },
       },
@@ -124,7 +124,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         params: Id,
         response: {
           200: ok(IdentityProvider.schema),
-          ...mutation('not_found', 'already_exists', 'grant_exceeds', 'session_required', 'sso_not_linked'),
+          ...mutation('not_found', 'already_exists', 'grant_exceeds', 'session_required', 'sso_not_linked', 'last_administrator'),
         },
       },
     },
@@ -179,7 +179,10 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
         tags,
         summary: 'Verify a domain of an identity provider in the DNS',
         params: DomainOf,
-        response: { 200: ok(ProviderDomain), ...mutation('not_found', 'already_exists', 'session_required', 'sso_not_linked') },
+        response: {
+          200: ok(ProviderDomain),
+          ...mutation('not_found', 'already_exists', 'session_required', 'sso_not_linked', 'last_administrator'),
+        },
       },
     },
     async (request) => {
@@ -190,11 +193,7 @@ export default async function identityProviderRoutes(app: FastifyInstance) {
       })
       const shown = await isShown(claim, app.services.resolveTxt)
       return {
-        data: await request.write(async (tx) => {
-          const proven = await verifyProviderDomain(tx, id, domain, shown)
-          await assertActorSignsInHere(tx, id)
-          return proven
-        }),
+        data: await request.write((tx) => proveDomain(tx, id, domain, shown)),
       }
     },
   )

@@ -127,7 +127,7 @@ export default async function users(app: FastifyInstance) {
         body: Patch,
         response: {
           200: ok(User.schema),
-          ...mutation('not_found', 'version_required', 'version_conflict', 'own_account', 'grant_exceeds'),
+          ...mutation('not_found', 'version_required', 'version_conflict', 'own_account', 'last_administrator', 'grant_exceeds'),
         },
       },
     },

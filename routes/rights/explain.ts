@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { explain, reachOf, TENANT, withinReach } from '../../domain/access/index.ts'
+import { explain, mustEnroll, placeExists, reachOf, TENANT, withinReach } from '../../domain/access/index.ts'
 import { failure, nullable, Uuid } from '../../domain/kernel/index.ts'
+import { lacksFactor } from '../../plugins/assurance.ts'
 import { guarded, ok } from '../http/envelope.ts'
 
 const Question = Type.Object(
@@ -23,7 +24,12 @@ const Answer = Type.Object({
   level: Type.String({ description: 'tenant, organization, workspace, object or shared: docs/guides/give-the-right-access.md' }),
   decided_in: Type.Object(Scope, { description: 'The scope that the level names for someone who works in this context' }),
   allowed: Type.Boolean(),
-  decided_by: Type.String({ description: 'access_mode, context, plan_limit, module, restriction (of an API key), override, role or none' }),
+  decided_by: Type.String({
+    description:
+      'The first check of a request that refuses: user_status, session (not by API key), second_factor, access_mode, context, plan_limit, module; else restriction (of an API key), override, role or none',
+  }),
+  user_status: Type.String(),
+  second_factor_missing: Type.Boolean({ description: 'The user must add a second factor before they work' }),
   access_mode: Type.Object({ mode: Type.String(), reason: Type.String() }),
   context_check: Type.String(),
   module: Type.Object({ code: nullable(Type.String()), availability: Type.String() }),
@@ -71,16 +77,18 @@ export default async function explainRoutes(app: FastifyInstance) {
           errors: [{ path: '/permission', rule: 'registry', message: 'is not a permission of any endpoint' }],
         })
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
+      if (organization_id && !placeExists(request.grants, context)) throw failure('not_found')
       const grants = about ? await access.grants(tenantId, user) : request.grants
       if (about) request.requireIn('rbac.explain.read', known.level === 'tenant' ? TENANT : context)
       const shown = grants && about ? withinReach(grants, reachOf(request.grants, 'rbac.explain.read', now)) : grants
       if (!shown) throw failure('not_found')
       const { tenant } = request
-      const asked = {
-        entry: known,
+      const circumstances = {
         exhausted: app.services.apiCalls.exhausted(tenant.id, tenant.limits.api_calls, new Date(now)),
+        lacksFactor: about ? mustEnroll(tenant, grants!, now) : lacksFactor(request),
+        byKey: !about && request.apiKey !== null,
       }
-      return { data: explain(tenant, shown, permission, asked, context, now) }
+      return { data: explain(tenant, shown, permission, known, circumstances, context, now) }
     },
   )
 }

@@ -1,9 +1,10 @@
 // Who can do what, what would change if …, and which rights deserve a second look.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { Effect, Finding, findings, MatrixRow, matrix, Proposal, simulate } from '../../domain/access/index.ts'
+import { Effect, Finding, findings, MatrixRow, matrix, Proposal, placeExists, simulate } from '../../domain/access/index.ts'
 import { csvLine } from '../../domain/files/index.ts'
 import { failure, Uuid } from '../../domain/kernel/index.ts'
+import { wantsCsv } from '../http/csv.ts'
 import { guarded, mutation, ok } from '../http/envelope.ts'
 
 const Where = Type.Object({ organization_id: Type.Optional(Uuid), workspace_id: Type.Optional(Uuid) }, { additionalProperties: false })
@@ -22,7 +23,7 @@ export default async function report(app: FastifyInstance) {
         tags,
         summary: 'Who can do what here, or in another place; as CSV with `Accept: text/csv`',
         querystring: Where,
-        response: { 200: ok(Type.Array(MatrixRow)), ...guarded() },
+        response: { 200: ok(Type.Array(MatrixRow)), ...guarded('not_found') },
       },
     },
     async (request, reply) => {
@@ -31,18 +32,21 @@ export default async function report(app: FastifyInstance) {
         throw failure('invalid_query', { errors: [{ path: '/workspace_id', rule: 'with', message: 'is named with organization_id' }] })
       const context = organization_id ? { organizationId: organization_id, workspaceId: workspace_id ?? null } : request.context
       request.requireIn('rbac.matrix.read', context)
+      if (organization_id && !placeExists(request.grants, context)) throw failure('not_found')
       const registry = app.permissionsOf(request.tenant)
       const codes = [...registry.keys()].sort()
-      const rows = await request.read((tx) => matrix(tx, registry, context))
-      if (request.headers.accept !== 'text/csv') return { data: rows }
-      const lines = rows.map(({ name, kind, status, permissions }) => {
+      const { tenant } = request
+      const exhausted = app.services.apiCalls.exhausted(tenant.id, tenant.limits.api_calls, new Date())
+      const rows = await request.read((tx) => matrix(tx, tenant, registry, context, exhausted))
+      if (!wantsCsv(request)) return { data: rows }
+      const lines = rows.map(({ user_id, name, email, kind, status, permissions }) => {
         const held = new Set(permissions)
-        return csvLine([name, kind, status, ...codes.map((code) => (held.has(code) ? 'yes' : ''))])
+        return csvLine([user_id, name, email, kind, status, ...codes.map((code) => (held.has(code) ? 'yes' : ''))])
       })
       return reply
         .type('text/csv; charset=utf-8')
         .header('content-disposition', 'attachment; filename="matrix.csv"')
-        .send(csvLine(['name', 'kind', 'status', ...codes]) + lines.join(''))
+        .send(csvLine(['user_id', 'name', 'email', 'kind', 'status', ...codes]) + lines.join(''))
     },
   )
 

@@ -5,16 +5,19 @@ import {
   AssignmentInfo,
   addOverride,
   assignmentsOf,
+  changeEnd,
   createRole,
   deleteRole,
   grantRoles,
   grantRoleToMany,
+  holdersOf,
   moveUsers,
   NewOverride,
   NewRole,
   OverrideInfo,
   overridesOf,
   Role,
+  RoleHolder,
   RolePatch,
   removeOverride,
   role,
@@ -24,7 +27,8 @@ import {
 } from '../../domain/access/index.ts'
 import { assertUserExists } from '../../domain/identity/index.ts'
 import { nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
-import { guarded, mutation, ok } from '../http/envelope.ts'
+import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
+import { pageOf, placeIn } from '../http/pages.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
 import { tagged, versionOf } from '../http/version.ts'
 
@@ -41,6 +45,14 @@ const UserIds = Type.Array(Uuid, { minItems: 1, maxItems: 1000, uniqueItems: tru
 const Many = Type.Object({ user_ids: UserIds, ...Assignment.properties }, { additionalProperties: false })
 const Place = Type.Object({ organization_id: Uuid, workspace_id: Type.Optional(nullable(Uuid)) }, { additionalProperties: false })
 const Move = Type.Object({ user_ids: UserIds, from: Place, to: Place }, { additionalProperties: false })
+const End = Type.Object({ expires_at: nullable(Timestamp) }, { additionalProperties: false, description: 'Null is without end' })
+const Page = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+  },
+  { additionalProperties: false },
+)
 const OfUser = Type.Object({ id: Uuid, assignment: Uuid })
 
 const contextOf = ({ organization_id, workspace_id }: Static<typeof Place>) => ({
@@ -54,7 +66,16 @@ export default async function roles(app: FastifyInstance) {
   const refusals = ['already_exists', 'grant_exceeds', 'invalid_reference'] as const
 
   await app.register(
-    readingRoutes({ module: null, permission: 'rbac.role', plane, level: 'shared', list: roleList, schema: Role, get: role }),
+    readingRoutes({
+      module: null,
+      permission: 'rbac.role',
+      plane,
+      level: 'shared',
+      list: roleList,
+      schema: Role,
+      get: role,
+      parts: ['res_role_permissions'],
+    }),
     {
       prefix: '/rbac',
     },
@@ -117,6 +138,31 @@ export default async function roles(app: FastifyInstance) {
     },
   )
 
+  app.get<{ Params: { id: string }; Querystring: Static<typeof Page> }>(
+    '/rbac/roles/:id/users',
+    {
+      level: 'object',
+      permission: 'rbac.assignment.read',
+      plane,
+      schema: {
+        tags,
+        summary: 'List the users who hold a role, with where and until when; ended assignments included',
+        params: Id,
+        querystring: Page,
+        response: { 200: ok(Type.Array(RoleHolder), { pagination: Pagination }), ...guarded('not_found', 'invalid_cursor') },
+      },
+    },
+    async (request) => {
+      const { limit = 50, cursor } = request.query
+      const list = `holders ${request.params.id}`
+      const [after = null] = placeIn(request, list, cursor) ?? []
+      const found = await request.read(async (tx) => {
+        await role(tx, request.params.id)
+        return holdersOf(tx, request.params.id, after as string | null, limit + 1)
+      })
+      return pageOf(request, list, limit, found, ({ id }) => [id])
+    },
+  )
   app.get<{ Params: { id: string } }>(
     '/users/:id/roles',
     {
@@ -162,6 +208,35 @@ export default async function roles(app: FastifyInstance) {
       return { data }
     },
   )
+  app.patch<{ Params: Static<typeof OfUser>; Body: Static<typeof End> }>(
+    '/users/:id/roles/:assignment',
+    {
+      level: 'object',
+      permission: 'rbac.assignment.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Change the end of an assignment',
+        description:
+          'A later end takes `rbac.assignment.create`, an earlier one `rbac.assignment.delete` as well, in the scope of the assignment.',
+        params: OfUser,
+        body: End,
+        response: {
+          200: ok(Type.Array(AssignmentInfo)),
+          ...mutation('not_found', 'last_administrator', 'grant_exceeds', 'invalid_reference'),
+        },
+      },
+    },
+    async (request) => {
+      const { id, assignment } = request.params
+      return {
+        data: await request.write(async (tx) => {
+          await changeEnd(tx, request.granter, id, assignment, request.body.expires_at)
+          return assignmentsOf(tx, id)
+        }),
+      }
+    },
+  )
   app.delete<{ Params: Static<typeof OfUser> }>(
     '/users/:id/roles/:assignment',
     {
@@ -188,7 +263,7 @@ export default async function roles(app: FastifyInstance) {
       plane,
       schema: {
         tags,
-        summary: 'Give one role to up to a thousand users, all or nothing; who has it there keeps it',
+        summary: 'Give one role to up to a thousand users, all or nothing; a user whose assignment there ends sooner gets the later end',
         body: Many,
         response: { 200: ok(Type.Object({ given: Type.Integer() })), ...mutation('grant_exceeds', 'invalid_reference') },
       },
@@ -254,7 +329,7 @@ export default async function roles(app: FastifyInstance) {
         body: NewOverride,
         response: {
           201: ok(Type.Array(OverrideInfo)),
-          ...mutation('not_found', 'grant_exceeds', 'invalid_reference', 'last_administrator'),
+          ...mutation('not_found', 'already_exists', 'grant_exceeds', 'invalid_reference', 'last_administrator'),
         },
       },
     },

@@ -3,7 +3,9 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Client } from 'pg'
 import t from 'tap'
-import { merkleRoot, sealTrail } from '../../domain/audit/index.ts'
+import { keptTip, merkleRoot, sealAndKeepTip, sealTrail } from '../../domain/audit/index.ts'
+import { sql } from '../../domain/kernel/index.ts'
+import { sealAll } from '../../workers/jobs.ts'
 import { type Answer, type TestTenant, tally, testApp, times } from '../support/app.ts'
 import { testServices } from '../support/services.ts'
 
@@ -179,4 +181,58 @@ t.test('the tree is RFC 6962’s: known answers, and every leaf counts', async (
     8: '5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328',
   }
   for (const [n, root] of Object.entries(roots)) t.equal(merkleRoot(leaves.slice(0, Number(n))).toString('hex'), root, n)
+})
+
+t.test(
+  'P31: a cut end of the trail is found by the tip that is kept outside of the database, and a forged one is not sealed',
+  async (t) => {
+    const acme = await sealed()
+    const { files } = runtime.services
+    const database = planes.data.get('main')!
+    const of = { tenantId: acme.id, plane: 'data' as const, key: settings.sealKey }
+    const seal = () => sealAndKeepTip(database, files, of, soon())
+    t.match(await seal(), { hours: 0, tip: { seals: 3, plane: 'data' }, cut: null }, 'the tip of before is kept at the first run')
+    const { hour } = (await keptTip(files, acme.id, 'data'))!
+    t.match(await verify(acme), { kept_until: hour, problems: [] })
+
+    // As the owner of the database: the entries of the last hour and its seal go, and the entries come back with one forged.
+    const cut = async (body: string) => {
+      const { rows } = await owner.query(
+        `select to_jsonb(e) as entry from plane.audit_events e where tenant_id = $1 and created_at >= $2`,
+        [acme.id, hour],
+      )
+      await owner.query(`delete from plane.audit_events where tenant_id = $1 and created_at >= $2`, [acme.id, hour])
+      await owner.query(`delete from plane.audit_seals where tenant_id = $1 and hour >= $2`, [acme.id, hour])
+      t.match(await verify(acme), { hours: 2, kept_until: hour, problems: [{ hour, kind: 'tail_missing', missing: 1 }] }, body)
+      return rows as { entry: object }[]
+    }
+    for (const [index, { entry }] of (await cut('cut')).entries())
+      await owner.query(`insert into plane.audit_events select * from jsonb_populate_record(null::plane.audit_events, $1)`, [
+        JSON.stringify({ ...entry, ...(index === 0 ? { action: 'forged' } : {}) }),
+      ])
+    t.match(await seal(), { hours: 0, cut: { hour, seals: 3 } }, 'nothing is sealed upon it')
+    t.match(await verify(acme), { problems: [{ kind: 'tail_missing', missing: 1 }] })
+    await owner.query('delete from plane.audit_seals where tenant_id = $1', [acme.id])
+    t.match(await verify(acme), { sealed_until: null, problems: [{ kind: 'tail_missing', missing: 3 }] }, 'all seals gone')
+  },
+)
+
+t.test('P31: the tip goes to the log, to the events and to the object store, and a tip made without the key is told', async (t) => {
+  const acme = await sealed()
+  const { files } = runtime.services
+  await owner.query('delete from plane.audit_seals where tenant_id = $1', [acme.id])
+  const lines: { data: object; message: string }[] = []
+  const log = { info: (data: object, message: string) => lines.push({ data, message }), warn: () => {}, error: () => {} }
+  const stored = (await runtime.services.tenants.byId(acme.id))!
+  await sealAll(planes, [stored], settings.sealKey, files, log)
+  const tip = (await keptTip(files, acme.id, 'data'))!
+  t.match(lines, [{ message: 'audit trail sealed', data: { tenant_id: acme.id, plane: 'data', hour: tip.hour, signature: tip.signature } }])
+  const told = await planes.data.get('main')!.read(acme.scope, (tx) =>
+    tx.exists(sql.run`
+      select 1 from plane.event_outbox where tenant_id = ${acme.id} and type = 'audit.event.sealed' and data ->> 'root' = ${tip.root}`),
+  )
+  t.ok(told)
+  await files.writeNote(acme.id, 'audit-seals-data.json', Buffer.from(JSON.stringify({ ...tip, seals: tip.seals - 1 })))
+  t.match(await verify(acme), { problems: [{ kind: 'tip_forged' }] })
+  t.match((await acme.admin.get('/audit/verify?plane=control')).data, { kept_until: null, problems: [] })
 })

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import * as jose from 'jose'
 import t from 'tap'
 import { checkContext } from '../../domain/access/index.ts'
-import { eventually, PASSWORD, tally, testApp, times } from '../support/app.ts'
+import { type Answer, eventually, PASSWORD, tally, testApp, times } from '../support/app.ts'
 
 const { tenant, request, runtime } = await testApp(t)
 const login = (host: string, email: string, password = PASSWORD, headers = {}) =>
@@ -195,4 +195,40 @@ t.test('signing in with an Idempotency-Key keeps no secret and opens a session e
   t.same([one.status, two.status], [200, 200])
   t.not(one.data.refresh_token, two.data.refresh_token)
   t.equal(two.headers['idempotency-replayed'], undefined)
+})
+
+t.test('P47: signing out works by the refresh cookie alone and always clears the cookies', async (t) => {
+  const acme = await tenant()
+  const post = (path: string, headers: Record<string, string> = {}) =>
+    request(acme.host, { method: 'POST', url: `/api/v1${path}`, payload: {}, headers: { origin: `http://${acme.host}`, ...headers } })
+  const signIn = async () => {
+    const answer = await request(acme.host, {
+      method: 'POST',
+      url: '/api/v1/auth/login',
+      payload: { email: acme.viewer.email, password: PASSWORD },
+    })
+    const [pair] = [answer.headers['set-cookie']]
+      .flat()
+      .map(String)
+      .filter((c) => c.startsWith('refresh_token='))
+      .map((c) => c.split(';')[0]!)
+    return pair!
+  }
+  const cleared = ({ headers }: Answer) =>
+    [headers['set-cookie']]
+      .flat()
+      .map(String)
+      .filter((c) => /^(access|refresh)_token=;/.test(c)).length
+  const cookie = await signIn()
+  t.match(await post('/auth/logout', { cookie, origin: 'https://elsewhere.example' }), { status: 401 }, 'from a foreign page')
+  const out = await post('/auth/logout', { cookie })
+  t.equal(out.status, 204, out.text)
+  t.equal(cleared(out), 2)
+  t.equal((await post('/auth/refresh', { cookie })).status, 401)
+  const bare = await post('/auth/logout')
+  t.match(bare, { status: 401, body: { detail: 'missing_token' } })
+  t.equal(cleared(bare), 2, 'with a refusal, too')
+  const [first, second] = [await signIn(), await signIn()]
+  t.equal((await post('/auth/logout-all', { cookie: `access_token=expired; ${first}` })).status, 204)
+  t.equal((await post('/auth/refresh', { cookie: second })).status, 401, 'everywhere')
 })

@@ -91,6 +91,18 @@ t.test('rights and sessions that end meanwhile end what they gave', async (t) =>
   t.equal(watching.told.length, 1)
 })
 
+t.test('P48: a stream closes at once when its session ends, and others go on', async (t) => {
+  const acme = await tenant()
+  const user = await acme.user('viewer')
+  const [ending, other] = [await reader(acme, { token: user.token }), await reader(acme)]
+  const began = Date.now()
+  await acme.as(user.token).post('/auth/logout', {})
+  await ending.until(() => ending.ended)
+  t.ok(Date.now() - began < 5_000, 'before the next heartbeat')
+  await party(acme)
+  await other.until(() => other.told.length === 1)
+})
+
 t.test('a reader goes on where he left: each event once, whatever commits when', async (t) => {
   const acme = await tenant()
   const first = await reader(acme)

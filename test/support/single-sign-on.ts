@@ -1,5 +1,7 @@
 // Tenants with single sign-on at a real provider, and a browser that signs in through it.
-import type { Answer, Client, TestApp, TestTenant } from './app.ts'
+import { assignRole } from '../../domain/access/index.ts'
+import { createUser, hashPassword } from '../../domain/identity/index.ts'
+import { type Answer, type Client, PASSWORD, type TestApp, type TestTenant } from './app.ts'
 import { openIdentityProvider, type TestProvider } from './identity-provider.ts'
 
 interface Teardown {
@@ -99,9 +101,22 @@ export function singleSignOn({ tenant, request, runtime }: TestApp) {
     return by.patch(`/tenant/identity-providers/${sso.provider}`, { version, ...patch })
   }
 
+  /** Another administrator, of a domain that no provider covers: without one no domain is enforced. */
+  async function breakGlass(acme: TestTenant): Promise<Client> {
+    const hash = await hashPassword(PASSWORD)
+    const email = `break-glass-${acme.slug}@elsewhere.example`
+    const userId = await runtime.services.planes.control.write(acme.scope, async (tx) => {
+      const id = await createUser(tx, { email, name: 'Break Glass', password: '', hash })
+      await assignRole(tx, id, acme.roles.admin)
+      return id
+    })
+    const { data } = await acme.login(email)
+    return { ...acme.as(data.access_token), userId, email }
+  }
+
   const post = (host: string, path: string, payload: object = {}) => request(host, { method: 'POST', url: `/api/v1${path}`, payload })
 
-  return { withSso, signIn, prove, linkAccount, linksOf, change, post, records }
+  return { withSso, breakGlass, signIn, prove, linkAccount, linksOf, change, post, records }
 }
 
 export const callbackOf = (acme: TestTenant) => `http://${acme.host}/api/v1/auth/sso/callback`

@@ -230,3 +230,91 @@ t.test('F3: an Idempotency-Key belongs to the key or session, and to its scope',
   t.not(there.data.id, made.data.id, 'another organization, another record')
   t.match(await make(acme.admin, { organization_id: null, workspace_id: two!.id }), { status: 400, body: { detail: 'invalid_value' } })
 })
+
+t.test('P14: networks with host bits, zones and nonsense are refused', async (t) => {
+  const acme = await tenant()
+  for (const network of ['10.1.2.3/24', '127.0.0.5/8', '2001:db8::1/64', 'fe80::1%eth0', '10.0.0.0/33', 'x'])
+    t.match(await make(acme.admin, { allowed_addresses: [network] }), { status: 400, body: { detail: 'invalid_value' } }, network)
+  t.equal((await make(acme.admin, { allowed_addresses: ['10.1.2.0/24', '10.1.2.3', '2001:db8::/64', '::1'] })).status, 201)
+})
+
+t.test('P16: an expired key is not rotated, and a rotation gives the new key an end of its own', async (t) => {
+  const acme = await tenant()
+  const soon = new Date(Date.now() + 700).toISOString()
+  const later = new Date(Date.now() + 86_400_000).toISOString()
+  const [short, live] = [(await make(acme.admin, { expires_at: soon })).data, (await make(acme.admin, { expires_at: later })).data]
+  t.equal(
+    Date.parse((await acme.admin.post(`/api-keys/${live.id}/rotate`, {})).data.expires_at),
+    Date.parse(later),
+    'the end of the old one',
+  )
+  const other = (await make(acme.admin, { expires_at: later })).data
+  t.match(await acme.admin.post(`/api-keys/${other.id}/rotate`, { expires_at: null }), { status: 201, data: { expires_at: null } })
+  await new Promise((resolve) => setTimeout(resolve, 800))
+  t.match(await acme.admin.post(`/api-keys/${short.id}/rotate`, {}), {
+    status: 409,
+    body: { detail: 'invalid_transition', error: { details: { status: 'expired' } } },
+  })
+})
+
+t.test('P42: a key is changed in place, at its next request', async (t) => {
+  const acme = await tenant()
+  const { id, key } = (await make(acme.admin)).data
+  const change = (body: object, by = acme.admin) => by.patch(`/api-keys/${id}`, body)
+  t.equal((await acme.as(key).get('/erp/parties')).status, 200)
+  t.match(await change({ name: 'Till', allowed_addresses: ['203.0.113.7'], version: 1 }), {
+    status: 200,
+    data: { name: 'Till', version: 2 },
+  })
+  t.match(await acme.as(key).get('/erp/parties'), { status: 403, body: { detail: 'address_forbidden' } })
+  t.match(await change({ name: 'Late', version: 1 }), { status: 409, body: { detail: 'version_conflict' } })
+  t.match(await change({ name: 'Bare' }), { status: 400, body: { detail: 'version_required' } })
+  t.match(await change({ expires_at: '2020-01-01T00:00:00Z', version: 2 }), { status: 400, body: { detail: 'invalid_value' } })
+  t.match(await change({ name: 'X', version: 2 }, await acme.user('admin')), { status: 404 }, 'another person’s')
+  t.match(await change({ name: 'X', version: 2 }, acme.viewer), { status: 403, body: { detail: 'permission_denied' } })
+  await acme.admin.delete(`/api-keys/${id}`)
+  t.match(await change({ name: 'X', version: 3 }), { status: 409, body: { detail: 'invalid_transition' } })
+})
+
+t.test('P44: a key ends no later than its maker holds what it may do', async (t) => {
+  const acme = await tenant()
+  const soon = new Date(Date.now() + 3_600_000).toISOString()
+  const temporary = await acme.user('viewer')
+  await acme.admin.post(`/users/${temporary.userId}/roles`, { role: 'admin', expires_at: soon })
+  const create = (expires_at: string | null) => make(temporary, { permissions: ['erp.party.create'], expires_at })
+  t.match(await create(null), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await create('2099-01-01T00:00:00Z'), { status: 403, body: { detail: 'grant_exceeds' } })
+  const made = await create(soon)
+  t.equal(made.status, 201)
+  t.match(await temporary.patch(`/api-keys/${made.data.id}`, { expires_at: null, version: 1 }), {
+    status: 403,
+    body: { detail: 'grant_exceeds' },
+  })
+})
+
+t.test('P17: an administrator equips a service account with keys; it gets no mail and signs in nowhere', async (t) => {
+  const acme = await tenant()
+  const email = `robot-${acme.slug}@${acme.slug}.example`
+  const robot = await acme.admin.post('/users', { email, name: 'Robot', kind: 'service', roles: [{ role: 'operator' }] })
+  t.match(robot, { status: 201, data: { kind: 'service', status: 'active' } })
+  const give = (body: object, by = acme.admin) => make(by, { permissions: ['erp.party.read'], user_id: robot.data.id, ...body })
+  const made = await give({})
+  t.match(made, { status: 201, data: { user_id: robot.data.id } })
+  t.equal((await acme.as(made.data.key).get('/erp/parties')).status, 200)
+  t.match(
+    await give({ permissions: ['rbac.role.create'] }),
+    { status: 403, body: { detail: 'grant_exceeds' } },
+    'more than the account holds',
+  )
+  t.match(
+    await give({}, await acme.user('admin', { organizationId: acme.organizations[1]!.id })),
+    { status: 403 },
+    'an account of the tenant',
+  )
+  t.match(await give({ user_id: acme.viewer.userId }), { status: 400, body: { detail: 'invalid_value' } }, 'persons make their own')
+  const rotated = await acme.admin.post(`/api-keys/${made.data.id}/rotate`, { overlap_hours: 0 })
+  t.match(rotated, { status: 201, data: { user_id: robot.data.id } })
+  t.match(await acme.as(made.data.key).get('/erp/parties'), { status: 401 })
+  t.equal((await acme.as(rotated.data.key).get('/erp/parties')).status, 200)
+  t.match(await acme.login(email), { status: 401, body: { detail: 'invalid_credentials' } })
+})

@@ -11,7 +11,7 @@ import { mailTo, tokenIn } from '../../support/smtp.ts'
 
 const testing = await testApp(t)
 const { runtime } = testing
-const { withSso, signIn, linkAccount, linksOf, change, post } = singleSignOn(testing)
+const { withSso, breakGlass, signIn, linkAccount, linksOf, change, post } = singleSignOn(testing)
 const NEW = 'harvest of the second greenhouse'
 
 /** A tenant whose domain is enforced; administrator and viewer are linked, manager and operator are not. */
@@ -19,6 +19,7 @@ async function enforced(t: Parameters<typeof withSso>[0], prepare: (sso: SingleS
   const sso = await withSso(t)
   await linkAccount(sso, sso.acme.admin, 'admin')
   await linkAccount(sso, sso.acme.viewer, 'viewer')
+  await breakGlass(sso.acme)
   await prepare(sso)
   const answer = await change(sso, sso.acme.admin, { enforced: true })
   if (answer.status !== 200) throw new Error(answer.text)
@@ -198,22 +199,67 @@ t.test('R1: API keys of an enforced domain end with link and provider; those of 
   t.equal((await acme.as(robot.key).get('/erp/parties')).status, 200, 'a service account has no person at the provider')
 })
 
-t.test('a change at the provider does not take the last administrator', async (t) => {
+t.test('P36: an administrator who signs in through the provider alone is no last administrator, and is none by time', async (t) => {
   const sso = await withSso(t, { role_map: { bosses: 'admin' } })
   const { acme, idp } = sso
   idp.people.set('boss', { sub: 'boss', email: `boss@${acme.slug}.example`, name: 'Boss', groups: ['bosses'] })
   const boss = await signIn(sso, 'boss')
   const client = acme.as(boss.data.access_token)
   const [own] = (await client.get(`/users/${acme.admin.userId}/roles`)).data
-  t.equal((await client.delete(`/users/${acme.admin.userId}/roles/${own.id}`)).status, 204)
+  t.match(await client.delete(`/users/${acme.admin.userId}/roles/${own.id}`), {
+    status: 409,
+    body: { detail: 'last_administrator', error: { details: { signs_in_by: ['password', 'passkey'] } } },
+  })
+  // Tenants of before may have such an administrator alone: what is left is kept.
+  await runtime.services.planes.control.write(acme.scope, (tx) =>
+    tx.query(sql.run`delete from res_user_roles where tenant_id = ${acme.id} and id = ${own.id}`),
+  )
   idp.people.set('boss', { sub: 'boss', email: `boss@${acme.slug}.example`, name: 'Boss', groups: [] })
   const again = acme.as((await signIn(sso, 'boss')).data.access_token)
   t.match((await again.get(`/users/${boss.data.user.id}/roles`)).data, [{ role: 'admin' }], 'kept, and recorded')
   const { version } = (await again.get(`/tenant/identity-providers/${sso.provider}`)).data
-  t.match(await again.delete(`/tenant/identity-providers/${sso.provider}`, { 'if-match': `"${version}"` }), {
+  const last = { status: 409, body: { detail: 'last_administrator' } }
+  t.match(await again.delete(`/tenant/identity-providers/${sso.provider}`, { 'if-match': `"${version}"` }), last)
+  t.match(await change(sso, again, { enabled: false }), last)
+})
+
+t.test('P37: enforcement takes a user who signed in through the provider, and leaves an administrator with a password', async (t) => {
+  const sso = await withSso(t)
+  const { acme } = sso
+  await linkAccount(sso, acme.admin, 'admin')
+  t.match(await change(sso, acme.admin, { enforced: true }), {
     status: 409,
-    body: { detail: 'last_administrator' },
+    body: { detail: 'last_administrator', error: { details: { signs_in_by: ['password', 'passkey'] } } },
   })
+  const glass = await breakGlass(acme)
+  t.equal((await change(sso, acme.admin, { enforced: true })).status, 200)
+  t.equal((await acme.login(glass.email)).status, 200, 'the break-glass account')
+  t.match(await acme.admin.post(`/users/${glass.userId}/lock`, { version: 1 }), { status: 409, body: { detail: 'last_administrator' } })
+
+  const other = await withSso(t)
+  const outside = await breakGlass(other.acme)
+  t.match(
+    await change(other, outside, { enforced: true }),
+    { status: 409, body: { detail: 'sso_not_linked' } },
+    'no user signed in there yet',
+  )
+})
+
+t.test('P49: roles that groups gave end when the provider is switched off, and a new one of the same issuer owns its own', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp, provider } = sso
+  idp.people.set('kit', { sub: 'kit', email: `kit@${acme.slug}.example`, name: 'Kit', groups: ['growers'] })
+  const kit = (await signIn(sso, 'kit')).data.user.id
+  const roles = async () => (await acme.admin.get(`/users/${kit}/roles`)).data.map((a: { role: string }) => a.role)
+  t.same(await roles(), ['operator'])
+  await change(sso, acme.admin, { enabled: false })
+  t.same(await roles(), [])
+  await change(sso, acme.admin, { enabled: true })
+  t.equal((await signIn(sso, 'kit')).status, 200)
+  t.same(await roles(), ['operator'], 'given again at the next sign-in')
+  const { version } = (await acme.admin.get(`/tenant/identity-providers/${provider}`)).data
+  await acme.admin.delete(`/tenant/identity-providers/${provider}`, { 'if-match': `"${version}"` })
+  t.same(await roles(), [])
 })
 
 t.test('roles that groups gave are withdrawn with the provider and with the link', async (t) => {

@@ -12,7 +12,7 @@ import { mailsTo, mailTo } from '../../support/smtp.ts'
 
 const testing = await testApp(t)
 const { tenant, request, runtime } = testing
-const { withSso, signIn, prove, linkAccount, linksOf, change, post } = singleSignOn(testing)
+const { withSso, breakGlass, signIn, prove, linkAccount, linksOf, change, post } = singleSignOn(testing)
 
 /** A user with a role of these permissions alone, for the whole tenant. */
 async function userWith(acme: TestTenant, permissions: string[]): Promise<Client> {
@@ -135,6 +135,7 @@ t.test('F4: a changed issuer or client id suspends every link until its owner or
     [acme.operator, 'operator'],
   ] as const)
     await linkAccount(sso, client, login)
+  await breakGlass(acme)
   t.equal((await change(sso, acme.admin, { enforced: true })).status, 200)
   const signed = await signIn(sso, 'viewer')
   const open = acme.as(signed.data.access_token)

@@ -6,7 +6,7 @@ import { singleSignOn, stateOf } from '../../support/single-sign-on.ts'
 
 const testing = await testApp(t)
 const { tenant, request } = testing
-const { withSso, signIn, linkAccount, change } = singleSignOn(testing)
+const { withSso, breakGlass, signIn, linkAccount, change } = singleSignOn(testing)
 
 t.test('a new user is provisioned with the roles of their groups, and a change of groups changes the roles', async (t) => {
   const sso = await withSso(t)
@@ -99,6 +99,7 @@ t.test('enforcement refuses passwords and locks out neither its administrator no
   )
   await linkAccount(sso, acme.admin, 'admin')
   await linkAccount(sso, acme.viewer, 'viewer')
+  await breakGlass(acme)
   t.equal((await change(sso, acme.admin, { enforced: true })).status, 200)
   const refused = await acme.login(acme.viewer.email)
   t.match(refused, { status: 401, body: { detail: 'sso_required', error: { details: { start: `/api/v1/auth/sso/${provider}/start` } } } })

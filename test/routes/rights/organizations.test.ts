@@ -26,18 +26,87 @@ t.test('an organization and its workspaces are made, worked in, renamed, closed 
   t.equal(there.status, 200)
   t.equal((await acme.as(there.data.access_token).post('/erp/parties', { code: 'P', name: 'P', roles: ['client'] })).status, 201)
   t.match(await acme.admin.patch(`/organizations/${id}`, { name: 'Drei', version: 1 }), { status: 200, data: { name: 'Drei', version: 2 } })
-  t.equal((await acme.admin.delete(`/organizations/${id}`, { 'if-match': '"2"' })).status, 204)
+  const remove = () => acme.admin.delete(`/organizations/${id}`, { 'if-match': '"2"' })
+  t.match(await remove(), { status: 409, body: { detail: 'in_use', error: { details: { parties: 1 } } } }, 'P4: it holds records')
+  const [party] = (await acme.as(there.data.access_token).get('/erp/parties')).data
+  t.equal((await acme.as(there.data.access_token).delete(`/erp/parties/${party.id}`, { 'if-match': '"1"' })).status, 204)
+  t.match(await remove(), { status: 409, body: { detail: 'in_use', error: { details: { workspaces: 1, assignments: 0 } } } })
+  t.equal((await acme.admin.delete(`/workspaces/${place.data.id}`, { 'if-match': '"1"' })).status, 204)
+  t.equal((await remove()).status, 204)
   t.match(
     await acme.as(there.data.access_token).get('/erp/parties'),
     { status: 403, body: { detail: 'context_forbidden' } },
     'closed at the next request',
   )
   t.equal((await acme.admin.post(`/organizations/${id}/recover`)).status, 200)
-  t.equal((await acme.as(there.data.access_token).get('/erp/parties')).data.length, 1, 'as it was')
+  t.equal((await acme.admin.post(`/workspaces/${place.data.id}/recover`)).status, 200)
+  t.equal((await acme.as(there.data.access_token).post(`/erp/parties/${party.id}/recover`)).status, 200, 'as it was')
   t.ok((await acme.viewer.get('/organizations?sort=name&q=drei')).data.length === 1)
   t.equal((await acme.viewer.get(`/workspaces?organization_id=${id}`)).data.length, 1)
   t.equal((await acme.viewer.post('/organizations', { code: 'no', name: 'No' })).status, 403)
   t.ok((await acme.admin.get(`/organizations/${id}/history`)).data.length >= 4)
+})
+
+t.test(
+  'P0: work takes a workspace only where there is one, and the last one of such an organization stays, also under races',
+  async (t) => {
+    const acme = await tenant()
+    const [one, two] = acme.organizations
+    const require = (id: string, workspace_required: boolean, version: number) =>
+      acme.admin.patch(`/organizations/${id}/settings`, { workspace_required, version })
+    t.match(await require(two!.id, true, 1), {
+      status: 400,
+      body: { detail: 'invalid_value', error: { details: { path: '/workspace_required' } } },
+    })
+    t.equal((await require(one!.id, true, 1)).status, 200)
+    const [north, south] = one!.workspaces
+    t.equal((await acme.admin.delete(`/workspaces/${north!.id}`, { 'if-match': '"1"' })).status, 204)
+    t.match(await acme.admin.delete(`/workspaces/${south!.id}`, { 'if-match': '"1"' }), { status: 409, body: { detail: 'in_use' } })
+    t.equal((await require(one!.id, false, 2)).status, 200)
+    for (let round = 0; round < 5; round++) {
+      const { data: place } = await acme.admin.post('/workspaces', { organization_id: two!.id, code: `w${round}`, name: 'W' })
+      const settings = (await acme.admin.get(`/organizations/${two!.id}/settings`)).data
+      const [set, removed] = await Promise.all([
+        require(two!.id, true, settings.version),
+        acme.admin.delete(`/workspaces/${place.id}`, { 'if-match': '"1"' }),
+      ])
+      t.equal([set!.status === 200, removed!.status === 204].filter(Boolean).length, 1, `${set!.text} ${removed!.text}`)
+      if (set!.status === 200) {
+        t.equal((await require(two!.id, false, settings.version + 1)).status, 200, 'and it is reversible')
+        t.equal((await acme.admin.delete(`/workspaces/${place.id}`, { 'if-match': '"1"' })).status, 204)
+      }
+    }
+  },
+)
+
+t.test('P4: a role that is given while its organization is deleted is refused, or keeps it', async (t) => {
+  const acme = await tenant()
+  for (let round = 0; round < 4; round++) {
+    const { id } = (await acme.admin.post('/organizations', { code: `o${round}`, name: 'O' })).data
+    const give = () => acme.admin.post(`/users/${acme.viewer.userId}/roles`, { role: 'viewer', organization_id: id })
+    const [removed, ...given] = await Promise.all([acme.admin.delete(`/organizations/${id}`, { 'if-match': '"1"' }), ...times(5, give)])
+    const isGiven = given.some(({ status }) => status === 201)
+    t.equal(isGiven, removed!.status !== 204, `${removed!.text} ${given.map(({ text }) => text.slice(0, 90))}`)
+  }
+})
+
+t.test('P26, P5: refresh and sign-in land where the user may work', async (t) => {
+  const acme = await tenant()
+  const [one, two] = acme.organizations
+  const signedIn = (await acme.login(acme.manager.email)).data
+  const client = acme.as(signedIn.access_token)
+  await client.post('/context/switch?token=body', { organization_id: one!.id })
+  t.match((await acme.login(acme.manager.email)).data.context, { organization_id: one!.id, workspace_id: null })
+  await client.post('/context/switch?token=body', { organization_id: two!.id })
+  t.match((await acme.login(acme.manager.email)).data.context, { organization_id: two!.id, workspace_id: null }, 'where he was last')
+  const [own] = (await acme.admin.get(`/users/${acme.manager.userId}/roles`)).data
+  await acme.admin.post(`/users/${acme.manager.userId}/roles`, { role: 'manager', organization_id: one!.id })
+  await acme.admin.delete(`/users/${acme.manager.userId}/roles/${own.id}`)
+  const answer = await client.post('/auth/refresh?token=body', { refresh_token: signedIn.refresh_token })
+  t.equal(answer.status, 200, answer.text)
+  const refreshed = answer.data
+  t.equal(refreshed.context.organization_id, one!.id)
+  t.equal((await acme.as(refreshed.access_token).get('/erp/parties')).status, 200)
 })
 
 t.test('of two who close the last two organizations at once one is refused', async (t) => {
