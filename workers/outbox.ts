@@ -49,7 +49,8 @@ export async function publishBatch(database: Database, producer: Producer, log: 
     await database.platform((connection) =>
       connection.query(sql.run`
       update plane.event_outbox set attempts = attempts + ${away ? 0 : 1}, error = ${reason},
-        available_at = now() + least(interval '5 minutes', interval '1 second' * power(2, ${away ? 0 : 1} * attempts)),
+        available_at = case when available_at = 'infinity' then available_at -- held by a move, which carries it
+          else now() + least(interval '5 minutes', interval '1 second' * power(2, ${away ? 0 : 1} * attempts)) end,
         status = case when attempts + ${away ? 0 : 1} >= ${MAX_ATTEMPTS} then 'failed' else 'pending' end
       where event_id = any(${sql.array(failed, 'uuid')})`),
     )

@@ -6,10 +6,9 @@ import { type MovedTable, quote, tablesOf } from './tables.ts'
 /** How long a trigger may wait for its table; everybody else waits behind it. */
 const TABLE_PATIENCE_MS = 50
 const TABLE_TRIES = 400
-/** How long writers may take to finish before the switch is put off. */
-const WRITERS_PATIENCE_MS = 3_000
-
 const CLEARED_AT_ONCE = 20_000
+/** Events held in one statement, so that neither the relay nor a writer waits long for it. */
+const HELD_AT_ONCE = 2_000
 
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
@@ -26,7 +25,7 @@ async function databaseNamed(client: Client, name: string | null): Promise<strin
   return rows[0]?.database ?? null
 }
 
-const codeOf = (error: unknown): string | undefined => (error as { code?: string }).code
+export const codeOf = (error: unknown): string | undefined => (error as { code?: string }).code
 
 /** Held on the connection to a place, so that one worker alone is at it, whatever became of the one before. */
 const WORKER_LOCK = 7265
@@ -48,6 +47,8 @@ export class Side {
   readonly home: string
   readonly #client: Client
   #receives = false
+  /** Whether its connection was given up. */
+  ended = false
   /** Which database this is; a move inside one leaves what belongs to the database where it is. */
   readonly database: string
 
@@ -84,7 +85,13 @@ export class Side {
     }
   }
 
-  end = (): Promise<void> => this.#client.end().catch(() => {})
+  end = (): Promise<void> => {
+    this.ended = true
+    return this.#client.end().catch(() => {})
+  }
+
+  /** Limits every statement that follows to `ms`, with `57014`; 0 is without limit. */
+  limit = (ms: number) => this.#client.query(`set statement_timeout to ${Math.max(0, Math.round(ms))}`)
 
   /** For what carries rows. */
   get client(): Client {
@@ -162,11 +169,11 @@ export class Side {
   }
 
   /**
-   * Lets nobody write here any more: when this returns, whoever wrote has committed and is noted. Throws `55P03` when
-   * somebody takes too long; then the place is open as before.
+   * Closes the place to writers: when this returns, all earlier writers have committed and are noted. Throws `55P03` when
+   * one of them takes longer than `patienceMs`; then the place is open as before.
    */
-  async close(): Promise<void> {
-    await this.#client.query(`set lock_timeout to ${WRITERS_PATIENCE_MS}`)
+  async close(patienceMs: number): Promise<void> {
+    await this.#client.query(`set lock_timeout to ${patienceMs}`)
     try {
       await this.#client.query('select pg_advisory_lock(plane.move_lock($1, $2))', [this.tenantId, this.home])
       await this.#mark(true)
@@ -230,23 +237,30 @@ export class Side {
   }
 
   /**
-   * Events that wait here are published no more: they go with the tenant. First the relay is given a moment to publish
-   * them, so that none is on its way while it is carried.
+   * Holds the pending events of this place: the relay leaves them alone, and they are carried with the tenant. The relay is
+   * given `patienceMs` to publish those that are due first, so that none is under way while it is carried. In short
+   * statements; returns how many were held.
    */
-  async holdEvents(patienceMs: number): Promise<void> {
+  async holdEvents(patienceMs: number): Promise<number> {
     const until = Date.now() + patienceMs
-    for (;;) {
-      const { rows } = await this.#client.query<{ waiting: boolean }>(
-        `select exists (select from plane.event_outbox where tenant_id = $1 and status = 'pending' and available_at <= now()) as waiting`,
+    while (Date.now() < until) {
+      const { rows } = await this.#client.query<{ due: boolean }>(
+        `select exists (select from plane.event_outbox where tenant_id = $1 and status = 'pending' and available_at <= now()) as due`,
         [this.tenantId],
       )
-      if (!rows[0]!.waiting || Date.now() >= until) break
+      if (!rows[0]!.due) break
       await this.#client.query(`select pg_notify('tenantry_outbox', '')`)
       await moment(10)
     }
-    await this.#client.query(`update plane.event_outbox set available_at = 'infinity' where tenant_id = $1 and status = 'pending'`, [
-      this.tenantId,
-    ])
+    for (let held = 0; ; ) {
+      const { rowCount } = await this.#client.query(
+        `update plane.event_outbox set available_at = 'infinity' where status = 'pending' and event_id = any (array(
+           select event_id from plane.event_outbox where tenant_id = $1 and status = 'pending' and available_at < 'infinity' limit ${HELD_AT_ONCE}))`,
+        [this.tenantId],
+      )
+      held += rowCount ?? 0
+      if ((rowCount ?? 0) < HELD_AT_ONCE) return held
+    }
   }
 
   /** Events that came with the tenant are published from here. */

@@ -51,7 +51,7 @@ export async function tablesOf(client: Client, schema: string): Promise<MovedTab
     ...table,
     name: own ? name : `plane.${name}`,
     schema: own ? null : 'plane',
-    // An event that waits to be published is published by the relay of the place where it lies: it comes with the switch.
-    beforeSwitch: name === 'event_outbox' ? `status <> 'pending'` : 'true',
+    // A pending event is published by the relay of its own place. It is carried once it is held (`Side.holdEvents`), or with the switch.
+    beforeSwitch: name === 'event_outbox' ? `(status <> 'pending' or available_at = 'infinity')` : 'true',
   }))
 }

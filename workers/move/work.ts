@@ -20,8 +20,8 @@ import {
   tenantOf,
 } from '../../domain/tenancy/index.ts'
 import type { WorkerLog } from '../log.ts'
-import { carryChanges, copyTable, Doubt } from './carry.ts'
-import { Powerless, Side, tablesBetween } from './side.ts'
+import { carryChanges, copyTable, Doubt, type Pass } from './carry.ts'
+import { codeOf, Powerless, Side, tablesBetween } from './side.ts'
 import type { MovedTable } from './tables.ts'
 
 /** Changes are carried again and again, until a pass is as short as this, or carries so few that writers may wait for the next. */
@@ -30,8 +30,12 @@ const FEW_ROWS = 500
 const MAX_PASSES = 60
 /** A tenant that is compared whole in this time is compared whole once more while writers wait; a larger one before it, and its last rows then. */
 const WHOLE_AT_SWITCH_MS = 300
-/** How long the relay may take to publish what waits, while writers wait too. */
-const EVENTS_PATIENCE_MS = 500
+/** How long the relay may take to publish what is due before it is held; while writers wait, and before. */
+const EVENTS_PATIENCE_MS = { closed: 100, open: 500 } as const
+/** How long writers may take to finish before the switch is put off. */
+const WRITERS_PATIENCE_MS = 800
+/** How long one try may shut writers out. Whatever is not done by then is given up: writers go on, and it is tried again. */
+const CLOSED_MS = 1_800
 const SWITCH_TRIES = 5
 /** How often whoever watches is told which table is copied. */
 const TELL_MS = 1_000
@@ -50,8 +54,14 @@ function passing(error: unknown): boolean {
   if (error instanceof Failure) return error.status >= 500
   const { code = '', message = '' } = error as { code?: string; message?: string }
   return (
-    /^(08|40|53|57P|55P03)|^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_)/.test(code) || /connection terminated|timeout expired/i.test(message)
+    /^(08|40|53|57P|57014|55P03)|^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_)/.test(code) ||
+    /connection terminated|timeout expired/i.test(message)
   )
+}
+
+/** A try of the switch took longer than writers may be shut out. */
+class Late extends Error {
+  override name = 'Late'
 }
 
 /** Both ends of a move, open. */
@@ -203,11 +213,15 @@ export class MoveWork {
     if (target.place.mode !== 'shared') await target.analyze(tables)
   }
 
-  /** Until what changes meanwhile is carried in a moment. */
-  async #catchUp({ move, source, target, tables }: Way): Promise<void> {
+  /**
+   * Until what changes meanwhile is carried in a moment. Events that wait are held and carried here, while writers work:
+   * however many there are, only those written since are left for the switch.
+   */
+  async #catchUp({ move, source, target, tables, apart }: Way): Promise<void> {
     for (let pass = 1; pass <= MAX_PASSES; pass++) {
       await this.#step(move, 'catch up')
-      const { ms, rows } = await carryChanges(source, target, tables)
+      if (apart) await source.holdEvents(pass === 1 ? EVENTS_PATIENCE_MS.open : 0)
+      const { ms, rows } = await carryChanges(source, target, tables, { compare: 'changed' })
       if (ms <= SHORT_PASS_MS || rows <= FEW_ROWS) return
     }
     throw new Error('more is written than is carried: move the tenant when it writes less')
@@ -219,31 +233,56 @@ export class MoveWork {
       try {
         return await this.#trySwitch(way, then, compared)
       } catch (error) {
-        await this.#letWrite(way).catch(() => {}) // it stays closed, and the next try opens it
-        // Somebody writes for long: he is let finish.
-        if ((error as { code?: string }).code !== '55P03' || tries === SWITCH_TRIES) throw error
+        await this.#letWriteAgain(way).catch(() => {}) // it stays closed, and the next try opens it
+        // A writer takes long, or this try did: writers go on for a while, then it is tried again.
+        const isLate = error instanceof Late
+        if (!isLate && codeOf(error) !== '55P03') throw error
+        if (tries === SWITCH_TRIES)
+          throw isLate ? new Error(`writers would be shut out for more than ${CLOSED_MS} ms: move the tenant when it writes less`) : error
+        if (way.source.ended || way.target.ended) throw error
         await wait(1_000 * tries)
         await this.#catchUp(way)
       }
     }
   }
 
+  /** Limits the statements of both sides to what is left of the time; throws `Late` when nothing is. */
+  async #limit({ source, target }: Way, until: number): Promise<void> {
+    const left = until - Date.now()
+    if (left <= 0) throw new Late('the switch took too long: writers go on, and it is tried again')
+    await Promise.all([source.limit(left), target.limit(left)])
+  }
+
   /**
    * Writers wait; the last rows go over and are compared; the tenant lives at the new place. One commit on the control
-   * plane decides: before it the tenant has never left, after it the old place takes nothing from anybody.
+   * plane decides: before it the tenant has never left, after it the old place takes nothing from anybody. Throws `Late`
+   * when that is not reached within `CLOSED_MS`.
    */
-  async #trySwitch({ move, source, target, tables, apart }: Way, then: MoveState, compared: Compared | null): Promise<void> {
+  async #trySwitch(way: Way, then: MoveState, compared: Compared | null): Promise<void> {
     const { log, planes } = this.#deps
+    const { move, source, target, tables, apart } = way
     await this.#step(move, 'close')
     const began = Date.now()
-    await this.#control.write(this.#scope, (tx) => pauseWriters(tx, true))
-    await source.close()
-    if (apart) await source.holdEvents(EVENTS_PATIENCE_MS)
-    this.#deps.onStep?.('last rows')
-    const tail = await carryChanges(source, target, tables, { compare: compared ? 'changed' : 'all', last: true })
-    if (JSON.stringify(await tablesBetween(source, target)) !== JSON.stringify(tables))
-      throw new Doubt('the tables were migrated meanwhile')
-    await target.open()
+    const until = began + CLOSED_MS
+    let tail: Pass
+    try {
+      await this.#control.write(this.#scope, (tx) => pauseWriters(tx, true))
+      await source.close(WRITERS_PATIENCE_MS)
+      await this.#limit(way, until)
+      if (apart) await source.holdEvents(EVENTS_PATIENCE_MS.closed)
+      this.#deps.onStep?.('last rows')
+      await this.#limit(way, until)
+      tail = await carryChanges(source, target, tables, { compare: compared ? 'changed' : 'all', last: true })
+      await this.#limit(way, until)
+      if (JSON.stringify(await tablesBetween(source, target)) !== JSON.stringify(tables))
+        throw new Doubt('the tables were migrated meanwhile')
+      await this.#limit(way, until)
+      await target.open()
+    } catch (error) {
+      throw codeOf(error) === '57014' ? new Late('a statement of the switch took too long') : error
+    } finally {
+      await Promise.allSettled([source.limit(0), target.limit(0)])
+    }
     this.#deps.onStep?.('switch')
     await this.#control.write(this.#scope, async (tx) => {
       const mark = { step: 'switched', tables: compared ?? tail.compared, error: null }
@@ -254,6 +293,18 @@ export class MoveWork {
     const readOnlyMs = Date.now() - began
     log.info({ tenant_id: this.#scope.tenantId, move_id: move.id, read_only_ms: readOnlyMs, last_rows: tail.rows }, 'tenant moved')
     await this.#mark({ in: then, readOnlyMs })
+  }
+
+  /** `letWrite` after a try that failed, by a new connection where the old one was given up. */
+  async #letWriteAgain(way: Way): Promise<void> {
+    if (!way.source.ended) return this.#letWrite(way)
+    const source = await this.#open(way.source.place)
+    try {
+      await source.give()
+      await this.#letWrite({ ...way, source })
+    } finally {
+      await source.end()
+    }
   }
 
   /**
