@@ -1,7 +1,7 @@
 // Looks every few seconds for devices that have fallen silent, where a rule says that somebody wants to know.
 
 import type { Database } from '../domain/kernel/index.ts'
-import { isIngested, tenantsWatchingSilence, watchSilence } from '../domain/telemetry/index.ts'
+import { isIngested, tenantsWithTimedRules, watchTime } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
@@ -32,9 +32,9 @@ export class SilenceWatch {
   }
 
   async #look(database: Database): Promise<void> {
-    for (const id of await tenantsWatchingSilence(database)) {
+    for (const id of await tenantsWithTimedRules(database)) {
       // Whose readings are refused is not told that they are missing.
-      if (isIngested(await this.#tenants.byId(id))) await watchSilence(database, id)
+      if (isIngested(await this.#tenants.byId(id))) await watchTime(database, id)
     }
   }
 

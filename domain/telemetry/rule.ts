@@ -1,7 +1,7 @@
 // What is to be watched: a condition, and the devices that it is watched on.
 import { type Static, Type } from 'typebox'
 import { type Database, failure, Name, nullable, oneOf, resource, row, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
-import { clearAlerts, SEVERITIES } from './alert.ts'
+import { endInapplicable, SEVERITIES } from './alert.ts'
 import { Condition, type Leaf, leavesOf } from './condition.ts'
 import { Device } from './device.ts'
 import { DeviceProfile } from './profile.ts'
@@ -47,17 +47,30 @@ const ruleRows = resource(Rule, {
   check: makesSense,
 })
 
-/** Rules. One that is switched off or deleted ends its alerts; one that is changed begins anew, and ends them with the next reading. */
+const metricsOf = (condition: unknown): (string | null)[] =>
+  leavesOf(condition as Condition).map((leaf) => (leaf.kind === 'silence' ? null : leaf.metric))
+
+/**
+ * Rules. One that is disabled, deleted or moved to other devices ends the alerts of those that it no longer applies to; one
+ * whose metrics change, those of metrics that it no longer has. Its other alerts stay until a reading ends them. Evaluation
+ * starts again when the condition changes, and goes on when it does not.
+ */
 export const rules: typeof ruleRows = {
   ...ruleRows,
   update: async (tx, id, version, patch) => {
+    const before = await ruleRows.get(tx, id)
     const changed = await ruleRows.update(tx, id, version, patch)
-    if (!changed.enabled) await clearAlerts(tx, 'rule_id', id)
+    const isSame = JSON.stringify(before.condition) === JSON.stringify(changed.condition)
+    await endInapplicable(tx, 'rule_id', [id], isSame ? undefined : metricsOf(changed.condition))
+    if (isSame)
+      await tx.query(sql.run`
+        update tel_rule_state set rule_version = ${changed.version}
+        where tenant_id = ${tx.tenantId} and rule_id = ${id} and rule_version = ${before.version}`)
     return changed
   },
   softDelete: async (tx, id, version) => {
     await ruleRows.softDelete(tx, id, version)
-    await clearAlerts(tx, 'rule_id', id)
+    await endInapplicable(tx, 'rule_id', [id])
   },
 }
 
