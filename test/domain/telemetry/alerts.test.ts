@@ -296,3 +296,43 @@ t.test('T27: a change rule over 24 hours reads one row a reading from 40,000, by
   })
   t.ok(scanned.length > 0 && Math.max(...scanned) <= 100, `rows read: ${scanned}`)
 })
+
+t.test('T23: a rule over a metric that was never received says so; one that its profile does not take is refused', async (t) => {
+  const acme = await tenant()
+  const profile = async (code: string, extra: object) =>
+    (await acme.admin.post('/telemetry/device-profiles', { code, name: code, metrics: [{ metric: 'm' }], ...extra })).data.id
+  const [strict, loose] = [await profile('STRICT', {}), await profile('LOOSE', { other_metrics: true })]
+  const [device, other] = [await probe(acme, { profile_id: strict }), await probe(acme, { profile_id: loose })]
+  await device.send([at(0, 1)])
+  const typo = { kind: 'threshold', metric: 'temprature', above: 1 }
+  const warning = { code: 'metric_not_received', metric: 'temprature' }
+  t.same((await ruleOf(acme, { any: [above(1), { all: [typo, { kind: 'silence', seconds: 30 }] }] })).warnings, [warning])
+  t.same((await ruleOf(acme, above(1))).warnings, [])
+  t.same((await ruleOf(acme, above(1), { device_id: device.id })).warnings, [])
+  t.same(
+    (await ruleOf(acme, above(1), { device_id: other.id })).warnings,
+    [{ code: 'metric_not_received', metric: 'm' }],
+    'the other device has it',
+  )
+  for (const extra of [{ device_id: device.id }, { profile_id: strict }])
+    t.match(await acme.admin.post('/telemetry/rules', { name: 'R', condition: typo, ...extra }), {
+      status: 400,
+      body: { detail: 'invalid_value', error: { details: { path: '/condition', rule: 'metric' } } },
+    })
+  const rule = await ruleOf(acme, typo, { profile_id: loose })
+  t.match(await acme.admin.patch(`/telemetry/rules/${rule.id}`, { profile_id: strict, version: 1 }), { status: 400 })
+  const profileNow = (await acme.viewer.get(`/telemetry/device-profiles/${loose}`)).data
+  await acme.admin.patch(`/telemetry/device-profiles/${loose}`, { other_metrics: false, version: profileNow.version })
+  t.match(
+    await acme.admin.patch(`/telemetry/rules/${rule.id}`, { enabled: false, version: 1 }),
+    { status: 200 },
+    'it can still be disabled',
+  )
+  await acme.admin.patch(`/telemetry/device-profiles/${loose}`, { other_metrics: true, version: profileNow.version + 1 })
+  await other.send([{ ...at(1, 1), metric: 'temprature' }])
+  t.same((await acme.viewer.get(`/telemetry/rules/${rule.id}`)).data.warnings, [], 'the warning ends with the first reading')
+  t.same(
+    (await acme.viewer.get('/telemetry/rules?limit=10')).data.map(({ warnings }: { warnings: object[] }) => warnings.length).sort(),
+    [0, 0, 0, 0, 1],
+  )
+})
