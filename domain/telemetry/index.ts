@@ -17,6 +17,15 @@ export {
 export { type IncomingReadings, type IngestOf, type IngestResult, isIngested, TelemetryIngest } from './ingest.ts'
 export { largestTriangles } from './lttb.ts'
 export { type ClaimedSender, claimedSender, MAX_MESSAGE_BYTES, TelemetryMessage } from './message.ts'
+export {
+  type AlertMessage,
+  AlertNotification,
+  alertNotificationList,
+  noteNotifications,
+  notificationChannels,
+  notifyOfAlerts,
+  tenantsWithChannels,
+} from './notification-channel.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'
 export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'
