@@ -1,4 +1,4 @@
-export { Alert, alertLifecycle, alertList } from './alert.ts'
+export { Alert, alertLifecycle, alertList, moveAlert } from './alert.ts'
 export { BUCKETS, type BucketLength, FILLS, type Fill, FillSchema } from './buckets.ts'
 export * from './chart.ts'
 export { countDevices, Device, devices } from './device.ts'
@@ -25,6 +25,15 @@ export {
   readMessage,
   TelemetryMessage,
 } from './message.ts'
+export {
+  type AlertMessage,
+  AlertNotification,
+  alertNotificationList,
+  noteNotifications,
+  notificationChannels,
+  notifyOfAlerts,
+  tenantsWithChannels,
+} from './notification-channel.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export * from './query.ts'
 export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'
@@ -32,4 +41,4 @@ export { rules } from './rule.ts'
 export { type SeriesQuestion, seriesOf } from './series.ts'
 export { AGGREGATES, Bucket, FURTHER, type Further, SourceSchema } from './summed.ts'
 export { sumUpHours } from './sums.ts'
-export { tenantsWatchingSilence, watchSilence } from './watch.ts'
+export { tenantsWithTimedRules, watchTime } from './watch.ts'
