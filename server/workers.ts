@@ -8,6 +8,7 @@ import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { carryExport, carryImport, startsOf } from '../workers/exchanger.ts'
 import { removeExpiredFiles } from '../workers/expired-files.ts'
 import { eventHandlers } from '../workers/handlers.ts'
+import { hourSums } from '../workers/hour-sums.ts'
 import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import { mailer } from '../workers/mailer.ts'
@@ -97,6 +98,7 @@ export async function startWorkers(
     await jobs.work(consumers, planes, tenants, {
       sealKey: settings.sealKey,
       keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
+      sumUpHours: hourSums(planes, metrics, workerLog),
       remind: () => remindOfTrials(planes.control, newId()),
       removeExpiredFiles: async () => removeExpiredFiles({ planes, tenants, files, log: workerLog }, await tenants.kept()),
     })
