@@ -81,11 +81,25 @@ async function setPermissions(tx: Tx, roleId: string, patterns: readonly string[
     on conflict (tenant_id, role_id, permission) do nothing`)
 }
 
+/**
+ * Refuses with `already_exists` a code that differs from another role's in case alone; those of before stay. The tenant's lock
+ * lets one of two requests at once look after the other.
+ */
+async function assertCodeFree(tx: Tx, code: string | undefined, self: string | null): Promise<void> {
+  await lockTenant(tx)
+  if (code === undefined) return
+  const taken = await tx.exists(sql.run`
+    select 1 from res_roles
+    where tenant_id = ${tx.tenantId} and lower(code) = ${code.toLowerCase()} and code <> ${code} and deleted_at is null and id is distinct from ${self}::uuid`)
+  if (taken) throw failure('already_exists', { fields: ['code'] })
+}
+
 /** Creates a role from what the actor holds in the whole tenant. Throws `already_exists`, `grant_exceeds`, `invalid_value`. */
 export async function createRole(tx: Tx, granter: Granter, input: Static<typeof NewRole>): Promise<Role> {
   const { permissions: patterns, ...own } = input as { permissions: string[] }
   requireKnown(granter, patterns)
   assertHoldsUntil(granter, patterns, TENANT, tx.now.getTime(), null)
+  await assertCodeFree(tx, (own as { code?: string }).code, null)
   const made = await rows.create(tx, own)
   await setPermissions(tx, made.id, patterns)
   return { ...made, permissions: [...patterns].sort() }
@@ -97,7 +111,7 @@ export async function createRole(tx: Tx, granter: Granter, input: Static<typeof 
  */
 export async function updateRole(tx: Tx, granter: Granter, id: string, version: number, patch: Static<typeof RolePatch>): Promise<Role> {
   const { permissions: patterns, ...own } = patch as { permissions?: string[] }
-  await lockTenant(tx) // first, as whoever gives or withdraws a role does
+  await assertCodeFree(tx, (own as { code?: string }).code, id) // locks the tenant first, as a grant or withdrawal does
   await rows.update(tx, id, version, own) // locks the role: what is read from here on is what is changed
   const [before] = await permissionsOf(tx, [id])
   const added = (patterns ?? []).filter((pattern) => !before!.includes(pattern))

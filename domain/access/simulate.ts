@@ -1,10 +1,13 @@
 // What would change if …, answered without changing anything.
 import { type Static, Type } from 'typebox'
 import { type Context, failure, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { assertScopeExists } from './authority.ts'
 import { holdsIn } from './decide.ts'
 import { checkContext } from './evaluate.ts'
 import { allGrants, type Grants } from './grants.ts'
 import type { Registry } from './level.ts'
+import { assertFuture } from './manage.ts'
+import { matches } from './pattern.ts'
 import { Pattern } from './roles.ts'
 
 const Scope = {
@@ -72,6 +75,31 @@ const scopeOf = (given: { organization_id?: string | null; workspace_id?: string
   expires_at: given.expires_at ?? null,
 })
 
+/** Refuses what the real change would refuse: a scope that does not exist, an end in the past, patterns that cover nothing. */
+async function assertPossible(tx: Tx, registry: Registry, { assign, override, role }: Proposal): Promise<void> {
+  const path = assign ? '/assign' : '/override'
+  const scoped = assign ?? override
+  if (scoped?.workspace_id && !scoped.organization_id)
+    throw failure('invalid_value', { path: `${path}/workspace_id`, rule: 'with', message: 'is named with its organization' })
+  assertFuture(tx, scoped?.expires_at, `${path}/expires_at`)
+  await assertScopeExists(tx, { organizationId: scoped?.organization_id ?? null, workspaceId: scoped?.workspace_id ?? null })
+  const patterns = override ? [override.permission] : (role?.permissions ?? [])
+  const idle = patterns.filter((pattern) => ![...registry.keys()].some((code) => matches(pattern, code)))
+  if (idle.length > 0)
+    throw failure('invalid_value', {
+      path: override ? `${path}/permission` : '/role/permissions',
+      rule: 'registry',
+      message: 'covers no endpoint',
+      permissions: idle,
+    })
+}
+
+/** Refuses with `not_found` to take away what the user does not have. */
+function assertHeld({ withdraw, remove_override: removed }: Proposal, [user]: readonly Grants[]): void {
+  if (withdraw && !user?.assignments.some(({ id }) => id === withdraw.assignment_id)) throw failure('not_found')
+  if (removed && !user?.overrides.some(({ id }) => id === removed.override_id)) throw failure('not_found')
+}
+
 async function changeOf(tx: Tx, proposal: Proposal): Promise<{ userIds: string[] | null; change: Change }> {
   const { assign, withdraw, override, remove_override: removed, role } = proposal
   if (assign) {
@@ -112,13 +140,15 @@ const allowedIn = (grants: Grants, place: Context, registry: Registry, now: numb
 
 /**
  * Whom a change would give or take what, in every place where he may or could then work. Throws `invalid_reference` for
- * a role, `not_found` for a user that is not there.
+ * a role or scope, `invalid_value`, `not_found` for a user, assignment or override that does not exist.
  */
 export async function simulate(tx: Tx, registry: Registry, proposal: Proposal): Promise<Static<typeof Effect>[]> {
+  await assertPossible(tx, registry, proposal)
   const { userIds, change } = await changeOf(tx, proposal)
   const now = tx.now.getTime()
   const concerned = await allGrants(tx, userIds)
   if (userIds && concerned.length === 0) throw failure('not_found')
+  assertHeld(proposal, concerned)
   return concerned.flatMap((before) => {
     const after = change(before)
     const differences = placesOf(before).map((place) => {

@@ -65,6 +65,19 @@ export const IdentityProvider = row(
       description:
         'Accepts ID tokens without an `email_verified` claim. Risk: at a provider that lets its users type any address, each of them can claim the address of another and be provisioned as that person. Set it only where administrators alone assign addresses. `false` in the claim is refused in any case',
     }),
+    scopes: Type.Array(Type.String({ pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]{1,100}$' }), {
+      minItems: 1,
+      maxItems: 20,
+      uniqueItems: true,
+      default: ['openid', 'email', 'profile'],
+      description: 'Scopes that are asked for, such as `groups`; `openid` always is',
+      examples: [['openid', 'email', 'profile', 'groups']],
+    }),
+    sync_profile: Type.Boolean({
+      default: false,
+      description:
+        'Takes over the name of linked users at each sign-in, and their address where it is verified, of a domain proven for this provider and not taken',
+    }),
     proven_domains: Type.Array(Type.String(), { description: 'The listed domains that count' }),
     role_map: Type.Record(Type.String(), RoleCode, {
       description: 'Group → role, shown by code and kept by id, for the whole tenant',

@@ -28,6 +28,7 @@ export interface Provider {
   issuer: string
   client_id: string
   groups_claim: string
+  scopes: readonly string[]
 }
 
 /** Talks to providers, and keeps what they say of themselves for ten minutes. */
@@ -75,7 +76,7 @@ export class OpenIdClient {
     const nonce = randomNonce()
     return buildAuthorizationUrl(configuration, {
       redirect_uri: redirectUri,
-      scope: 'openid email profile',
+      scope: [...new Set(['openid', ...provider.scopes])].join(' '),
       code_challenge: await calculatePKCECodeChallenge(verifier),
       code_challenge_method: 'S256',
       nonce,

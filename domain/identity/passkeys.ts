@@ -82,17 +82,18 @@ export async function beginAuthentication(
   tx: Tx,
   party: RelyingParty,
   userId: string | null,
+  does: 'authenticate' | 'step_up' = 'authenticate',
 ): Promise<{ ceremony: string; options: PublicKeyCredentialRequestOptionsJSON }> {
   const options = await generateAuthenticationOptions({
     rpID: party.id,
     userVerification: userId ? 'preferred' : 'required',
     ...(userId ? { allowCredentials: await credentialIds(tx, userId) } : {}),
   })
-  return { ceremony: await issueToken(tx, 'webauthn', userId, { challenge: options.challenge, does: 'authenticate' }), options }
+  return { ceremony: await issueToken(tx, 'webauthn', userId, { challenge: options.challenge, does }), options }
 }
 
 /**
- * Whose passkey answered. Used alone, the authenticator must have checked its user (PIN, finger): then it is two factors
+ * Returns the user whose passkey answered. A ceremony is good for what it was begun for: a sign-in or a step-up. Used alone, the authenticator must have checked its user (PIN, finger): then it is two factors
  * in one. An answer that was accepted once is accepted no more. Throws `invalid_challenge` or `invalid_passkey`.
  */
 export async function finishAuthentication(
@@ -101,9 +102,10 @@ export async function finishAuthentication(
   ceremony: string,
   response: AuthenticationResponseJSON,
   alone: boolean,
+  does: 'authenticate' | 'step_up' = 'authenticate',
 ): Promise<string> {
   const begun = await consumeToken(tx, 'webauthn', ceremony)
-  if (begun?.data.does !== 'authenticate' || alone !== (begun.user_id === null)) throw failure('invalid_challenge')
+  if (begun?.data.does !== does || alone !== (begun.user_id === null)) throw failure('invalid_challenge')
   // The row is locked, so that a copied authenticator's counter cannot be used twice at once.
   const credential = await tx.maybeOne(sql.prepared(Credential)`
     select id, user_id, credential_id, encode(public_key, 'hex') as public_key, counter from res_user_mfa

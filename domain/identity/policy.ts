@@ -9,7 +9,8 @@ export const SecurityPolicy = Type.Object(
     session_absolute_hours: Type.Integer({
       minimum: 1,
       maximum: 2160,
-      description: 'A session ends after so long in any case; for sessions opened from now on',
+      description:
+        'A session ends after so long in any case. Shortened, it shortens open sessions, too; lengthened, it counts for sessions opened from now on',
     }),
     sso_counts_as_mfa: Type.Boolean({
       description:
@@ -79,6 +80,10 @@ export async function changeSecurityPolicy(
       update res_organization_settings set mfa_required = not mfa_required, version = version + 1, updated_at = ${now}
       where tenant_id = ${tx.tenantId} and mfa_required <> (organization_id = any(${named}))`)
   }
+  if (settings.session_absolute_hours !== undefined)
+    await tx.query(sql.run`
+      update res_sessions set expires_at = created_at + make_interval(hours => ${settings.session_absolute_hours}::int)
+      where tenant_id = ${tx.tenantId} and revoked_at is null and expires_at > created_at + make_interval(hours => ${settings.session_absolute_hours}::int)`)
   if (Object.keys(settings).length > 0) {
     await tx.query(sql.run`
       insert into tenant_settings as s (id, tenant_id, name, value, set_by) values (${newId()}, ${tx.tenantId}, 'security', ${sql.jsonb(settings)}, ${tx.actor.userId})

@@ -4,6 +4,7 @@ import { Failure, failure, newId, oneOf, sql, type Tx, Uuid } from '../kernel/in
 import { type Account, accountByEmail, lockAccount } from './account.ts'
 import { canonicalEmail } from './email.ts'
 import { linkDetails } from './identity-providers.ts'
+import { withdrawTokens } from './one-time-tokens.ts'
 import { proofOf } from './provider-domains.ts'
 import { followGroups } from './provider-roles.ts'
 import { requestLink } from './sso-links.ts'
@@ -27,7 +28,14 @@ export interface Admission {
 }
 
 const Provider = Type.Object(
-  { id: Uuid, name: Type.String(), issuer: Type.String(), client_id: Type.String(), trust_email: Type.Boolean() },
+  {
+    id: Uuid,
+    name: Type.String(),
+    issuer: Type.String(),
+    client_id: Type.String(),
+    trust_email: Type.Boolean(),
+    sync_profile: Type.Boolean(),
+  },
   { additionalProperties: false },
 )
 type Provider = Static<typeof Provider>
@@ -52,7 +60,7 @@ export async function admitVouched(
 ): Promise<Admission | Failure> {
   // Shared lock: a change of the issuer, and the suspension of links with it, comes before or after this admission.
   const provider = await tx.maybeOne(sql.prepared(Provider)`
-    select id, name, issuer, client_id, trust_email from res_identity_providers
+    select id, name, issuer, client_id, trust_email, sync_profile from res_identity_providers
     where tenant_id = ${tx.tenantId} and id = ${begun.id} and enabled and deleted_at is null for share`)
   if (provider?.issuer !== begun.issuer || provider.client_id !== begun.client_id) throw failure('not_found')
   const email = canonicalEmail(vouched.email)
@@ -72,8 +80,29 @@ export async function admitVouched(
       where tenant_id = ${tx.tenantId} and id = ${admitted.account.id}`)
     await record(tx, 'res_users', admitted.account.id, 'invitation.accepted')
   }
+  if (provider.sync_profile)
+    await syncProfile(tx, admitted.account, vouched.name, proof === 'grandfathered' ? admitted.account.email : email)
   await followGroups(tx, provider.id, admitted.account.id, vouched.groups)
   return { ...admitted, account: (await lockAccount(tx, admitted.account.id))! }
+}
+
+/**
+ * Takes over name and address of a user, whose account is locked. An address that another account has is left, and recorded.
+ * Links that were mailed to the former address end, and it is told.
+ */
+async function syncProfile(tx: Tx, { id, email: before, name: formerName }: Account, vouchedName: string, email: string): Promise<void> {
+  const now = tx.now.toISOString()
+  const name = vouchedName.slice(0, 200) || formerName
+  const taken = email !== before && (await accountByEmail(tx, email)) !== null
+  if (taken) await record(tx, 'res_users', id, 'sso.address_taken')
+  const address = taken ? before : email
+  if (name === formerName && address === before) return
+  await tx.query(sql.run`
+    update res_users set name = ${name}, email = ${address}, version = version + 1, updated_at = ${now} where tenant_id = ${tx.tenantId} and id = ${id}`)
+  if (address === before) return
+  await withdrawTokens(tx, id, ['password_reset', 'email_verification', 'mfa_challenge'])
+  await record(tx, 'res_users', id, 'email.changed')
+  tx.enqueue({ queue: 'mail', data: { kind: 'email_changed', tenant_id: tx.tenantId, user_id: id, facts: { to: before, time: now } } })
 }
 
 const linkOf = (tx: Tx, { id }: Provider, subject: string): Promise<Link | null> =>

@@ -123,6 +123,13 @@ async function erasePerson(tx: Tx, id: string): Promise<void> {
   const now = tx.now.toISOString()
   await removeAllFactors(tx, id)
   await tx.query(sql.run`delete from res_one_time_tokens where tenant_id = ${tx.tenantId} and user_id = ${id}`)
+  // Mails that wait or were sent name addresses, and kept answers of requests name the user.
+  await tx.query(
+    sql.run`delete from pgboss.job where name = 'mail' and data ->> 'tenant_id' = ${tx.tenantId} and data ->> 'user_id' = ${id}`,
+  )
+  await tx.query(sql.run`
+    update plane.idempotency_keys set answer = answer || jsonb_build_object('name', 'Erased', 'email', 'erased-' || ${id} || '@erased.invalid')
+    where tenant_id = ${tx.tenantId} and answer ->> 'id' = ${id} and answer ? 'email'`)
   await tx.query(sql.run`delete from res_user_identities where tenant_id = ${tx.tenantId} and user_id = ${id}`)
   await tx.query(sql.run`delete from res_user_roles where tenant_id = ${tx.tenantId} and user_id = ${id}`)
   await tx.query(sql.run`delete from res_user_permission_overrides where tenant_id = ${tx.tenantId} and user_id = ${id}`)

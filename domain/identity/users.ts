@@ -163,8 +163,10 @@ async function setPassword(tx: Tx, userId: string, hash: string, keep: string | 
   tx.enqueue({ queue: 'mail', data: { kind: 'password_changed', tenant_id: tx.tenantId, user_id: userId, facts: { time: now } } })
 }
 
-/** Refuses a new password that is weak for this account. */
-export async function checkNewPassword(tx: Tx, userId: string, password: string, tenant: string): Promise<void> {
+/** Refuses with `weak_password` a new password that is weak for this account, and the present one. */
+export async function checkNewPassword(tx: Tx, userId: string, password: string, tenant: string, present: string): Promise<void> {
+  if (password.normalize('NFKC') === present.normalize('NFKC'))
+    throw failure('weak_password', { path: '/password', rule: 'same', message: 'is not the present one' })
   const account = await accountById(tx, userId)
   if (!account) throw failure('not_found')
   checkPassword(password, known(account, tenant))

@@ -13,6 +13,7 @@ import {
   type Resource,
   resource,
   row,
+  SERIES,
   sql,
   type Tx,
   Uuid,
@@ -51,6 +52,8 @@ const organizationRows = resource(Organization, {
 const APPROVAL_LIMITS = { admin: null, manager: '10000' }
 
 async function createMany(tx: Tx, inputs: readonly object[]) {
+  await lockTenant(tx)
+  await assertCodesFree(tx, 'res_organizations', inputs)
   const made = await organizationRows.createMany(tx, inputs)
   await tx.query(sql.run`
     insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
@@ -90,6 +93,11 @@ export const organizations: typeof organizationRows = {
   ...organizationRows,
   createMany,
   create: async (tx, input) => (await createMany(tx, [input]))[0]!,
+  update: async (tx, id, version, patch) => {
+    await lockTenant(tx)
+    await assertCodesFree(tx, 'res_organizations', [patch], id)
+    return organizationRows.update(tx, id, version, patch)
+  },
   softDelete: async (tx, id, version) => {
     // The tenant's row serializes two who delete the last two at once.
     await lockTenant(tx)
@@ -119,10 +127,38 @@ const workspaceRows = resource(Workspace, {
   references: { organization_id: () => Organization },
 })
 
+const Taken = Type.Object({ code: Type.String() }, { additionalProperties: false })
+
+/**
+ * Refuses with `already_exists` codes that differ from an existing one in case alone; those of before stay. The caller holds the
+ * tenant's lock, so of two at once the second sees the first.
+ */
+async function assertCodesFree(
+  tx: Tx,
+  table: 'res_organizations' | 'res_workspaces',
+  inputs: readonly object[],
+  self: string | null = null,
+): Promise<void> {
+  const codes = (inputs as { code?: string; organization_id?: string }[]).filter(({ code }) => code !== undefined)
+  const owner = table === 'res_workspaces' ? sql.fragment`t.organization_id::text` : sql.fragment`''`
+  const taken = await tx.maybeOne(sql.type(Taken)`
+    select n.code from ${sql.unnest(
+      codes.map(({ code, organization_id }) => [code!, table === 'res_workspaces' ? (organization_id ?? '') : '']),
+      ['text', 'text'],
+    )} as n (code, owner)
+    join ${sql.identifier([table])} t on t.tenant_id = ${tx.tenantId} and lower(t.code) = lower(n.code) and ${owner} = n.owner and t.deleted_at is null
+      and t.id is distinct from ${self}::uuid and t.code <> n.code
+    limit 1`)
+  const folded = codes.map(({ code, organization_id }) => `${organization_id ?? ''} ${code!.toLowerCase()}`)
+  if (taken || new Set(folded).size < folded.length) throw failure('already_exists', { fields: ['code'] })
+}
+
 /** Creates workspaces in organizations that the unit of work reaches as such. Throws `permission_denied`. */
 async function createWorkspaces(tx: Tx, inputs: readonly object[]) {
   const foreign = (inputs as { organization_id: string }[]).find((w) => tx.reach && !tx.reach.organizations.includes(w.organization_id))
   if (foreign) throw failure('permission_denied', { permission: 'tenant.workspace.create', organization_id: foreign.organization_id })
+  await lockTenant(tx)
+  await assertCodesFree(tx, 'res_workspaces', inputs)
   return workspaceRows.createMany(tx, inputs)
 }
 
@@ -170,6 +206,9 @@ export const workspaces: Resource<typeof Workspace.properties> = {
         message: 'stays what it was: make a workspace there instead',
       })
     }
+    await lockTenant(tx)
+    const { organization_id } = await workspaceRows.get(tx, id)
+    await assertCodesFree(tx, 'res_workspaces', [{ ...patch, organization_id }], id)
     return workspaceRows.update(tx, id, version, patch)
   },
 }
@@ -232,6 +271,14 @@ function assertRaisedWithin(ownLimit: string | null, before: OrganizationSetting
   }
 }
 
+/** Refuses with `invalid_value` two series with one prefix, the seeded ones included: their documents would share numbers. */
+function assertPrefixesDiffer(numbering: OrganizationSettings['numbering']): void {
+  const prefixes = SERIES.map((series) => numbering[series]?.prefix ?? series)
+  const twice = SERIES.find((_, index) => prefixes.indexOf(prefixes[index]!) !== index)
+  if (twice)
+    throw failure('invalid_value', { path: `/numbering/${twice}/prefix`, rule: 'unique', message: 'is not the prefix of another series' })
+}
+
 /**
  * Changes what is named. Effective at the next request. Throws `not_found`, `version_conflict`, `invalid_reference`,
  * `invalid_value`, `grant_exceeds`.
@@ -249,6 +296,7 @@ export async function changeOrganizationSettings(
   const next = { ...current, ...patch }
   if (next.workspace_required && !current.workspace_required && !(await hasWorkspace(tx, organizationId)))
     throw failure('invalid_value', { path: '/workspace_required', rule: 'workspace', message: 'takes a workspace: make one first' })
+  if (patch.numbering) assertPrefixesDiffer(patch.numbering)
   assertRaisedWithin(ownLimit, current.approval_limits, next.approval_limits)
   const limits = await limitsByRole(tx, next.approval_limits)
   const { rowCount } = await tx.query(sql.run`

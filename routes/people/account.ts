@@ -116,8 +116,9 @@ export default async function account(app: FastifyInstance) {
     },
     async (request, reply) => {
       await checkOwnPassword(request, request.body.current_password)
-      await request.read((tx) => checkNewPassword(tx, request.actor.userId!, request.body.password, request.tenant.slug))
-      const hash = await hashPassword(request.body.password)
+      const { current_password, password } = request.body
+      await request.read((tx) => checkNewPassword(tx, request.actor.userId!, password, request.tenant.slug, current_password))
+      const hash = await hashPassword(password)
       await request.write((tx) => changePassword(tx, hash))
       return reply.status(204).send()
     },

@@ -196,7 +196,8 @@ export default async function mfa(app: FastifyInstance) {
         return reply.status(204).send()
       }
       // With a second factor a stolen password must not be enough.
-      if (request.grants.mfa) throw failure('mfa_required', {}, 'Send a code: your account has a second factor.')
+      if (request.grants.mfa)
+        throw failure('mfa_required', {}, 'Your account has a second factor: send a code, or POST /api/v1/auth/step-up/passkey/options.')
       await checkOwnPassword(request, password)
       await request.write((tx) => reauthenticated(tx, ['pwd']))
       return reply.status(204).send()

@@ -51,6 +51,7 @@ const Answer = Type.Object(
   { ceremony: Ceremony, credential: Assertion, challenge: Type.Optional(Type.String({ maxLength: 100 })) },
   { additionalProperties: false },
 )
+const StepUp = Type.Object({ ceremony: Ceremony, credential: Assertion }, { additionalProperties: false })
 const Registered = Type.Object({ id: Uuid, recovery_codes: nullable(Type.Array(Type.String())) })
 
 export default async function passkeys(app: FastifyInstance) {
@@ -163,6 +164,40 @@ export default async function passkeys(app: FastifyInstance) {
           }
         : noSso(account)
       return enter(app, request, reply, account, methods, clientOf(request, reply), first, wantsTokens(request), identityId)
+    },
+  )
+
+  app.post(
+    '/auth/step-up/passkey/options',
+    {
+      ...own,
+      authLimit: true,
+      schema: { tags, summary: 'Begin a step-up with one of my passkeys', response: { 200: Begun, ...mutation('session_required') } },
+    },
+    async (request) => ({
+      data: await request.write((tx) => beginAuthentication(tx, partyOf(request), tx.actor.userId, 'step_up')),
+    }),
+  )
+  app.post<{ Body: Static<typeof StepUp> }>(
+    '/auth/step-up/passkey',
+    {
+      ...own,
+      authLimit: true,
+      schema: {
+        tags,
+        summary: 'Prove again who I am, for ten minutes, with the passkey’s answer',
+        body: StepUp,
+        response: { 204: Type.Null(), ...mutation('invalid_challenge', 'invalid_passkey', 'session_required') },
+      },
+    },
+    async (request, reply) => {
+      const { ceremony, credential } = request.body
+      await request.write(async (tx) => {
+        const userId = await finishAuthentication(tx, partyOf(request), ceremony, credential as never, false, 'step_up')
+        if (userId !== tx.actor.userId) throw failure('invalid_challenge')
+        await reauthenticated(tx, ['hwk', 'mfa'])
+      })
+      return reply.status(204).send()
     },
   )
 }

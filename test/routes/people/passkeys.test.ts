@@ -1,9 +1,10 @@
 // Passkeys, with an authenticator in software.
 import t from 'tap'
+import { sql } from '../../../domain/kernel/index.ts'
 import { type TestTenant, tally, testApp } from '../../support/app.ts'
 import { type Authenticator, authenticator } from '../../support/authenticator.ts'
 
-const { tenant, request } = await testApp(t)
+const { tenant, request, runtime } = await testApp(t)
 const post = (host: string, path: string, payload: object = {}) => request(host, { method: 'POST', url: `/api/v1${path}`, payload })
 
 async function withPasskey(acme: TestTenant) {
@@ -101,4 +102,28 @@ t.test('one answer sent five times at once opens one session', async (t) => {
     [1, 2, 3, 4, 5].map(() => post(acme.host, '/auth/passkeys/login', { ceremony: data.ceremony, credential })),
   )
   t.same(tally(answers), { 200: 1, 401: 4 })
+})
+
+t.test('P35: a user whose only factor is a passkey steps up with it; a ceremony is good for what it was begun for, once', async (t) => {
+  const acme = await tenant()
+  const { user, device } = await withPasskey(acme)
+  await runtime.services.planes.control.write(acme.scope, (tx) =>
+    tx.query(
+      sql.run`update res_sessions set authenticated_at = now() - interval '1 hour' where tenant_id = ${acme.id} and user_id = ${user.userId}`,
+    ),
+  )
+  const needsProof = () => user.post('/auth/mfa/recovery-codes', {})
+  t.match(await needsProof(), { status: 403, body: { detail: 'step_up_required' } })
+  const { data } = await user.post('/auth/step-up/passkey/options')
+  const credential = device.authenticate({ ...data.options, rpId: acme.host })
+  const step = (ceremony: string, by = user) => by.post('/auth/step-up/passkey', { ceremony, credential })
+  t.match(await step(data.ceremony, acme.viewer), { status: 401, body: { detail: 'invalid_challenge' } }, 'another user')
+  const again = (await user.post('/auth/step-up/passkey/options')).data
+  const fresh = device.authenticate({ ...again.options, rpId: acme.host })
+  t.equal((await user.post('/auth/step-up/passkey', { ceremony: again.ceremony, credential: fresh })).status, 204)
+  t.match(await user.post('/auth/step-up/passkey', { ceremony: again.ceremony, credential: fresh }), { status: 401 }, 'replayed')
+  t.equal((await needsProof()).status, 200)
+  const begun = (await post(acme.host, '/auth/passkeys/options')).data
+  const answer = device.authenticate({ ...begun.options, rpId: acme.host })
+  t.match(await user.post('/auth/step-up/passkey', { ceremony: begun.ceremony, credential: answer }), { status: 401 }, 'of a sign-in')
 })

@@ -255,3 +255,28 @@ t.test('an issuer never leads into the internal network', async (t) => {
       url,
     )
 })
+
+t.test('P46: scopes of a provider are asked for, openid in any case, and claims of UserInfo are read', async (t) => {
+  const sso = await withSso(t, { scopes: ['email', 'profile'] }, true)
+  const { acme, idp, provider } = sso
+  const started = await request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })
+  t.equal(new URL(String(started.headers.location)).searchParams.get('scope'), 'openid email profile')
+  idp.people.set('ann', { sub: 'ann', email: `ann@${acme.slug}.example`, name: 'Ann', groups: ['growers'] })
+  t.match(await signIn(sso, 'ann'), { status: 200, data: { user: { name: 'Ann' } } })
+  t.equal((await change(sso, acme.admin, { scopes: ['openid', 'offline_access'] })).status, 200)
+  const next = await request(acme.host, { method: 'GET', url: `/api/v1/auth/sso/${provider}/start` })
+  t.equal(new URL(String(next.headers.location)).searchParams.get('scope'), 'openid offline_access')
+  t.match(await change(sso, acme.admin, { scopes: ['with space'] }), { status: 400, body: { detail: 'invalid_body' } })
+})
+
+t.test('P24: with sync_profile a sign-in takes over name and address, unless another account has the address', async (t) => {
+  const sso = await withSso(t, { sync_profile: true })
+  const { acme, idp } = sso
+  const at = (name: string) => `${name}@${acme.slug}.example`
+  idp.people.set('kim', { sub: 'kim', email: at('kim'), name: 'Kim' })
+  t.match((await signIn(sso, 'kim')).data.user, { name: 'Kim', email: at('kim') })
+  idp.people.set('kim', { sub: 'kim', email: at('kim-marie'), name: 'Kim Marie' })
+  t.match((await signIn(sso, 'kim')).data.user, { name: 'Kim Marie', email: at('kim-marie') })
+  idp.people.set('kim', { sub: 'kim', email: acme.viewer.email, name: 'Kim' })
+  t.match((await signIn(sso, 'kim')).data.user, { name: 'Kim', email: at('kim-marie') }, 'the address of another account')
+})

@@ -1,8 +1,9 @@
 // Bringing people in, locking them out, letting them go.
 import t from 'tap'
+import { Type } from 'typebox'
 import { override } from '../../../domain/access/index.ts'
-import { newId } from '../../../domain/kernel/index.ts'
-import { type Answer, eventually, tally, testApp, times } from '../../support/app.ts'
+import { newId, sql } from '../../../domain/kernel/index.ts'
+import { type Answer, eventually, PASSWORD, tally, testApp, times } from '../../support/app.ts'
 import { mailsTo, mailTo, tokenIn } from '../../support/smtp.ts'
 
 const { tenant, request, runtime } = await testApp(t)
@@ -228,4 +229,35 @@ t.test('a mail server that is busy gets the mail in the end, and each try carrie
   const mail = await mailTo(email)
   t.equal(mailsTo(email).length, 1, 'once')
   t.equal((await accept(acme.host, tokenIn(mail))).status, 200)
+})
+
+t.test('P19, P43: erasing leaves no name, address, reason or label in answers, mail jobs and the trail', async (t) => {
+  const acme = await tenant()
+  const mark = `zq${newId().slice(-10)}`
+  const key = { 'idempotency-key': newId() }
+  const email = `${mark}@erase.example`
+  const { data } = await acme.admin.post('/users', { email, name: `Name ${mark}` }, key)
+  t.equal((await accept(acme.host, tokenIn(await mailTo(email)))).status, 200)
+  await acme.admin.post(`/users/${data.id}/overrides`, { permission: 'erp.party.read', effect: 'deny', reason: `${mark} is ill` })
+  const { version } = (await acme.admin.get(`/users/${data.id}`)).data
+  t.equal((await acme.admin.delete(`/users/${data.id}`, { 'if-match': `"${version}"` })).status, 204)
+  const found = await runtime.services.planes.control.read(acme.scope, (tx) =>
+    tx.any(sql.type(Type.Object({ place: Type.String() }))`
+      select 'answers' as place from plane.idempotency_keys k where tenant_id = ${acme.id} and strpos(k::text, ${mark}) > 0
+      union all select 'jobs' from pgboss.job j where j.data ->> 'user_id' = ${data.id}
+      union all select 'trail ' || entity || e.diff from plane.audit_events e where tenant_id = ${acme.id} and strpos(e.diff::text, ${mark}) > 0`),
+  )
+  t.same(found, [])
+})
+
+t.test('P50, P29: a password is not changed to itself; shorter sessions end open ones', async (t) => {
+  const acme = await tenant()
+  t.match(await acme.viewer.post('/auth/password/change', { current_password: PASSWORD, password: PASSWORD }), {
+    status: 400,
+    body: { detail: 'weak_password', error: { details: { rule: 'same' } } },
+  })
+  const policy = await acme.admin.patch('/tenant/security', { session_absolute_hours: 1 })
+  t.equal(policy.status, 200, policy.text)
+  const [session] = (await acme.viewer.get('/auth/sessions')).data
+  t.ok(Date.parse(session.expires_at) - Date.parse(session.created_at) <= 3_600_000)
 })

@@ -194,3 +194,28 @@ t.test('a fiscal year is named after the calendar year in which it begins', (t) 
   t.equal(at('2026-12-31T23:59:59Z', 1), 2026)
   t.end()
 })
+
+t.test('P27: codes that differ in case alone are refused for organizations, workspaces and roles', async (t) => {
+  const acme = await tenant()
+  const [one] = acme.organizations
+  const exists = { status: 409, body: { detail: 'already_exists' } }
+  t.match(await acme.admin.post('/organizations', { code: 'ONE', name: 'One' }), exists)
+  t.match(await acme.admin.patch(`/organizations/${acme.organizations[1]!.id}`, { code: 'One', version: 1 }), exists)
+  t.equal((await acme.admin.patch(`/organizations/${one!.id}`, { code: 'ONE', version: 1 })).status, 200, 'its own')
+  t.match(await acme.admin.post('/workspaces', { organization_id: one!.id, code: 'North', name: 'N' }), exists)
+  t.equal((await acme.admin.post('/workspaces', { organization_id: acme.organizations[1]!.id, code: 'North', name: 'N' })).status, 201)
+  t.match(await acme.admin.post('/rbac/roles', { code: 'ADMIN', name: 'A', permissions: ['erp.*'] }), exists)
+  const raced = await Promise.all(
+    ['Picker', 'PICKER', 'picker'].map((code) => acme.admin.post('/rbac/roles', { code, name: 'P', permissions: ['erp.*'] })),
+  )
+  t.same(tally(raced), { 201: 1, 409: 2 })
+})
+
+t.test('P41: two series do not share a prefix, the seeded ones included', async (t) => {
+  const acme = await tenant()
+  const set = (numbering: object) => acme.admin.patch(`/organizations/${acme.organizations[0]!.id}/settings`, { numbering, version: 1 })
+  const refused = { status: 400, body: { detail: 'invalid_value' } }
+  t.match(await set({ PO: { prefix: 'X', digits: 5 }, GR: { prefix: 'X', digits: 5 } }), refused)
+  t.match(await set({ PO: { prefix: 'GR', digits: 5 } }), refused)
+  t.equal((await set({ PO: { prefix: 'GR', digits: 5 }, GR: { prefix: 'REC', digits: 5 } })).status, 200)
+})

@@ -202,3 +202,41 @@ t.test('the matrix says of everybody what the gate would say; the findings name 
   t.ok(found.some((f: { kind: string; user_id: string }) => f.kind === 'allow_without_end' && f.user_id === acme.viewer.userId))
   t.ok(found.some((f: { kind: string; role: string }) => f.kind === 'unused_role' && f.role === 'idle'))
 })
+
+t.test('P12, P34: simulate refuses what the real change refuses', async (t) => {
+  const acme = await tenant()
+  const ask = (body: object) => acme.admin.post('/rbac/simulate', body)
+  const user_id = acme.viewer.userId
+  const [one, two] = acme.organizations
+  const nothing = acme.roles.admin
+  t.match(await ask({ withdraw: { user_id, assignment_id: nothing } }), { status: 404 })
+  t.match(await ask({ remove_override: { user_id, override_id: nothing } }), { status: 404 })
+  const reference = { status: 400, body: { detail: 'invalid_reference' } }
+  t.match(await ask({ assign: { user_id, role: 'operator', organization_id: nothing } }), reference)
+  t.match(await ask({ assign: { user_id, role: 'operator', organization_id: two!.id, workspace_id: one!.workspaces[0]!.id } }), reference)
+  const value = { status: 400, body: { detail: 'invalid_value' } }
+  t.match(await ask({ assign: { user_id, role: 'operator', workspace_id: one!.workspaces[0]!.id } }), value)
+  t.match(await ask({ assign: { user_id, role: 'operator', expires_at: '2020-01-01T00:00:00Z' } }), value)
+  t.match(await ask({ override: { user_id, permission: 'no.such.thing', effect: 'allow' } }), value)
+  t.match(await ask({ role: { role: 'viewer', permissions: ['no.such.*'] } }), value)
+})
+
+t.test('P40: findings look at what holds now: ended rights of clients, keys of service accounts, locked administrators', async (t) => {
+  const acme = await tenant()
+  const kinds = async (userId: string) =>
+    (await acme.admin.get('/rbac/findings')).data
+      .filter((f: { user_id: string }) => f.user_id === userId)
+      .map((f: { kind: string }) => f.kind)
+  const locked = await acme.user('admin')
+  await acme.admin.post(`/users/${locked.userId}/lock`, { version: 1 })
+  t.same(await kinds(locked.userId), [])
+  const buyer = await acme.user('viewer')
+  await acme.admin.patch(`/users/${buyer.userId}`, { kind: 'client', version: 1 })
+  await acme.admin.post(`/users/${buyer.userId}/overrides`, {
+    permission: 'erp.party.create',
+    effect: 'allow',
+    reason: 'r',
+    expires_at: '2099-01-01T00:00:00Z',
+  })
+  t.ok((await kinds(buyer.userId)).includes('client_beyond_reading'))
+})
