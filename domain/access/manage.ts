@@ -201,7 +201,6 @@ const Ending = Type.Object(
  * `grant_exceeds`, `invalid_value`, `last_administrator`.
  */
 export async function changeEnd(tx: Tx, granter: Granter, userId: string, assignmentId: string, expiresAt: string | null): Promise<void> {
-  assertFuture(tx, expiresAt, '/expires_at')
   await lockTenant(tx)
   if (expiresAt !== null) await keepAnAdministrator(tx, userId, assignmentId)
   const held = await tx.maybeOne(sql.prepared(Ending)`
@@ -209,6 +208,7 @@ export async function changeEnd(tx: Tx, granter: Granter, userId: string, assign
     where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${assignmentId}
       and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)} for update`)
   if (!held) throw failure('not_found')
+  assertFuture(tx, expiresAt, '/expires_at')
   const scope = placeOf(held)
   const end = (at: string | null) => (at === null ? Number.POSITIVE_INFINITY : Date.parse(at))
   if (end(expiresAt) < end(held.expires_at)) {

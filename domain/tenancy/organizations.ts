@@ -48,12 +48,23 @@ const organizationRows = resource(Organization, {
   sort: ['code', 'name', 'created_at'],
 })
 
+const CURRENCIES = new Set(Intl.supportedValuesOf('currency'))
+
+/** Refuses with `invalid_value` a currency that ISO 4217 does not know. */
+function assertCurrency(inputs: readonly object[]): void {
+  for (const { currency } of inputs as { currency?: string }[]) {
+    if (currency !== undefined && !CURRENCIES.has(currency))
+      throw failure('invalid_value', { path: '/currency', rule: 'currency', message: 'is a currency of ISO 4217' })
+  }
+}
+
 /** Seeded approval limits by role template: administrators without limit, managers up to ten thousand in the organization's currency. */
 const APPROVAL_LIMITS = { admin: null, manager: '10000' }
 
 async function createMany(tx: Tx, inputs: readonly object[]) {
   await lockTenant(tx)
   await assertCodesFree(tx, 'res_organizations', inputs)
+  assertCurrency(inputs)
   const made = await organizationRows.createMany(tx, inputs)
   await tx.query(sql.run`
     insert into res_organization_settings (id, tenant_id, organization_id, approval_limits)
@@ -96,6 +107,7 @@ export const organizations: typeof organizationRows = {
   update: async (tx, id, version, patch) => {
     await lockTenant(tx)
     await assertCodesFree(tx, 'res_organizations', [patch], id)
+    assertCurrency([patch])
     return organizationRows.update(tx, id, version, patch)
   },
   softDelete: async (tx, id, version) => {

@@ -1,11 +1,12 @@
 // Single sign-on against a real provider.
 import t from 'tap'
+import { assignRole } from '../../../domain/access/index.ts'
 import { isInside, outboundFetch } from '../../../server/outbound.ts'
 import { tally, testApp, times } from '../../support/app.ts'
 import { singleSignOn, stateOf } from '../../support/single-sign-on.ts'
 
 const testing = await testApp(t)
-const { tenant, request } = testing
+const { tenant, request, runtime } = testing
 const { withSso, breakGlass, signIn, linkAccount, change } = singleSignOn(testing)
 
 t.test('a new user is provisioned with the roles of their groups, and a change of groups changes the roles', async (t) => {
@@ -279,4 +280,17 @@ t.test('P24: with sync_profile a sign-in takes over name and address, unless ano
   t.match((await signIn(sso, 'kim')).data.user, { name: 'Kim Marie', email: at('kim-marie') })
   idp.people.set('kim', { sub: 'kim', email: acme.viewer.email, name: 'Kim' })
   t.match((await signIn(sso, 'kim')).data.user, { name: 'Kim', email: at('kim-marie') }, 'the address of another account')
+})
+
+t.test('P21: a group renews a role whose assignment by hand has ended', async (t) => {
+  const sso = await withSso(t)
+  const { acme, idp } = sso
+  idp.people.set('pat', { sub: 'pat', email: `pat@${acme.slug}.example`, name: 'Pat' })
+  const { id } = (await signIn(sso, 'pat')).data.user
+  await runtime.services.planes.control.write(acme.scope, (tx) =>
+    assignRole(tx, id, acme.roles.operator, { expiresAt: '2020-01-01T00:00:00Z' }),
+  )
+  idp.people.set('pat', { sub: 'pat', email: `pat@${acme.slug}.example`, name: 'Pat', groups: ['growers'] })
+  await signIn(sso, 'pat')
+  t.match((await acme.admin.get(`/users/${id}/roles`)).data, [{ role: 'operator', expires_at: null, provider_id: sso.provider }])
 })

@@ -219,3 +219,12 @@ t.test('P41: two series do not share a prefix, the seeded ones included', async 
   t.match(await set({ PO: { prefix: 'GR', digits: 5 } }), refused)
   t.equal((await set({ PO: { prefix: 'GR', digits: 5 }, GR: { prefix: 'REC', digits: 5 } })).status, 200)
 })
+
+t.test('P25: a currency is one of ISO 4217', async (t) => {
+  const acme = await tenant()
+  t.match(await acme.admin.post('/organizations', { code: 'z', name: 'Z', currency: 'ZZZ' }), {
+    status: 400,
+    body: { detail: 'invalid_value' },
+  })
+  t.match(await acme.admin.patch(`/organizations/${acme.organizations[0]!.id}`, { currency: 'ZZZ', version: 1 }), { status: 400 })
+})

@@ -221,7 +221,7 @@ t.test('P12, P34: simulate refuses what the real change refuses', async (t) => {
   t.match(await ask({ role: { role: 'viewer', permissions: ['no.such.*'] } }), value)
 })
 
-t.test('P40: findings look at what holds now: ended rights of clients, keys of service accounts, locked administrators', async (t) => {
+t.test('P40: findings name no locked administrator as holding everything, and clients with overrides that change', async (t) => {
   const acme = await tenant()
   const kinds = async (userId: string) =>
     (await acme.admin.get('/rbac/findings')).data
