@@ -36,11 +36,15 @@ export interface AuditFilter {
   to?: string
 }
 
-/** An entry of an update names neither user nor role: the record's other entries do. */
+/**
+ * Entries of the user or role and of every record that names them: an entry of an update names neither, the record's other
+ * entries do. The ids are collected first, once, so that the entries are found by the index of the entity.
+ */
 function isAbout({ tenantId }: Tx, id: string): Fragment {
   const names = sql.fragment`((diff ? 'user_id' and diff ->> 'user_id' = ${id}) or (diff ? 'role_id' and diff ->> 'role_id' = ${id}))`
-  return sql.fragment`(entity_id = ${id}::uuid or ${names}
-    or entity_id in (select entity_id from plane.audit_events where tenant_id = ${tenantId} and entity_id is not null and ${names}))`
+  return sql.fragment`(entity_id = any(array(
+      select ${id}::uuid union select entity_id from plane.audit_events where tenant_id = ${tenantId} and entity_id is not null and ${names}))
+    or (entity_id is null and ${names}))`
 }
 
 /** A page of the trail in the scopes that the unit of work reaches, newest first; `after` is the time and id of the last entry before it. */

@@ -211,12 +211,21 @@ export async function createIdentityProvider(tx: Tx, granter: Granter, input: ob
  * Throws `version_conflict`, `already_exists`, `invalid_reference`, `invalid_value`, `grant_exceeds`, `sso_not_linked`,
  * `last_administrator`.
  */
-export const updateIdentityProvider = (tx: Tx, granter: Granter, id: string, version: number, patch: object): Promise<IdentityProvider> =>
-  keepingAnAdministrator(tx, () => change(tx, granter, id, version, patch))
-
-async function change(tx: Tx, granter: Granter, id: string, version: number, patch: object): Promise<IdentityProvider> {
-  const { roles, own } = splitMapping(patch as Input)
+export async function updateIdentityProvider(
+  tx: Tx,
+  granter: Granter,
+  id: string,
+  version: number,
+  patch: object,
+): Promise<IdentityProvider> {
+  // The provider before the tenant, as an admission has it.
   const before = await lockForChange(tx, id)
+  return keepingAnAdministrator(tx, () => change(tx, granter, before, version, patch))
+}
+
+async function change(tx: Tx, granter: Granter, before: IdentityProvider, version: number, patch: object): Promise<IdentityProvider> {
+  const { id } = before
+  const { roles, own } = splitMapping(patch as Input)
   const resolved = await resolveRoleMapping(tx, granter, { role_map: before.role_map, default_role: before.default_role, ...roles })
   const replaced = (['issuer', 'client_id'] as const).filter((name) => own[name] !== undefined && own[name] !== before[name])
   if (replaced.length > 0 && own.enforced)
@@ -248,13 +257,12 @@ async function change(tx: Tx, granter: Granter, id: string, version: number, pat
  * groups gave are withdrawn. Throws `version_conflict`, `not_found`, `last_administrator`.
  */
 export async function deleteIdentityProvider(tx: Tx, id: string, version: number): Promise<void> {
-  const before = await keepingAnAdministrator(tx, async () => {
-    const provider = await lockForChange(tx, id)
+  const before = await lockForChange(tx, id)
+  await keepingAnAdministrator(tx, async () => {
     await identityProviders.softDelete(tx, id, version)
-    await suspendLinks(tx, provider, 'provider_deleted')
+    await suspendLinks(tx, before, 'provider_deleted')
     await unproveDomains(tx, id)
     await withdrawRolesOfProvider(tx, id)
-    return provider
   })
   await tellAdministrators(tx, before.name, ['deleted'])
 }

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { Secret, TOTP } from 'otpauth'
 import { type Static, Type } from 'typebox'
+import { keepingAnAdministrator } from '../access/index.ts'
 import { failure, newId, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { digest } from './one-time-tokens.ts'
 import { record } from './trail.ts'
@@ -149,8 +150,17 @@ export async function mfaChanged(tx: Tx, userId: string, what: string): Promise<
   })
 }
 
-/** Takes one factor of a user away; with the last one his recovery codes go too. Throws `not_found`. */
-export async function removeFactor(tx: Tx, userId: string, factorId: string): Promise<void> {
+/**
+ * Removes one factor of a user; with the last one their recovery codes go too. A passkey can be the only way that an administrator
+ * signs in by. Throws `not_found`, `last_administrator`.
+ */
+export const removeFactor = (tx: Tx, userId: string, factorId: string): Promise<void> =>
+  keepingAnAdministrator(tx, () => deleteFactor(tx, userId, factorId))
+
+/** Removes all factors of a user. Throws `last_administrator`. */
+export const resetFactors = (tx: Tx, userId: string): Promise<void> => keepingAnAdministrator(tx, () => removeAllFactors(tx, userId))
+
+async function deleteFactor(tx: Tx, userId: string, factorId: string): Promise<void> {
   const { rowCount } = await tx.query(sql.run`
     delete from res_user_mfa where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${factorId} and kind in ('totp', 'webauthn')`)
   if (rowCount === 0) throw failure('not_found')

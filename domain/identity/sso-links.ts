@@ -5,7 +5,8 @@
 // an administrator who may act on the account. A provider alone never makes a link to an account that has an owner.
 //
 // Locks: a link changes only under the lock of its account or the exclusive lock of its provider. A holder of an account's
-// lock takes the provider's shared lock before it changes links; a change of a provider takes no account's lock. So there is no cycle.
+// lock takes the provider's shared lock before it changes links; a change of a provider takes no account's lock. The tenant's lock
+// (of changes of rights) comes after both. So there is no cycle.
 import { type Static, Type } from 'typebox'
 import { keepingAnAdministrator } from '../access/index.ts'
 import { type Fragment, failure, newId, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'

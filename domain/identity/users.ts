@@ -1,4 +1,5 @@
 // Bringing people in, and the links that let them set their passwords.
+import { keepingAnAdministrator } from '../access/index.ts'
 import { failure, newId, requireRoom, sql, type Tx } from '../kernel/index.ts'
 import { type Account, accountByEmail, accountById, lockAccount, mayEnter } from './account.ts'
 import { canonicalEmail, requireEmail } from './email.ts'
@@ -196,7 +197,10 @@ export async function changeEmail(tx: Tx, typed: string, intervalSeconds: number
   })
 }
 
-/** The link at the new address was followed. Throws `invalid_link`, and `already_exists` where the address was taken meanwhile. */
+/**
+ * The link at the new address was followed. An administrator does not move into an enforced domain as the last one with a
+ * password. Throws `invalid_link`, `last_administrator`, and `already_exists` where the address was taken meanwhile.
+ */
 export async function verifyEmail(tx: Tx, token: string): Promise<void> {
   const { user_id, data } = await requireToken(tx, 'email_verification', token)
   const account = await lockAccount(tx, user_id!)
@@ -206,10 +210,14 @@ export async function verifyEmail(tx: Tx, token: string): Promise<void> {
     queue: 'mail',
     data: { kind: 'email_changed', tenant_id: tx.tenantId, user_id, facts: { to: account.email, time: tx.now.toISOString() } },
   })
+  await keepingAnAdministrator(tx, () => takeAddress(tx, account.id, String(data.email)))
+}
+
+async function takeAddress(tx: Tx, id: string, email: string): Promise<void> {
   await tx.query(sql.run`
-    update res_users set email = ${String(data.email)}, verified_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
-    where tenant_id = ${tx.tenantId} and id = ${account.id}`)
+    update res_users set email = ${email}, verified_at = ${tx.now.toISOString()}, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${id}`)
   // Links that were mailed to the old address end with it.
-  await withdrawTokens(tx, account.id, ['password_reset', 'email_verification', 'mfa_challenge'])
-  await record(tx, 'res_users', account.id, 'email.changed')
+  await withdrawTokens(tx, id, ['password_reset', 'email_verification', 'mfa_challenge'])
+  await record(tx, 'res_users', id, 'email.changed')
 }

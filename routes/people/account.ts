@@ -154,7 +154,7 @@ export default async function account(app: FastifyInstance) {
         tags,
         summary: 'Confirm a new address by link',
         body: Verify,
-        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists', 'sso_required') },
+        response: { 204: Type.Null(), ...open('invalid_link', 'already_exists', 'sso_required', 'last_administrator') },
       },
     },
     async (request, reply) => {

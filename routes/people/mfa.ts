@@ -162,7 +162,7 @@ export default async function mfa(app: FastifyInstance) {
         tags,
         summary: 'Remove one of my second factors; the last one only where none is required',
         body: Type.Object({ id: Uuid }, { additionalProperties: false }),
-        response: { 204: Type.Null(), ...mutation('not_found', 'session_required', 'mfa_enrollment_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator', 'session_required', 'mfa_enrollment_required') },
       },
     },
     async (request, reply) => {

@@ -9,7 +9,7 @@ import {
   KINDS,
   LOCALES,
   mfaChanged,
-  removeAllFactors,
+  resetFactors,
   revokeAll,
   revokeOf,
   SessionInfo,
@@ -249,14 +249,14 @@ export default async function users(app: FastifyInstance) {
         tags,
         summary: 'Remove the second factors of a user who lost them; their sessions end',
         params: Id,
-        response: { 204: Type.Null(), ...mutation('not_found', 'grant_exceeds', 'session_required') },
+        response: { 204: Type.Null(), ...mutation('not_found', 'last_administrator', 'grant_exceeds', 'session_required') },
       },
     },
     async (request, reply) => {
       const { id } = request.params
       await request.write(async (tx) => {
         await assertCanAdminister(tx, request.granter, id)
-        await removeAllFactors(tx, id)
+        await resetFactors(tx, id)
         await revokeAll(tx, id, 'mfa_reset')
         await mfaChanged(tx, id, 'reset_by_administrator')
       })

@@ -318,3 +318,22 @@ t.test('P17: an administrator equips a service account with keys; it gets no mai
   t.equal((await acme.as(rotated.data.key).get('/erp/parties')).status, 200)
   t.match(await acme.login(email), { status: 401, body: { detail: 'invalid_credentials' } })
 })
+
+t.test('P45: explain asked by a key says what the key is answered', async (t) => {
+  const acme = await tenant()
+  const key = acme.as((await make(acme.admin, { permissions: ['erp.party.read', 'identity.session.revoke'] })).data.key)
+  const ask = async (permission: string) => (await key.get(`/rbac/explain?permission=${permission}`)).data
+  t.match(await ask('erp.party.read'), { allowed: true })
+  t.match(await ask('erp.party.create'), { allowed: false, decided_by: 'restriction' })
+  t.match(await ask('identity.session.revoke'), { allowed: false, decided_by: 'session' })
+  t.match(await key.delete(`/users/${acme.viewer.userId}/sessions`), { status: 403, body: { detail: 'session_required' } })
+})
+
+t.test('P45: explain says that a required second factor is missing', async (t) => {
+  const acme = await tenant()
+  await acme.admin.patch('/tenant/security', { mfa_roles: ['operator'] })
+  const explained = async (by: Client) => (await by.get(`/rbac/explain?permission=erp.party.read&user=${acme.operator.userId}`)).data
+  for (const by of [acme.operator, acme.admin])
+    t.match(await explained(by), { allowed: false, decided_by: 'second_factor', second_factor_missing: true })
+  t.match(await acme.operator.get('/erp/parties'), { status: 403, body: { detail: 'mfa_enrollment_required' } })
+})

@@ -245,6 +245,18 @@ t.test('P37: enforcement takes a user who signed in through the provider, and le
   )
 })
 
+t.test('P36: the last administrator with a password does not move into the enforced domain', async (t) => {
+  const { acme } = await enforced(t)
+  const glass = (await acme.admin.get('/users?q=Break')).data[0]
+  const by = { ...acme.as((await acme.login(glass.email)).data.access_token) }
+  const into = `glass-${newId().slice(-8)}@${acme.slug}.example`
+  t.equal((await by.post('/auth/email/change', { email: into, password: PASSWORD })).status, 202)
+  t.match(await post(acme.host, '/auth/email/verify', { token: tokenIn(await mailTo(into)) }), {
+    status: 409,
+    body: { detail: 'last_administrator' },
+  })
+})
+
 t.test('P49: roles that groups gave end when the provider is switched off, and a new one of the same issuer owns its own', async (t) => {
   const sso = await withSso(t)
   const { acme, idp, provider } = sso
