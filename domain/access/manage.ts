@@ -119,7 +119,7 @@ const UserId = Type.Object({ id: Uuid }, { additionalProperties: false })
  * row, so it comes before, and the user is not found, or after, and takes what was given. Users are locked before the tenant,
  * as a change of an account does.
  */
-async function lockUsers(tx: Tx, userIds: readonly string[]): Promise<Set<string>> {
+export async function lockUsers(tx: Tx, userIds: readonly string[]): Promise<Set<string>> {
   const found = await tx.any(sql.prepared(UserId)`
     select id from res_users where tenant_id = ${tx.tenantId} and id = any(${sql.array([...userIds], 'uuid')}) and deleted_at is null
     order by id for key share`)

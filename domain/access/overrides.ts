@@ -4,7 +4,7 @@ import { type Context, failure, inReach, nullable, oneOf, sql, Timestamp, type T
 import { lockTenant } from '../tenancy/index.ts'
 import { isNeeded, keepAnAdministrator } from './administrators.ts'
 import { assertCanAdminister, assertHolds, assertHoldsUntil, assertMay, assertScopeExists, type Granter } from './authority.ts'
-import { assertFuture, override } from './manage.ts'
+import { assertFuture, lockUsers, override } from './manage.ts'
 import { matches } from './pattern.ts'
 import { Pattern } from './roles.ts'
 
@@ -45,7 +45,7 @@ export const overridesOf = (tx: Tx, userId: string): Promise<readonly Static<typ
 
 /**
  * Adds an override on behalf of an actor. What it allows, and what it denies, the actor must hold in its scope; to deny, they
- * must also hold what the user holds there. Throws `permission_denied`, `grant_exceeds`, `last_administrator`,
+ * must also hold what the user holds there. Throws `not_found`, `permission_denied`, `grant_exceeds`, `last_administrator`,
  * `invalid_value`, `invalid_reference`, `already_exists`.
  */
 export async function addOverride(tx: Tx, granter: Granter, userId: string, input: NewOverride): Promise<void> {
@@ -57,16 +57,20 @@ export async function addOverride(tx: Tx, granter: Granter, userId: string, inpu
   const scope = { organizationId: organization_id ?? null, workspaceId: workspace_id ?? null }
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.override.create', scope, now)
+  if (!(await lockUsers(tx, [userId])).has(userId)) throw failure('not_found')
   await lockTenant(tx)
   await assertScopeExists(tx, scope)
   if (effect === 'allow') assertHoldsUntil(granter, [permission], scope, now, expires_at ?? null)
-  else {
-    assertHolds(granter, [permission], scope, now)
-    await assertCanAdminister(tx, granter, userId, scope)
-    if (isNeeded((code) => matches(permission, code))) await keepAnAdministrator(tx, userId)
-  }
+  else await assertMayDeny(tx, granter, userId, permission, scope)
   await replaceEnded(tx, userId, permission, scope)
   await override(tx, userId, permission, effect, reason, { ...scope, expiresAt: expires_at ?? null })
+}
+
+/** Refuses a deny of what the actor does not hold, of a user whom they may not administer, or of the last administrator. */
+async function assertMayDeny(tx: Tx, granter: Granter, userId: string, permission: string, scope: Context): Promise<void> {
+  assertHolds(granter, [permission], scope, tx.now.getTime())
+  await assertCanAdminister(tx, granter, userId, scope)
+  if (isNeeded((code) => matches(permission, code))) await keepAnAdministrator(tx, userId)
 }
 
 /**
@@ -103,4 +107,36 @@ export async function removeOverride(tx: Tx, granter: Granter, userId: string, o
   assertHolds(granter, [existing.permission], scope, tx.now.getTime())
   await tx.query(sql.run`
     delete from res_user_permission_overrides where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}`)
+}
+
+const Ending = Type.Object({ effect: oneOf(['allow', 'deny']), ...Existing.properties }, { additionalProperties: false })
+
+/**
+ * Changes the end of an override; null is without end. The actor must hold what it allows until the new end; a deny in either
+ * direction takes what making one takes. Throws `not_found` for an override of another user, `permission_denied`,
+ * `grant_exceeds`, `invalid_value`, `last_administrator`.
+ */
+export async function changeOverrideEnd(
+  tx: Tx,
+  granter: Granter,
+  userId: string,
+  overrideId: string,
+  expiresAt: string | null,
+): Promise<void> {
+  await lockTenant(tx)
+  const existing = await tx.maybeOne(sql.prepared(Ending)`
+    select effect, permission, organization_id, workspace_id from res_user_permission_overrides o
+    where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}
+      and ${inReach(tx, sql.fragment`o.organization_id`, sql.fragment`o.workspace_id`)} for update`)
+  if (!existing) throw failure('not_found')
+  assertFuture(tx, expiresAt, '/expires_at')
+  const scope = { organizationId: existing.organization_id, workspaceId: existing.workspace_id }
+  const now = tx.now.getTime()
+  assertMay(granter, 'rbac.override.create', scope, now)
+  await assertScopeExists(tx, scope)
+  if (existing.effect === 'allow') assertHoldsUntil(granter, [existing.permission], scope, now, expiresAt)
+  else await assertMayDeny(tx, granter, userId, existing.permission, scope)
+  await tx.query(sql.run`
+    update res_user_permission_overrides set expires_at = ${expiresAt}, granted_by = ${tx.actor.userId}, version = version + 1, updated_at = ${tx.now.toISOString()}
+    where tenant_id = ${tx.tenantId} and id = ${overrideId}`)
 }

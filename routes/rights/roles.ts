@@ -6,6 +6,7 @@ import {
   addOverride,
   assignmentsOf,
   changeEnd,
+  changeOverrideEnd,
   createRole,
   deleteRole,
   grantRoles,
@@ -342,6 +343,33 @@ export default async function roles(app: FastifyInstance) {
       })
       reply.status(201)
       return { data }
+    },
+  )
+  app.patch<{ Params: { id: string; override: string }; Body: Static<typeof End> }>(
+    '/users/:id/overrides/:override',
+    {
+      level: 'object',
+      permission: 'rbac.override.create',
+      plane,
+      schema: {
+        tags,
+        summary: 'Change the end of an override',
+        params: Type.Object({ id: Uuid, override: Uuid }),
+        body: End,
+        response: {
+          200: ok(Type.Array(OverrideInfo)),
+          ...mutation('not_found', 'last_administrator', 'grant_exceeds', 'invalid_reference'),
+        },
+      },
+    },
+    async (request) => {
+      const { id, override } = request.params
+      return {
+        data: await request.write(async (tx) => {
+          await changeOverrideEnd(tx, request.granter, id, override, request.body.expires_at)
+          return overridesOf(tx, id)
+        }),
+      }
     },
   )
   app.delete<{ Params: { id: string; override: string } }>(

@@ -138,3 +138,27 @@ t.test('P42: the users who hold a role are listed, page by page, in the scopes t
   const foreign = await tenant()
   t.match(await foreign.admin.get(`/rbac/roles/${acme.roles.viewer}/users`), { status: 404 })
 })
+
+t.test('P32: the end of an override is changed in place, within what the actor holds', async (t) => {
+  const acme = await tenant()
+  const { userId } = acme.viewer
+  const given = await acme.admin.post(`/users/${userId}/overrides`, { permission: 'erp.party.create', effect: 'allow', reason: 'r' })
+  const { id } = given.data[0]
+  const change = (expires_at: string | null, by = acme.admin) => by.patch(`/users/${userId}/overrides/${id}`, { expires_at })
+  const soon = inHours(2)
+  t.ok(sameTime((await change(soon)).data[0].expires_at, soon))
+  const temporary = await acme.user('viewer')
+  await acme.admin.post(`/users/${temporary.userId}/roles`, { role: 'admin', expires_at: inHours(1) })
+  t.match(await change(null, temporary), { status: 403, body: { detail: 'grant_exceeds' } })
+  t.match(await change('2020-01-01T00:00:00Z'), { status: 400, body: { detail: 'invalid_value' } })
+  t.match(await change(null, acme.viewer), { status: 403, body: { detail: 'permission_denied' } })
+  t.match(await (await tenant()).admin.patch(`/users/${userId}/overrides/${id}`, { expires_at: null }), { status: 404 })
+  const second = await acme.user('admin')
+  const denied = await acme.admin.post(`/users/${second.userId}/overrides`, {
+    permission: 'rbac.*',
+    effect: 'deny',
+    reason: 'r',
+    expires_at: soon,
+  })
+  t.equal((await acme.admin.patch(`/users/${second.userId}/overrides/${denied.data[0].id}`, { expires_at: null })).status, 200)
+})
