@@ -81,6 +81,12 @@ export const holdersOf = (tx: Tx, roleId: string, after: string | null, limit: n
       and (${after}::uuid is null or a.id > ${after}::uuid)
     order by a.id limit ${limit}`)
 
+/** The condition that a user holds a role, named by code, now and in a scope that the unit of work reaches. */
+export const holdsRole = (tx: Tx, code: string): Fragment => sql.fragment`exists (
+  select from res_user_roles a join res_roles r on r.tenant_id = a.tenant_id and r.id = a.role_id and r.deleted_at is null
+  where a.tenant_id = ${tx.tenantId} and a.user_id = res_users.id and r.code = ${code} and (a.expires_at is null or a.expires_at > ${tx.now.toISOString()})
+    and ${inReach(tx, sql.fragment`a.organization_id`, sql.fragment`a.workspace_id`)})`
+
 export interface RoleAssignment {
   role: string
   organization_id?: string | null

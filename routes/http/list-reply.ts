@@ -13,16 +13,18 @@ export async function replyList(
   reply: FastifyReply,
   spec: ListSpec,
   load: (tx: Tx, query: ListQuery) => Promise<Page>,
+  narrowing: readonly string[] = [],
 ) {
-  const { cursor, ...rest } = request.query as Record<string, string>
-  const query = parseListQuery(spec, rest)
+  const { cursor, ...given } = request.query as Record<string, string>
+  const query = parseListQuery(spec, Object.fromEntries(Object.entries(given).filter(([name]) => !narrowing.includes(name))))
   // Expanding shows what another list guards.
   for (const name of query.expand) {
     const { permission } = spec.expand![name]!
     if (permission) request.require(permission)
   }
   const key = request.server.services.settings.cursorKey
-  const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}`
+  const narrowed = narrowing.filter((name) => given[name] !== undefined).map((name) => ` ${name}=${given[name]}`)
+  const scope = `${request.tenant.id} ${request.context.organizationId} ${spec.row.table}${narrowed.join('')}`
   if (cursor) query.after = readCursor(key, scope, query, cursor)
   if (wantsCsv(request)) {
     const names = query.fields ?? [...spec.row.columns]

@@ -62,6 +62,8 @@ interface Readable {
   get: (tx: Tx, id: string, request: FastifyRequest) => Promise<{ version: number }>
   /** Conditions of the rows that the caller sees, where `get` refuses some; then the history asks `get` first, too. */
   visible?: (request: FastifyRequest) => readonly Fragment[]
+  /** Parameters of the list beside its columns, each with the condition that it makes, and the permission that guards what it tells. */
+  narrowing?: Readonly<Record<string, { permission: string; where: (tx: Tx, value: string) => Fragment }>>
   /** Tables whose changes are recorded under the record's id, and shown in its history. */
   parts?: readonly string[]
   /** Which endpoints there are; all when nothing is said. */
@@ -81,6 +83,7 @@ export const readingRoutes =
     visible,
     has = () => true,
     parts = [],
+    narrowing = {},
     ...decided
   }: Readable) =>
   async (app: FastifyInstance) => {
@@ -101,10 +104,22 @@ export const readingRoutes =
           },
         },
         (request, reply) =>
-          replyList(request, reply, list, async (tx, query) => {
-            const page = await listRows(tx, list, query, visible?.(request))
-            return { ...page, rows: await request.reveal(list.row, page.rows) }
-          }),
+          replyList(
+            request,
+            reply,
+            list,
+            async (tx, query) => {
+              const asked = request.query as Record<string, string>
+              const narrowed = Object.entries(narrowing).flatMap(([name, { permission, where }]) => {
+                if (asked[name] === undefined) return []
+                request.require(permission)
+                return [where(tx, asked[name])]
+              })
+              const page = await listRows(tx, list, query, [...(visible?.(request) ?? []), ...narrowed])
+              return { ...page, rows: await request.reveal(list.row, page.rows) }
+            },
+            Object.keys(narrowing),
+          ),
       )
     }
     if (has('get')) {

@@ -1,7 +1,7 @@
 // The people of a tenant, for its administrators.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { assertCanAdminister, grantRoles } from '../../domain/access/index.ts'
+import { assertCanAdminister, grantRoles, holdsRole } from '../../domain/access/index.ts'
 import {
   eraseUser,
   inviteAgain,
@@ -56,7 +56,17 @@ export default async function users(app: FastifyInstance) {
   /** Sessions and factors are managed by persons. */
   const inPerson = { level: 'tenant', sessionOnly: true, plane } as const
 
-  await app.register(readingRoutes({ module: null, permission: 'identity.user', plane, list: userList, schema: User.schema, get }))
+  await app.register(
+    readingRoutes({
+      module: null,
+      permission: 'identity.user',
+      plane,
+      list: userList,
+      schema: User.schema,
+      get,
+      narrowing: { role: { permission: 'rbac.assignment.read', where: holdsRole } },
+    }),
+  )
   await app.register(
     lifecycleRoutes(userLifecycle, {
       module: null,

@@ -134,6 +134,24 @@ t.test('P42: the users who hold a role are listed, page by page, in the scopes t
   const rest = await ids(acme.admin, `?limit=2&cursor=${first.pagination.next_cursor}`)
   t.equal(new Set([...first.data.map((h: { user_id: string }) => h.user_id), ...rest]).size, 3)
   t.same(await ids(await acme.user('admin', { organizationId: two })), [there.userId])
+  const named = async (query: string) => (await acme.admin.get(`/users?${query}`)).data.map((u: { id: string }) => u.id)
+  t.same(new Set(await named('role=viewer')), new Set([acme.viewer.userId, here.userId, there.userId]))
+  t.same(await named('role=nothing'), [])
+  const reader = await acme.user('viewer', { organizationId: two })
+  await acme.admin.post('/rbac/roles', { code: 'directory', name: 'Directory', permissions: ['identity.user.read'] })
+  await acme.admin.post(`/users/${reader.userId}/roles`, { role: 'directory' })
+  t.equal((await reader.get('/users')).status, 200)
+  t.match(
+    await reader.get('/users?role=admin'),
+    { status: 403, body: { detail: 'permission_denied' } },
+    'who holds what is a right of its own',
+  )
+  await acme.admin.delete(`/users/${reader.userId}`, { 'if-match': '"1"' })
+  const page = (await acme.admin.get('/users?role=viewer&limit=2')).body.pagination.next_cursor
+  t.equal((await acme.admin.get(`/users?role=viewer&limit=2&cursor=${page}`)).data.length, 1)
+  t.match(await acme.admin.get(`/users?role=admin&limit=2&cursor=${page}`), { status: 400, body: { detail: 'invalid_cursor' } })
+  await expire(acme, here.userId, acme.organizations[0]!.id)
+  t.notOk((await named('role=viewer')).includes(here.userId), 'who holds it now')
   t.match(await acme.viewer.get(`/rbac/roles/${acme.roles.viewer}/users`), { status: 403, body: { detail: 'permission_denied' } })
   const foreign = await tenant()
   t.match(await foreign.admin.get(`/rbac/roles/${acme.roles.viewer}/users`), { status: 404 })
