@@ -76,6 +76,7 @@ import supportConsents from '../routes/rights/support-consents.ts'
 import catalogue from '../routes/superadmin/catalogue.ts'
 import impersonation from '../routes/superadmin/impersonation.ts'
 import moves from '../routes/superadmin/moves.ts'
+import notices from '../routes/superadmin/notices.ts'
 import offers from '../routes/superadmin/offers.ts'
 import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
@@ -200,6 +201,7 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
       await api.register(catalogue)
       await api.register(tenants)
       await api.register(offers)
+      await api.register(notices)
       await api.register(moves)
       await api.register(operations)
       await api.register(impersonation)
