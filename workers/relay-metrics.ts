@@ -7,12 +7,13 @@ import type { Relay } from './relay.ts'
 /** A count of more than this is told as this: counting a long outbox would hold up what empties it. */
 const MAX_COUNTED = 100_000
 
-const Waiting = Type.Object({ events: Type.Integer(), seconds: Type.Integer() }, { additionalProperties: false })
+const Waiting = Type.Object({ events: Type.Integer(), seconds: Type.Integer(), failed: Type.Integer() }, { additionalProperties: false })
 
 /**
  * `outbox_relay_active` is 1 in the one process that publishes a database's events: over all workers its sum must be 1.
  * `outbox_relay_takeovers_total` counts relays that hung and were ended. `outbox_pending_events` and
- * `outbox_oldest_seconds` are asked of each database when they are read.
+ * `outbox_oldest_seconds` `outbox_failed_events` are asked of each database
+ * when they are read.
  */
 export function relayMetrics(registry: Registry, relays: readonly Relay[], databases: ReadonlyMap<string, Database>): void {
   const registers = [registry]
@@ -36,6 +37,21 @@ export function relayMetrics(registry: Registry, relays: readonly Relay[], datab
     },
   })
   const oldest = new Gauge({ name: 'outbox_oldest_seconds', help: 'Age of the oldest event that waits', labelNames: ['outbox'], registers })
+  const failed = new Gauge({
+    name: 'outbox_failed_events',
+    help: 'Events that could not be published and wait for staff, as far as 100,000',
+    labelNames: ['outbox'],
+    registers,
+  })
+  new Gauge({
+    name: 'outbox_unreachable_databases',
+    help: 'Databases that the active relay could not read in its last try; of tenants’ own databases as many as there are',
+    labelNames: ['outbox'],
+    registers,
+    collect() {
+      for (const relay of relays) this.set({ outbox: relay.name }, relay.unreachable)
+    },
+  })
   new Gauge({
     name: 'outbox_pending_events',
     help: 'Events that wait to be published, as far as 100,000',
@@ -47,7 +63,8 @@ export function relayMetrics(registry: Registry, relays: readonly Relay[], datab
           const waiting = await database
             .platform((queries) =>
               queries.one(sql.type(Waiting)`
-            select count(*) as events, coalesce(extract(epoch from clock_timestamp() - min(occurred_at)), 0)::int as seconds
+            select count(*) as events, coalesce(extract(epoch from clock_timestamp() - min(occurred_at)), 0)::int as seconds,
+              (select count(*) from (select from plane.event_outbox where status = 'failed' limit ${MAX_COUNTED}) as f) as failed
             from (select tenant_id, occurred_at from plane.event_outbox where status = 'pending' order by position limit ${MAX_COUNTED}) as waiting`),
             )
             .catch(() => null)
@@ -55,9 +72,11 @@ export function relayMetrics(registry: Registry, relays: readonly Relay[], datab
           if (waiting === null) {
             this.remove({ outbox })
             oldest.remove({ outbox })
+            failed.remove({ outbox })
           } else {
             this.set({ outbox }, waiting.events)
             oldest.set({ outbox }, waiting.seconds)
+            failed.set({ outbox }, waiting.failed)
           }
         }),
       )
