@@ -1,3 +1,4 @@
+export * from './activity.ts'
 export { Catalogue } from './catalogue.ts'
 export { type ConsumerProgress, consumerCounts, forgetConsumers, reportConsumers } from './consumer-progress.ts'
 export { flagsFor, hasFlag, removeFlag, setFlag } from './flags.ts'
