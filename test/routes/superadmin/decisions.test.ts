@@ -292,3 +292,12 @@ t.test('a tenant and its first user are one transaction', async (t) => {
   await t.rejects(createTenant(control, { ...wanted, organizations: [] }, newId(), () => Promise.reject(new Error('no administrator'))))
   t.same((await owner.query('select from tenants where slug = $1', [slug])).rows, [])
 })
+
+t.test('readings of a suspended tenant are refused, so that its devices keep them', async (t) => {
+  const acme = await tenant()
+  const readings = [{ metric: 'temperature', value: 20, at: new Date().toISOString() }]
+  const send = () => acme.as('dk_of_nobody').post('/telemetry/readings', { tenant: acme.slug, device: 'D1', readings })
+  t.match(await send(), { status: 401, body: { detail: 'invalid_token' } })
+  t.equal((await root.post(`${of(acme.id)}/suspend`, { reason: 'Unpaid' })).status, 200)
+  t.match(await send(), { status: 403, body: { detail: 'blocked', error: { details: { reason: 'tenant_suspended' } } } })
+})
