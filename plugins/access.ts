@@ -65,7 +65,7 @@ export default fp(
       if (!apiCalls.take(tenant.id, limit, now)) throw failure('plan_limit', { metric: 'api_calls', limit })
       if (module) {
         const availability = tenant.modules[module] ?? 'disabled'
-        if (availability !== 'enabled' && (availability !== 'read_only' || mutates(request))) {
+        if (availability !== 'enabled' && (availability !== 'read_only' || (mutates(request) && !access.allowReadOnly))) {
           throw failure('module_unavailable', { module, availability })
         }
       }

@@ -37,6 +37,14 @@ function scopeOf(request: FastifyRequest): Scope {
   }
 }
 
+/** Adds what a unit of work took to what the request spent in databases. */
+function timed<T>(request: FastifyRequest, work: Promise<T>): Promise<T> {
+  const began = performance.now()
+  return work.finally(() => {
+    request.databaseMs += performance.now() - began
+  })
+}
+
 /** The two ways to a database that a route has. Refuses with `database_unavailable`, `tenant_migrating`. */
 export default fp(
   async (app) => {
@@ -48,13 +56,17 @@ export default fp(
     })
     app.decorateRequest('read', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>, on?: Plane) {
       const database = databaseOf(planes, on ?? plane(this), this.tenant)
-      return this.routeOptions.config.access?.across ? database.readAcross(scopeOf(this), work) : database.read(scopeOf(this), work)
+      const reading = this.routeOptions.config.access?.across
+        ? database.readAcross(scopeOf(this), work)
+        : database.read(scopeOf(this), work)
+      return timed(this, reading)
     })
     app.decorateRequest('write', function <T>(this: FastifyRequest, work: (tx: Tx) => Promise<T>) {
-      return writeAtHome(planes, tenants, plane(this), this.tenant, (database, tenant) => {
+      const writing = writeAtHome(planes, tenants, plane(this), this.tenant, (database, tenant) => {
         this.tenant = tenant // what is read after this write is read where it was written
         return database.write(scopeOf(this), work, this.once)
       })
+      return timed(this, writing)
     })
   },
   { name: 'data', dependencies: ['access'] },

@@ -38,7 +38,7 @@ export interface RouteAccess {
   across?: true
   /** Whose database `request.read` and `request.write` go to; the data plane when nothing is said. */
   plane?: Plane
-  /** Allowed while the tenant is read-only: signing in and out, paying, export. */
+  /** Allowed while the tenant or the module is read-only: signing in and out, export, questions that are asked by POST. */
   allowReadOnly?: true
   /** Counted in the stricter bucket of sign-in attempts. */
   authLimit?: true

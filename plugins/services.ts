@@ -6,7 +6,7 @@ import type { Announcements, LiveEvents } from '../domain/events/index.ts'
 import type { FileKeeper } from '../domain/files/index.ts'
 import type { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import type { Listener } from '../domain/kernel/index.ts'
-import type { ApiCalls, Catalogue } from '../domain/platform/index.ts'
+import type { Activity, ApiCalls, Catalogue } from '../domain/platform/index.ts'
 import type { Planes, ResolveTxt, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 
 /** Puts bytes where devices put theirs; kept when the broker has them. Throws when it cannot be reached. */
@@ -21,6 +21,7 @@ export interface Services {
   access: AccessCache
   catalogue: Catalogue
   apiCalls: ApiCalls
+  activity: Activity
   keys: SigningKeys
   vault: Vault
   openId: OpenIdClient

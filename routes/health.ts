@@ -16,7 +16,7 @@ const probe = async (work: () => Promise<unknown>): Promise<'up' | 'down'> => {
   )
 }
 
-/** `/health`: the process is alive. `/ready`: each dependency by name; 503 while a database is away. */
+/** `/health`: the process is alive. `/ready`: each dependency by name; 503 while the control plane is down, `degraded` while anything else is. */
 export default async function health(app: FastifyInstance) {
   const { planes, redis, pingBroker } = app.services
   const open = { public: true, tenantless: true } as const
@@ -70,9 +70,9 @@ export default async function health(app: FastifyInstance) {
       (async () => ['redis', redis ? await probe(() => redis.ping()) : ('off' as const)] as const)(),
     ])
     const checks = Object.fromEntries(entries)
-    // Kafka away: writes go on and the outbox waits. Redis away: counters fall back. Without a database nothing works.
-    const databaseDown = databases.some(([name]) => checks[name] === 'down')
-    const status = databaseDown ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
+    // Without the control plane no request is answered. Everything else stops some tenants or some work: taking the process out
+    // of service for it would stop all of them.
+    const status = checks.control === 'down' ? 'unavailable' : Object.values(checks).includes('down') ? 'degraded' : 'ready'
     return { status, checks }
   }
 

@@ -23,6 +23,7 @@ import {
 } from '../domain/erp/products/index.ts'
 import access from '../plugins/access.ts'
 import accessMode from '../plugins/access-mode.ts'
+import activity from '../plugins/activity.ts'
 import assurance from '../plugins/assurance.ts'
 import attemptLimit from '../plugins/attempt-limit.ts'
 import context from '../plugins/context.ts'
@@ -75,7 +76,9 @@ import roles from '../routes/rights/roles.ts'
 import supportConsents from '../routes/rights/support-consents.ts'
 import catalogue from '../routes/superadmin/catalogue.ts'
 import impersonation from '../routes/superadmin/impersonation.ts'
+import insight from '../routes/superadmin/insight.ts'
 import moves from '../routes/superadmin/moves.ts'
+import notices from '../routes/superadmin/notices.ts'
 import offers from '../routes/superadmin/offers.ts'
 import operations from '../routes/superadmin/operations.ts'
 import tenants from '../routes/superadmin/tenants.ts'
@@ -129,6 +132,7 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
   await app.register(tenant)
   await app.register(attemptLimit)
   await app.register(session)
+  await app.register(activity)
   await app.register(assurance)
   await app.register(accessMode)
   await app.register(context)
@@ -200,8 +204,10 @@ export async function buildApp(services: Services, log: Log, { onRoute, routes }
       await api.register(catalogue)
       await api.register(tenants)
       await api.register(offers)
+      await api.register(notices)
       await api.register(moves)
       await api.register(operations)
+      await api.register(insight)
       await api.register(impersonation)
     },
     { prefix: '/api/v1' },

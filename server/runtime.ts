@@ -6,7 +6,7 @@ import { AccessCache } from '../domain/access/index.ts'
 import { Announcements, LiveEvents } from '../domain/events/index.ts'
 import { OpenIdClient, SigningKeys } from '../domain/identity/index.ts'
 import { Database, failure, Listener } from '../domain/kernel/index.ts'
-import { ApiCalls, Catalogue } from '../domain/platform/index.ts'
+import { Activity, ApiCalls, Catalogue } from '../domain/platform/index.ts'
 import { OwnDatabases, type Planes, TenantDirectory, Vault } from '../domain/tenancy/index.ts'
 import type { Services } from '../plugins/services.ts'
 import { JobQueue } from '../workers/jobs.ts'
@@ -104,6 +104,7 @@ export async function createRuntime(
 
   const tenants = new TenantDirectory(planes.control, listener, config.BASE_DOMAIN.toLowerCase())
   const apiCalls = new ApiCalls(planes.control)
+  const activity = new Activity(planes.control)
   const access = new AccessCache(planes.control, listener)
   const vault = new Vault(planes.control, config.MASTER_KEY)
   const keys = new SigningKeys(config.JWT_KEYS, planes.control, listener, vault)
@@ -139,6 +140,7 @@ export async function createRuntime(
     live,
     catalogue: new Catalogue(planes.control, listener),
     apiCalls,
+    activity,
     keys,
     vault,
     files: keeperOf(config, vault.of),
@@ -168,7 +170,15 @@ export async function createRuntime(
     close: async () => {
       live.close()
       announcements.close()
-      await Promise.allSettled([access.close(), apiCalls.close(), producer.close(), listener.close(), redis?.disconnect(), jobs.close()])
+      await Promise.allSettled([
+        access.close(),
+        apiCalls.close(),
+        activity.close(),
+        producer.close(),
+        listener.close(),
+        redis?.disconnect(),
+        jobs.close(),
+      ])
       await Promise.allSettled([own.closeAll(), ...[...opened.values()].map((database) => database.close())])
     },
   }

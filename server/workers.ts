@@ -16,6 +16,7 @@ import { type Jobs, startJobs } from '../workers/jobs.ts'
 import type { ConsumerState } from '../workers/kafka.ts'
 import { mailer } from '../workers/mailer.ts'
 import { carryOut } from '../workers/mover.ts'
+import { operationsMetrics } from '../workers/operations-metrics.ts'
 import { provision } from '../workers/provisioner.ts'
 import { catalogCharge, outboxName, ownCharge, Relay } from '../workers/relay.ts'
 import { relayMetrics } from '../workers/relay-metrics.ts'
@@ -51,6 +52,7 @@ export async function startWorkers(
   } = runtime
   const workerLog = log.root
   const metrics = new Registry()
+  operationsMetrics(metrics, planes.control)
   const jobs = await startJobs(config.CONTROL_DATABASE_URL, workerLog)
   const storage = ownedStorage(config.DATA_OWNER_CATALOG ?? {})
   const running: { stop(): Promise<void>; assigned?(ms: number): Promise<void>; states?(): ConsumerState[] }[] = []

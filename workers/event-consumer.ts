@@ -20,6 +20,16 @@ const Event = Type.Object({
 export type Event = Static<typeof Event>
 export const EventCheck = Compile(Event)
 
+/** The event that a message is, or null. */
+export function readEvent(value: string): Event | null {
+  try {
+    const event = JSON.parse(value) as unknown
+    return EventCheck.Check(event) ? event : null
+  } catch {
+    return null
+  }
+}
+
 /** What one consumer does with the events that it asks for. It runs inside the transaction that marks the event as done. */
 export interface EventHandler {
   consumer: string
@@ -29,7 +39,8 @@ export interface EventHandler {
 
 export interface Retry {
   consumer: string
-  message: { topic: string; key: string | null; value: string }
+  /** `source` is its partition and offset, while it was not put away. */
+  message: { topic: string; key: string | null; value: string; source?: string }
   attempt: number
   firstAt: string
   error: string
@@ -94,7 +105,7 @@ export class EventConsumer {
     const value = message.value?.toString('utf8') ?? ''
     const retry: Retry = {
       consumer: this.#handler.consumer,
-      message: { topic: message.topic, key: message.key, value },
+      message: { topic: message.topic, key: message.key, value, source: `${message.partition}:${message.offset}` },
       attempt: 0,
       firstAt: new Date().toISOString(),
       error: '',
@@ -104,9 +115,10 @@ export class EventConsumer {
 
   /** One try; a failure for the message's own sake is put away, a passing one is thrown. pg-boss calls it for later tries. */
   async attempt(retry: Retry): Promise<void> {
+    const event = readEvent(retry.message.value)
+    // No later try makes an event of it. Every consumer meets it; the place that it came from makes them one dead letter.
+    if (!event) return this.#bury({ ...retry, error: 'not a domain event' }, retry.message.source ? { source: retry.message.source } : {})
     try {
-      const event = JSON.parse(retry.message.value) as unknown
-      if (!EventCheck.Check(event)) throw new TypeError('not a domain event')
       if (!this.#handler.types.includes(event.type)) return
       await this.#effect(event)
     } catch (error) {
@@ -136,8 +148,13 @@ export class EventConsumer {
         { consumer: retry.consumer, attempt: retry.attempt + 1, reason: retry.error },
         'message failed, tried again later',
       )
-      return this.#deps.retryLater({ ...retry, attempt: retry.attempt + 1 }, delay)
+      const { source: _, ...message } = retry.message
+      return this.#deps.retryLater({ ...retry, message, attempt: retry.attempt + 1 }, delay)
     }
+    await this.#bury(retry)
+  }
+
+  async #bury(retry: Retry, headers: Record<string, string> = {}): Promise<void> {
     this.#deps.log.error({ consumer: retry.consumer, reason: retry.error }, 'message failed for good, to the dead letters')
     await this.#deps.producer.send([
       {
@@ -150,6 +167,7 @@ export class EventConsumer {
           attempts: String(retry.attempt + 1),
           'first-at': retry.firstAt,
           'last-at': new Date().toISOString(),
+          ...headers,
         },
       },
     ])

@@ -1,14 +1,14 @@
 // Heavy work that is asked for on Kafka: one piece at a time, taken up by another worker when this one dies.
 
 import { isCausedByData } from '../domain/kernel/index.ts'
-import { type Event, EventCheck } from './event-consumer.ts'
+import { type Event, readEvent } from './event-consumer.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { asDeadLetter, deadLetter, TOPICS } from './topics.ts'
+import { asDeadLetter, deadLetter, isJobType, type JobKind, TOPICS } from './topics.ts'
 
 export interface JobHandler {
   /** `tenant-move` of the message type `job.tenant-move`. */
-  job: string
+  job: JobKind
   /** Done again from the beginning after whatever it throws, and after a crash: it knows itself how far it was. */
   handle: (job: Event, signal: AbortSignal) => Promise<void>
   /**
@@ -42,12 +42,16 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
     long: true,
     handle: async ([message], signal) => {
       const value = message!.value?.toString('utf8') ?? ''
-      const asked = read(value)
+      const asked = readEvent(value)
       if (asked?.type === `job.${job}`) return carry(asked, message!, signal)
-      if (!asked)
+      // Every kind of work meets it; the place that it came from makes them one dead letter.
+      if (!asked || !isJobType(asked.type)) {
+        const error = asked ? `no such job: ${asked.type.slice(0, 100)}` : 'not a job'
+        const source = `${message!.partition}:${message!.offset}`
         await producer.send([
-          { topic: deadLetter(TOPICS.jobs), key: message!.key ?? '', value, headers: { consumer: job, error: 'not a job' } },
+          { topic: deadLetter(TOPICS.jobs), key: message!.key ?? '', value, headers: { consumer: job, error, attempts: '1', source } },
         ])
+      }
     },
     poison: {
       is: isCausedByData,
@@ -58,13 +62,4 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
     },
     onError: (error) => log.warn({ err: error, consumer: job }, 'job not done, it is tried again'),
   })
-}
-
-function read(value: string): Event | null {
-  try {
-    const job = JSON.parse(value) as unknown
-    return EventCheck.Check(job) ? job : null
-  } catch {
-    return null
-  }
 }

@@ -6,7 +6,8 @@ import { PgBoss } from 'pg-boss'
 import { sealAndKeepTip, type TipStore } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
-import { databaseOf, homeOf, isServed, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
+import { forgetActivity } from '../domain/platform/index.ts'
+import { databaseOf, forgetApplicants, homeOf, isServed, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
 import type { mailer } from './mailer.ts'
@@ -109,6 +110,8 @@ export async function upkeep(planes: Planes, tenants: readonly Tenant[], keepRea
   const tasks: [name: string, work: () => Promise<unknown>][] = [
     ['control', () => upkeepOf(control)],
     ['control', () => tidyIdentity(control)],
+    ['control', () => control.platform(forgetApplicants)],
+    ['control', () => control.platform(forgetActivity)],
     ...[...data].map(([key, database]): [string, () => Promise<unknown>] => [`data:${key}`, () => upkeepOf(database)]),
     ...[...telemetry].map(([key, database]): [string, () => Promise<unknown>] => [
       `telemetry:${key}`,

@@ -8,6 +8,7 @@ import {
   applicantOf,
   createOrganization,
   doStep,
+  hasOrganization,
   isDone,
   makeHome,
   markStep,
@@ -16,13 +17,16 @@ import {
   type Step,
   type Storage,
   seedRoles,
+  tenantOf,
 } from '../domain/tenancy/index.ts'
 
 /** What each step does in its own transaction. `storage` comes before: it works in another database, and may be done twice. */
 const EFFECTS: Record<Exclude<Step, 'storage'>, (tx: Tx, applicant: Applicant) => Promise<unknown>> = {
   plan: (tx, { plan }) => offerPlan(tx, plan, 'trial'),
   roles: (tx) => seedRoles(tx),
-  organization: (tx, { name }) => createOrganization(tx, { code: 'main', name, workspaces: [] }),
+  organization: async (tx, { name }) => {
+    if (!(await hasOrganization(tx))) await createOrganization(tx, { code: 'main', name, workspaces: [] })
+  },
   administrator: async (tx, { email, person }) => {
     if (!email) throw failure('not_found')
     const { id } = await inviteUser(tx, { email, name: person ?? email })
@@ -37,15 +41,30 @@ const EFFECTS: Record<Exclude<Step, 'storage'>, (tx: Tx, applicant: Applicant) =
  */
 export async function provision(control: Database, storage: Storage, tenantId: string): Promise<void> {
   const scope = systemScope(tenantId, 'provisioning', newId())
-  const applicant = await control.read(scope, applicantOf)
+  const { decision } = await control.read(scope, applicantOf)
+  if (decision === 'rejected') return giveUp(control, storage, tenantId)
   for (const step of STEPS) {
     try {
       if (await control.read(scope, (tx) => isDone(tx, step))) continue
       if (step === 'storage') await makeHome(control, storage, tenantId)
-      await control.write(scope, (tx) => doStep(tx, step, async () => step !== 'storage' && EFFECTS[step](tx, applicant)))
+      // Read with the tenant locked: staff may have corrected or withdrawn the approval meanwhile.
+      await control.write(scope, (tx) =>
+        doStep(tx, step, async () => {
+          const applicant = await applicantOf(tx)
+          if (applicant.decision === 'rejected') throw failure('invalid_transition', { status: 'rejected', transition: step })
+          if (step !== 'storage') await EFFECTS[step](tx, applicant)
+        }),
+      )
     } catch (error) {
       await control.write(scope, (tx) => markStep(tx, step, 'failed', (error as Error).message.slice(0, 500))).catch(() => {})
       throw error
     }
   }
+}
+
+/** Removes the schema or database of a registration that was approved and rejected before it was open. */
+async function giveUp(control: Database, storage: Storage, tenantId: string): Promise<void> {
+  const scope = systemScope(tenantId, 'provisioning', newId())
+  const [tenant, wasOpen] = await control.read(scope, async (tx) => [await tenantOf(tx), await isDone(tx, 'activation')] as const)
+  if (tenant.status === 'closed' && !wasOpen && tenant.mode !== 'shared') await storage.drop(tenant)
 }

@@ -91,6 +91,11 @@ export class Relay {
   /** When the round under way began. */
   #roundAt = 0
   active = false
+  readonly #away = new Set<string>()
+  /** Databases that could not be read when they were looked into last. */
+  get unreachable(): number {
+    return this.#away.size
+  }
   /** How often this relay took over from one that was hung. */
   takeovers = 0
 
@@ -229,8 +234,10 @@ export class Relay {
           unfinished = sent + waiting === BATCH && sent > 0
           if (waiting > 0) this.#restless.add(key)
         }
+        this.#away.delete(key)
       } catch (error) {
         this.#log.warn({ err: error, database: key }, 'an outbox was not read, it is tried again')
+        this.#away.add(key)
         this.#restless.add(key)
       }
     }

@@ -11,6 +11,11 @@ export const TOPICS = {
   jobs: 'tenantry.jobs.v1',
 } as const
 
+/** Every kind of work that is asked for on the topic of jobs. */
+export const JOB_KINDS = ['tenant-move', 'data-import', 'data-export'] as const
+export type JobKind = (typeof JOB_KINDS)[number]
+export const isJobType = (type: string): boolean => JOB_KINDS.some((kind) => type === `job.${kind}`)
+
 /** What is asked for (`job.tenant-move`) goes another way than what has happened (`erp.party.created`). */
 export const topicOf = (type: string): string => (type.startsWith('job.') ? TOPICS.jobs : TOPICS.events)
 

@@ -47,12 +47,13 @@ function isAbout({ tenantId }: Tx, id: string): Fragment {
     or (entity_id is null and ${names}))`
 }
 
-/** A page of the trail in the scopes that the unit of work reaches, newest first; `after` is the time and id of the last entry before it. */
+/** A page of the trail in the scopes that the unit of work reaches, newest first; `after` is the time and id of the last entry before it, `also` what else is true of its entries. */
 export async function auditPage(
   tx: Tx,
   filter: AuditFilter,
   limit: number,
   after: readonly unknown[] | null,
+  also: readonly Fragment[] = [],
 ): Promise<{ rows: AuditEvent[]; next: unknown[] | null }> {
   const equal = (['entity', 'entity_id', 'organization_id', 'actor_id', 'action', 'correlation_id'] as const).flatMap((name) =>
     filter[name] === undefined ? [] : [sql.fragment`${sql.identifier([name])} = ${filter[name]}`],
@@ -62,6 +63,7 @@ export async function auditPage(
     inReach(tx, sql.fragment`organization_id`),
     ...equal,
     ...(filter.about ? [isAbout(tx, filter.about)] : []),
+    ...also,
     ...(filter.from ? [sql.fragment`created_at >= ${filter.from}`] : []),
     ...(filter.to ? [sql.fragment`created_at < ${filter.to}`] : []),
     ...(after ? [sql.fragment`(created_at, id) < (${String(after[0])}::timestamptz, ${String(after[1])}::uuid)`] : []),

@@ -1,5 +1,7 @@
 export { Announcements, type News } from './announcements.ts'
+export { checkDatabases, type NamedDatabase } from './databases.ts'
 export * from './dead-letters.ts'
+export * from './failing-jobs.ts'
 export { LiveEvents, type Watcher } from './live.ts'
 export * from './outbox.ts'
 export { StreamedEvent } from './stream.ts'

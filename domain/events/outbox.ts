@@ -34,15 +34,14 @@ export const outboxPage = (
     from plane.event_outbox where status = ${status} and position > ${after} and (${tenantId}::uuid is null or tenant_id = ${tenantId}::uuid)
     order by position limit ${limit}`)
 
-const Freed = Type.Object({ event_id: Uuid }, { additionalProperties: false })
+const Freed = Type.Object({ event_id: Uuid, tenant_id: Uuid }, { additionalProperties: false })
+export type Replayed = Static<typeof Freed>
 
 /** Lets failed events be tried again, from the first attempt; returns which they were. Those that did not fail are left alone. */
-export const replayOutbox = async (queries: Queries, eventIds: readonly string[]): Promise<string[]> =>
-  (
-    await queries.any(sql.prepared(Freed)`
+export const replayOutbox = (queries: Queries, eventIds: readonly string[]): Promise<readonly Replayed[]> =>
+  queries.any(sql.prepared(Freed)`
     update plane.event_outbox set status = 'pending', attempts = 0, error = null, available_at = now()
-    where status = 'failed' and event_id = any(${sql.array([...eventIds], 'uuid')}) returning event_id`)
-  ).map((row) => row.event_id)
+    where status = 'failed' and event_id = any(${sql.array([...eventIds], 'uuid')}) returning event_id, tenant_id`)
 
 export const Waiting = Type.Object(
   { pending: Type.Integer(), failed: Type.Integer(), oldest_seconds: Type.Number() },

@@ -1,7 +1,8 @@
 // The platform's staff in somebody's place: for a while, for a reason, told and written down.
 import { randomBytes } from 'node:crypto'
+import { type Static, Type } from 'typebox'
 import { administratorIds } from '../access/index.ts'
-import { type Context, failure, newId, sql, type Tx } from '../kernel/index.ts'
+import { type Context, failure, newId, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { accountById } from './account.ts'
 import { type SignedIn, userOf } from './sessions.ts'
 import { record } from './trail.ts'
@@ -43,6 +44,42 @@ export async function impersonate(
   }
   return { sessionId: id, user: userOf(account), context, expiresAt }
 }
+
+export const RunningImpersonation = Type.Object(
+  {
+    session_id: Uuid,
+    user_id: Uuid,
+    user_name: Type.String(),
+    staff_id: Uuid,
+    reason: Type.String(),
+    created_at: Timestamp,
+    expires_at: Timestamp,
+  },
+  { additionalProperties: false },
+)
+
+/** Impersonations in the tenant that run now, the latest first. */
+export const runningImpersonations = (tx: Tx): Promise<readonly Static<typeof RunningImpersonation>[]> =>
+  tx.any(sql.prepared(RunningImpersonation)`
+    select s.id as session_id, s.user_id, u.name as user_name, s.impersonated_by as staff_id, s.impersonation_reason as reason, s.created_at, s.expires_at
+    from res_sessions s join res_users u on u.tenant_id = s.tenant_id and u.id = s.user_id
+    where s.tenant_id = ${tx.tenantId} and s.impersonated_by is not null and s.revoked_at is null and s.expires_at > ${tx.now.toISOString()}
+    order by s.created_at desc limit 200`)
+
+export const FoundUser = Type.Object(
+  { id: Uuid, name: Type.String(), email: Type.String(), kind: Type.String(), status: Type.String(), administrator: Type.Boolean() },
+  { additionalProperties: false },
+)
+
+/** Users of the tenant whose name or address has a text, administrators first: whom staff may have to act for. */
+export const findUsers = (tx: Tx, text: string): Promise<readonly Static<typeof FoundUser>[]> =>
+  tx.any(sql.prepared(FoundUser)`
+    select id, name, email, kind, status, administrator from (
+      select u.id, u.name, u.email, u.kind, u.status, exists (select from res_user_roles a join res_role_permissions p on p.tenant_id = a.tenant_id and p.role_id = a.role_id
+          where a.tenant_id = u.tenant_id and a.user_id = u.id and a.organization_id is null and p.permission = '*') as administrator
+      from res_users u
+      where u.tenant_id = ${tx.tenantId} and u.deleted_at is null and (strpos(lower(u.email), lower(${text})) > 0 or strpos(lower(u.name), lower(${text})) > 0)) as f
+    order by administrator desc, name, id limit 50`)
 
 /** Ends one before its time. Throws `not_found` for a session that is none, or has ended. */
 export async function endImpersonation(tx: Tx, sessionId: string): Promise<void> {

@@ -1,4 +1,4 @@
-// The texts of mails to users, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}`, `{count}` are filled in.
+// The texts of mails to users, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}`, `{count}`, `{reason}`, `{plan}` are filled in.
 import type { LOCALES } from './user.ts'
 
 export type Locale = (typeof LOCALES)[number]
@@ -20,6 +20,12 @@ export type MailKind =
   | 'trial_ending'
   | 'trial_ended'
   | AlertMailKind
+  | 'registration_received'
+  | 'registration_rejected'
+  | 'tenant_suspended'
+  | 'tenant_closed'
+  | 'tenant_converted'
+  | 'plan_changed'
 
 interface MailText {
   subject: string
@@ -71,6 +77,30 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     trial_ended: {
       subject: 'Your trial of {tenant} has ended',
       body: 'The trial of {tenant} ended at {time}. Everything is there and can be read; choose a plan to go on working.',
+    },
+    registration_received: {
+      subject: '{company} asks for a tenant',
+      body: '{person} of {company} asks for {slug} on the plan {plan}. The request waits for a decision at /superadmin/tenants.',
+    },
+    registration_rejected: {
+      subject: 'Your request for {tenant} was declined',
+      body: 'Your request for {tenant} was declined. Reason: {reason}',
+    },
+    tenant_suspended: {
+      subject: '{tenant} is suspended',
+      body: '{tenant} was suspended at {time}, and nobody can sign in. Nothing was deleted. Reason: {reason}',
+    },
+    tenant_closed: {
+      subject: '{tenant} is closed',
+      body: '{tenant} was closed at {time}. Reason: {reason}',
+    },
+    tenant_converted: {
+      subject: '{tenant} is subscribed',
+      body: 'The trial of {tenant} has become a subscription on the plan {plan}.',
+    },
+    plan_changed: {
+      subject: 'The plan of {tenant} was changed',
+      body: '{tenant} is on the plan {plan} now. What the plan lacks can still be read.',
     },
     impersonation: {
       subject: 'Support works at {tenant}',
@@ -137,6 +167,30 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: 'La prueba de {tenant} ha terminado',
       body: 'La prueba de {tenant} terminó el {time}. Todo sigue ahí y se puede leer; elija un plan para seguir trabajando.',
     },
+    registration_received: {
+      subject: '{company} solicita una cuenta',
+      body: '{person}, de {company}, solicita {slug} con el plan {plan}. La solicitud espera una decisión en /superadmin/tenants.',
+    },
+    registration_rejected: {
+      subject: 'Se ha rechazado tu solicitud de {tenant}',
+      body: 'Se ha rechazado tu solicitud de {tenant}. Motivo: {reason}',
+    },
+    tenant_suspended: {
+      subject: '{tenant} está suspendida',
+      body: '{tenant} se suspendió a las {time} y nadie puede iniciar sesión. No se ha borrado nada. Motivo: {reason}',
+    },
+    tenant_closed: {
+      subject: '{tenant} está cerrada',
+      body: '{tenant} se cerró a las {time}. Motivo: {reason}',
+    },
+    tenant_converted: {
+      subject: '{tenant} está suscrita',
+      body: 'La prueba de {tenant} es ahora una suscripción al plan {plan}.',
+    },
+    plan_changed: {
+      subject: 'El plan de {tenant} ha cambiado',
+      body: '{tenant} tiene ahora el plan {plan}. Lo que el plan no incluye se puede seguir leyendo.',
+    },
     impersonation: {
       subject: 'El soporte trabaja en {tenant}',
       body: 'Nuestro soporte trabaja en {tenant} en lugar de {person} hasta {time}. Motivo: {reason}. Todo lo que se haga queda en su registro de auditoría.',
@@ -202,6 +256,30 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
       subject: 'O teste de {tenant} terminou',
       body: 'O teste de {tenant} terminou em {time}. Está tudo lá e pode ser lido; escolha um plano para continuar a trabalhar.',
     },
+    registration_received: {
+      subject: '{company} pede uma conta',
+      body: '{person}, de {company}, pede {slug} no plano {plan}. O pedido aguarda uma decisão em /superadmin/tenants.',
+    },
+    registration_rejected: {
+      subject: 'O seu pedido de {tenant} foi recusado',
+      body: 'O seu pedido de {tenant} foi recusado. Motivo: {reason}',
+    },
+    tenant_suspended: {
+      subject: '{tenant} está suspensa',
+      body: '{tenant} foi suspensa às {time} e ninguém pode entrar. Nada foi apagado. Motivo: {reason}',
+    },
+    tenant_closed: {
+      subject: '{tenant} está encerrada',
+      body: '{tenant} foi encerrada às {time}. Motivo: {reason}',
+    },
+    tenant_converted: {
+      subject: '{tenant} está subscrita',
+      body: 'O teste de {tenant} passou a uma subscrição no plano {plan}.',
+    },
+    plan_changed: {
+      subject: 'O plano de {tenant} foi alterado',
+      body: '{tenant} está agora no plano {plan}. O que o plano não inclui pode continuar a ser lido.',
+    },
     impersonation: {
       subject: 'O suporte trabalha em {tenant}',
       body: 'O nosso suporte trabalha em {tenant} no lugar de {person} até {time}. Motivo: {reason}. Tudo o que for feito fica na sua trilha de auditoria.',
@@ -266,6 +344,30 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     trial_ended: {
       subject: '{tenant} deneme süreniz bitti',
       body: '{tenant} deneme süresi {time} tarihinde bitti. Her şey duruyor ve okunabilir; çalışmaya devam etmek için bir plan seçin.',
+    },
+    registration_received: {
+      subject: '{company} bir hesap istiyor',
+      body: '{company} adına {person}, {plan} planıyla {slug} istiyor. İstek /superadmin/tenants adresinde karar bekliyor.',
+    },
+    registration_rejected: {
+      subject: '{tenant} isteğiniz reddedildi',
+      body: '{tenant} isteğiniz reddedildi. Neden: {reason}',
+    },
+    tenant_suspended: {
+      subject: '{tenant} askıya alındı',
+      body: '{tenant} {time} itibarıyla askıya alındı ve kimse oturum açamaz. Hiçbir şey silinmedi. Neden: {reason}',
+    },
+    tenant_closed: {
+      subject: '{tenant} kapatıldı',
+      body: '{tenant} {time} itibarıyla kapatıldı. Neden: {reason}',
+    },
+    tenant_converted: {
+      subject: '{tenant} abone oldu',
+      body: '{tenant} denemesi {plan} planında aboneliğe dönüştü.',
+    },
+    plan_changed: {
+      subject: '{tenant} planı değişti',
+      body: '{tenant} artık {plan} planında. Planda olmayanlar okunabilir.',
     },
     impersonation: {
       subject: 'Destek ekibi {tenant} içinde çalışıyor',
@@ -334,6 +436,30 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     trial_ended: {
       subject: '{tenant} sınaq müddəti bitdi',
       body: '{tenant} sınaq müddəti {time} tarixində bitdi. Hər şey yerindədir və oxuna bilər; işə davam etmək üçün plan seçin.',
+    },
+    registration_received: {
+      subject: '{company} hesab istəyir',
+      body: '{company} adından {person} {plan} planı ilə {slug} istəyir. Müraciət /superadmin/tenants ünvanında qərar gözləyir.',
+    },
+    registration_rejected: {
+      subject: '{tenant} müraciətiniz rədd edildi',
+      body: '{tenant} müraciətiniz rədd edildi. Səbəb: {reason}',
+    },
+    tenant_suspended: {
+      subject: '{tenant} dayandırıldı',
+      body: '{tenant} {time} tarixində dayandırıldı və heç kim daxil ola bilməz. Heç nə silinməyib. Səbəb: {reason}',
+    },
+    tenant_closed: {
+      subject: '{tenant} bağlandı',
+      body: '{tenant} {time} tarixində bağlandı. Səbəb: {reason}',
+    },
+    tenant_converted: {
+      subject: '{tenant} abunə oldu',
+      body: '{tenant} sınağı {plan} planı üzrə abunəliyə çevrildi.',
+    },
+    plan_changed: {
+      subject: '{tenant} planı dəyişdi',
+      body: '{tenant} indi {plan} planındadır. Planda olmayanları oxumaq olar.',
     },
     impersonation: {
       subject: 'Dəstək {tenant} daxilində işləyir',

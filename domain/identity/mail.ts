@@ -11,7 +11,10 @@ export { type AlertMailKind, type MailKind, mailTexts } from './mail-texts.ts'
 export interface MailJob {
   kind: MailKind
   tenant_id: string
-  /** Null where a link of an account that does not exist was asked for: nothing is sent. Mails about alerts go to `facts.to` then. */
+  /**
+   * Null for an applicant, and where a link of an account that does not exist was asked for: then nothing is sent. Mails about
+   * alerts go to `facts.to` then.
+   */
   user_id: string | null
   /** When a link was asked for; links that were withdrawn since are not made. */
   asked_at?: string
@@ -52,7 +55,9 @@ const Recipient = Type.Object(
 )
 type Recipient = Static<typeof Recipient>
 
-const fill = (text: string, facts: Record<string, string>) => text.replace(/\{(\w+)\}/g, (_, name: string) => facts[name] ?? '')
+/** Names and reasons were typed by somebody: line ends would forge a header, and directional characters a sentence. */
+const printable = (text: string) => text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu, ' ').trim()
+const fill = (text: string, facts: Record<string, string>) => text.replace(/\{(\w+)\}/g, (_, name: string) => printable(facts[name] ?? ''))
 const asHtml = (text: string) => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!)
 
 /** A moment as people of a place write it, in their own time zone. */
@@ -87,6 +92,12 @@ const addressOf = async (tx: Tx, address: string | undefined): Promise<Recipient
         select ${address}::text as email, ${address}::text as name, t.locale, t.timezone, t.name as tenant, t.slug, ${domain} as domain
         from tenants t where t.id = ${tx.tenantId}`)
 
+/** The applicant of a registration that became no tenant. */
+const applicantOf = (tx: Tx): Promise<Recipient | null> =>
+  tx.maybeOne(sql.prepared(Recipient)`
+    select r.email, coalesce(r.person, r.email) as name, t.locale, t.timezone, t.name as tenant, t.slug, null as domain
+    from tenant_registrations r join tenants t on t.id = r.tenant_id where r.tenant_id = ${tx.tenantId} and r.email is not null`)
+
 /**
  * Writes a mail, and makes the token that its link carries. Null where there is nobody to write to any more.
  * @param urlOf where a tenant's pages are, by its host: `https://acme.example.com`
@@ -100,7 +111,9 @@ export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlO
     ? await userOf(tx, job, isAlert ? ['active'] : ['invited', 'active'])
     : isAlert
       ? await addressOf(tx, job.facts?.to)
-      : null
+      : job.kind === 'registration_rejected'
+        ? await applicantOf(tx)
+        : null
   if (!recipient) return null
   const { facts = {} } = job
   const texts = mailTexts[LOCALES.find((locale) => locale === recipient.locale) ?? 'en']
@@ -120,12 +133,14 @@ export async function composeMail(tx: Tx, job: MailJob, baseDomain: string, urlO
     kind: job.kind,
     to: (job.kind === 'email_verification' ? facts.email : facts.to) ?? recipient.email,
     subject: fill(text.subject, words),
-    text: [...paragraphs, ...(url ? [`${text.action}:\n${url}`] : []), ...(closing ? [closing] : []), recipient.tenant].join('\n\n'),
+    text: [...paragraphs, ...(url ? [`${text.action}:\n${url}`] : []), ...(closing ? [closing] : []), printable(recipient.tenant)].join(
+      '\n\n',
+    ),
     html: [
       `<!doctype html><html lang="${recipient.locale}"><body style="font-family:sans-serif;line-height:1.5">`,
       ...paragraphs.map((p) => `<p>${asHtml(p)}</p>`),
       ...(url ? [`<p><a href="${asHtml(url)}">${asHtml(text.action ?? '')}</a></p>`] : []),
-      `${closing ? `<p>${asHtml(closing)}</p>` : ''}<p>${asHtml(recipient.tenant)}</p></body></html>`,
+      `${closing ? `<p>${asHtml(closing)}</p>` : ''}<p>${asHtml(printable(recipient.tenant))}</p></body></html>`,
     ].join('\n'),
   }
 }

@@ -4,7 +4,7 @@ import { type Database, type Listener, nullable, sql } from '../kernel/index.ts'
 
 const cheapestPlan = (module: 'm.code' | 'i.module') => sql.fragment`(
   select p.code from platform_plans p join platform_plan_modules pm on pm.plan = p.code
-  where pm.module = ${sql.identifier(module.split('.'))} order by p.price, p.sort, p.code limit 1)`
+  where p.listed and pm.module = ${sql.identifier(module.split('.'))} order by p.price, p.sort, p.code limit 1)`
 
 export const Module = Type.Object(
   {

@@ -11,7 +11,7 @@ export interface MenuNode {
   path: string | null
   icon: string | null
   blocked: boolean
-  /** The cheapest plan that has the module, where it is blocked. */
+  /** The cheapest listed plan that has the module, where it is blocked or only read any more. */
   unlocked_by: string | null
   children: MenuNode[]
 }
@@ -69,7 +69,7 @@ function treeOf(
           path: blocked ? null : item.path,
           icon: item.icon,
           blocked,
-          unlocked_by: blocked ? item.unlocked_by : null,
+          unlocked_by: blocked || availability === 'read_only' ? item.unlocked_by : null,
           children: branch(item.code),
         }
         return item.path === null && node.children.length === 0 ? [] : [node]

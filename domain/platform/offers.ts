@@ -1,7 +1,17 @@
 // What one tenant has: its plan, and where it differs from it by a grant, a trial or a decision of the staff.
 import { type Static, Type } from 'typebox'
 import { failure, jsonTime, newId, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
-import { lockTenant, Tenant, tenantOf } from '../tenancy/index.ts'
+import {
+  decisionsOf,
+  lockCustomer,
+  RegistrationRecord,
+  recordDecision,
+  registrationOf,
+  Tenant,
+  TenantDecision,
+  tellAdministrators,
+  tenantOf,
+} from '../tenancy/index.ts'
 
 export const Offer = Type.Object(
   {
@@ -31,7 +41,12 @@ const Differences = Type.Object(
 )
 
 /** A tenant as the platform's staff sees it: what follows for it, and from which products and offers. */
-export const TenantSheet = Type.Object({ ...Tenant.properties, ...Differences.properties })
+export const TenantSheet = Type.Object({
+  ...Tenant.properties,
+  ...Differences.properties,
+  registration: nullable(RegistrationRecord),
+  decisions: Type.Array(TenantDecision, { description: 'What staff decided about it, the newest first' }),
+})
 
 /** Throws `not_found`. */
 export async function tenantSheet(tx: Tx): Promise<Static<typeof TenantSheet>> {
@@ -41,24 +56,40 @@ export async function tenantSheet(tx: Tx): Promise<Static<typeof TenantSheet>> {
         from tenant_platform_products where tenant_id = ${tx.tenantId}), '[]') as products,
       coalesce((select jsonb_agg(jsonb_build_object('code', module, 'plan', null, 'availability', availability, 'source', source, 'expires_at', ${jsonTime('expires_at')}) order by module)
         from tenant_platform_product_modules where tenant_id = ${tx.tenantId}), '[]') as module_offers`)
-  return { ...tenant, ...differences }
+  return { ...tenant, ...differences, registration: await registrationOf(tx), decisions: [...(await decisionsOf(tx))] }
 }
 
 /**
- * Puts the tenant on a plan, with all products. What the old plan had and the new one lacks stays readable; where the
- * tenant uses more than the new limits, nothing is taken from it and nothing more is let in. Throws `not_found`,
- * `invalid_reference` for a plan that is not there.
+ * Puts the tenant on a plan, with all products. Trials of products end with that, and grants that have run out: the plan
+ * decides again. What the old plan had and the new one lacks stays readable; where the tenant uses more than the new limits,
+ * nothing is taken from it and nothing more is let in. Throws `not_found`, `invalid_transition` for a tenant that is pending
+ * or closed, `invalid_reference` for a plan that is not there.
  */
-export async function assignPlan(tx: Tx, plan: string): Promise<void> {
-  await lockTenant(tx)
+export async function assignPlan(tx: Tx, plan: string, transition: 'change_plan' | 'convert' = 'change_plan'): Promise<void> {
+  await lockCustomer(tx, transition)
   const now = tx.now.toISOString()
   await tx.query(sql.run`
     insert into tenant_platform_products as p (id, tenant_id, product, plan, availability, source)
     select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', 'plan' from platform_products
     on conflict (tenant_id, product) do update set plan = excluded.plan, version = p.version + 1, updated_at = ${now} where p.plan is distinct from excluded.plan`)
   await tx.query(sql.run`
+    update tenant_platform_products set source = 'plan', expires_at = null, version = version + 1, updated_at = ${now}
+    where tenant_id = ${tx.tenantId} and availability = 'enabled' and (source = 'trial' or expires_at <= ${now}) and expires_at is not null`)
+  await tx.query(sql.run`
     update billing_subscriptions set plan = ${plan}, version = version + 1, updated_at = ${now}
     where tenant_id = ${tx.tenantId} and status <> 'cancelled' and plan <> ${plan}`)
+  await recordDecision(tx, transition === 'convert' ? 'platform.tenant.converted' : 'platform.tenant.plan_changed', { plan })
+  await tellAdministrators(tx, transition === 'convert' ? 'tenant_converted' : 'plan_changed', { plan })
+}
+
+/** Lets the plan decide about a product again. Throws `not_found` where it does. */
+export async function withdrawProduct(tx: Tx, product: string): Promise<void> {
+  await lockCustomer(tx, 'offer')
+  const { rowCount } = await tx.query(sql.run`
+    update tenant_platform_products set availability = 'enabled', expires_at = null, version = version + 1, updated_at = ${tx.now.toISOString()},
+      source = case when exists (select from billing_subscriptions b where b.tenant_id = ${tx.tenantId} and b.status <> 'cancelled') then 'plan' else 'trial' end
+    where tenant_id = ${tx.tenantId} and product = ${product} and (availability <> 'enabled' or expires_at is not null or source = 'grant')`)
+  if (rowCount === 0) throw failure('not_found')
 }
 
 async function putOffer(
@@ -69,12 +100,13 @@ async function putOffer(
 ): Promise<void> {
   const table = sql.identifier([what === 'product' ? 'tenant_platform_products' : 'tenant_platform_product_modules'])
   const column = sql.identifier([what])
-  await lockTenant(tx) // one change after the other: each sees what the one before left
+  await lockCustomer(tx, 'offer') // one change after the other: each sees what the one before left
+  const isModule = what === 'module'
   await tx.query(sql.run`
-    insert into ${table} as o (id, tenant_id, ${column}, availability, source, expires_at)
-    values (${newId()}, ${tx.tenantId}, ${code}, ${availability}, ${source}, ${expires_at})
+    insert into ${table} as o (id, tenant_id, ${column}, availability, source, expires_at ${isModule ? sql.fragment`, had` : sql.fragment``})
+    values (${newId()}, ${tx.tenantId}, ${code}, ${availability}, ${source}, ${expires_at} ${isModule ? sql.fragment`, ${availability === 'enabled'}` : sql.fragment``})
     on conflict (tenant_id, ${column}) do update set availability = excluded.availability, source = excluded.source, expires_at = excluded.expires_at,
-      version = o.version + 1, updated_at = ${tx.now.toISOString()}`)
+      ${isModule ? sql.fragment`had = o.had or excluded.had,` : sql.fragment``} version = o.version + 1, updated_at = ${tx.now.toISOString()}`)
 }
 
 /** Gives, blocks or hides a product. Throws `not_found`, `invalid_reference`. */
@@ -97,7 +129,10 @@ export async function offerModule(tx: Tx, module: string, offer: Offer): Promise
 
 /** Lets the plan decide again; what was written while the module was there stays readable. Throws `not_found`. */
 export async function withdrawModule(tx: Tx, module: string): Promise<void> {
-  await lockTenant(tx)
+  await lockCustomer(tx, 'offer')
+  const forgotten = await tx.query(sql.run`
+    delete from tenant_platform_product_modules where tenant_id = ${tx.tenantId} and module = ${module} and source <> 'plan' and not had`)
+  if (forgotten.rowCount > 0) return
   const { rowCount } = await tx.query(sql.run`
     update tenant_platform_product_modules set availability = 'blocked', source = 'plan', expires_at = null, version = version + 1, updated_at = ${tx.now.toISOString()}
     where tenant_id = ${tx.tenantId} and module = ${module} and source <> 'plan'`)

@@ -24,6 +24,9 @@ export const NewPlan = Type.Object(
     interval: oneOf(['month', 'year']),
     trial_days: Type.Integer({ minimum: 0, maximum: 365 }),
     sort: Type.Integer({ minimum: 0, maximum: 10_000 }),
+    listed: Type.Optional(
+      Type.Boolean({ default: true, description: 'False: staff alone gives it; it is not requested, nor named as what unlocks a module' }),
+    ),
     modules: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 200, uniqueItems: true, examples: [['erp.parties', 'erp.products']] }),
     limits: Type.Object(limits, {
       additionalProperties: false,
@@ -39,7 +42,7 @@ export const Plan = Type.Object({ code: Type.String(), ...NewPlan.properties, ve
 export type Plan = Static<typeof Plan>
 
 const selectPlans = sql.fragment`
-  select p.code, p.name, p.price, p.currency, p.interval, p.trial_days, p.sort, p.version,
+  select p.code, p.name, p.price, p.currency, p.interval, p.trial_days, p.sort, p.listed, p.version,
     array(select m.module from platform_plan_modules m where m.plan = p.code order by m.module) as modules,
     coalesce((select jsonb_object_agg(l.metric, l.amount) from platform_plan_limits l where l.plan = p.code), '{}') as limits
   from platform_plans p`
@@ -69,15 +72,15 @@ export async function putPlan(tx: Tx, code: string, version: number | null, want
   if (locked && version === null) throw failure('version_required')
   if (locked && locked.version !== version) throw failure('version_conflict', { current: await plan(tx, code) })
   if (!locked && version !== null) throw failure('not_found')
-  const { name, price, currency, interval, trial_days, sort, modules } = wanted
+  const { name, price, currency, interval, trial_days, sort, listed = true, modules } = wanted
   if (locked) {
     await tx.query(sql.run`
       update platform_plans set name = ${name}, price = ${price}::numeric, currency = ${currency}, interval = ${interval}, trial_days = ${trial_days}, sort = ${sort},
-        version = version + 1 where code = ${code}`)
+        listed = ${listed}, version = version + 1 where code = ${code}`)
   } else {
     await tx.query(sql.run`
-      insert into platform_plans (code, name, price, currency, interval, trial_days, sort)
-      values (${code}, ${name}, ${price}::numeric, ${currency}, ${interval}, ${trial_days}, ${sort})`)
+      insert into platform_plans (code, name, price, currency, interval, trial_days, sort, listed)
+      values (${code}, ${name}, ${price}::numeric, ${currency}, ${interval}, ${trial_days}, ${sort}, ${listed})`)
   }
   const amounts = Object.entries(wanted.limits).map(([metric, amount]) => [code, metric, amount ?? null])
   const metrics = sql.array(Object.keys(wanted.limits), 'text')

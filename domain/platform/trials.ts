@@ -60,10 +60,11 @@ export async function remindOfTrials(control: Database, correlationId: string): 
 
 /**
  * Makes a customer of a tenant on trial: a subscription that is current, on a plan. Whoever takes the money hears
- * `platform.tenant.converted`. Throws `not_found`, `invalid_reference`, `already_exists` for one that has a subscription.
+ * `platform.tenant.converted`. Throws `not_found`, `invalid_transition` for a tenant that is pending or
+ * closed, `invalid_reference`, `already_exists` for one that has a subscription.
  */
 export async function convert(tx: Tx, plan: string): Promise<void> {
-  await assignPlan(tx, plan)
+  await assignPlan(tx, plan, 'convert')
   const { rowCount } = await tx.query(sql.run`
     insert into billing_subscriptions (id, tenant_id, plan, status)
     select ${newId()}, ${tx.tenantId}, ${plan}, 'active'

@@ -67,6 +67,15 @@ export class TenantDirectory {
     )
   }
 
+  /** Tenants with a database of their own that are served, by their ids; `after` is the last id of the page before. */
+  async ownDatabases(limit: number, after: string | null): Promise<readonly Tenant[]> {
+    return this.#control.platform((connection) =>
+      connection.any(sql.type(Tenant)`
+        ${selectTenant} where p.mode = 'database' and p.state in ('ready', 'moving') and t.status in ('active', 'suspended')
+          and (${after}::uuid is null or t.id > ${after}::uuid) order by t.id limit ${limit}`),
+    )
+  }
+
   #find(key: string, condition: ReturnType<typeof sql.fragment>): Promise<Tenant | null> | Tenant | null {
     const known = this.#byKey.get(key)
     if (known && this.#listener.up && Date.now() < known.until) return known.tenant

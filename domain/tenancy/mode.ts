@@ -6,9 +6,11 @@ export type AccessMode = 'active' | 'read_only' | 'blocked'
 /** What a kind of actor may do in a tenant now. Derived on every request from the table of security.md, never stored. */
 export function accessMode(tenant: Tenant, kind: ActorKind, now: number = Date.now()): { mode: AccessMode; reason: string } {
   if (tenant.status !== 'active') return { mode: 'blocked', reason: `tenant_${tenant.status}` }
+  // The staff host stays open: what began a maintenance must be able to end it.
+  if (tenant.kind === 'platform') return { mode: 'active', reason: 'subscription_current' }
   if (tenant.maintenance_until && Date.parse(tenant.maintenance_until) > now) return { mode: 'read_only', reason: 'maintenance' }
   const lapsed = (reason: string) => ({ mode: kind === 'client' ? 'blocked' : 'read_only', reason }) as const
-  if (tenant.kind === 'platform' || tenant.subscription_status === 'active') return { mode: 'active', reason: 'subscription_current' }
+  if (tenant.subscription_status === 'active') return { mode: 'active', reason: 'subscription_current' }
   if (tenant.subscription_status === 'past_due') {
     const inGrace = tenant.grace_ends_at !== null && Date.parse(tenant.grace_ends_at) > now
     return inGrace ? { mode: 'active', reason: 'past_due_in_grace' } : lapsed('past_due')

@@ -1,8 +1,9 @@
 // A tenant goes from one place to another while it works: asked for, confirmed or taken back by staff, done by a worker.
 import { type Static, Type } from 'typebox'
 import { failure, newId, nullable, oneOf, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { recordDecision } from './decisions.ts'
 import { type Place, placeFor } from './storage.ts'
-import { lockTenant, type Tenant, tenantOf } from './tenant.ts'
+import { lockCustomer, lockTenant, type Tenant, tenantOf } from './tenant.ts'
 
 const PlaceShape = Type.Object(
   {
@@ -89,7 +90,7 @@ export async function requestMove(
   staffId: string | null,
 ): Promise<void> {
   if (!catalog.has(catalog_key)) throw failure('invalid_reference', { path: '/catalog_key', known: [...catalog] })
-  await lockTenant(tx)
+  await lockCustomer(tx, 'move')
   const to = placeFor(tx.tenantId, mode, catalog_key)
   const [last] = await movesOf(tx)
   if (last && !['confirmed', 'rolled_back'].includes(last.state)) {
@@ -108,6 +109,7 @@ export async function requestMove(
   await tx.query(
     sql.run`update tenant_connection_profiles set state = 'moving', version = version + 1, updated_at = ${tx.now.toISOString()} where tenant_id = ${tx.tenantId}`,
   )
+  await recordDecision(tx, 'platform.tenant.move_requested', { move_id: id, mode, catalog_key })
   tx.emit({ type: 'platform.tenant.move_requested', entity_id: tx.tenantId, version: 1, data: { move_id: id, mode, catalog_key } })
   wanted(tx, id)
 }
@@ -132,6 +134,7 @@ async function steer(tx: Tx, transition: string, ways: Partial<Record<MoveState,
       sql.run`update tenant_connection_profiles set state = 'moving', version = version + 1, updated_at = ${now} where tenant_id = ${tx.tenantId}`,
     )
   }
+  await recordDecision(tx, `platform.tenant.move_${state}`, { move_id: last.id })
   wanted(tx, last.id)
 }
 

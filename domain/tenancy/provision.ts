@@ -1,5 +1,6 @@
 // Makes a tenant: its row, where it lives, what it bought, seeded roles, organizations.
-import { type Database, newId, sql, systemScope, type Tx } from '../kernel/index.ts'
+import { Type } from 'typebox'
+import { type Database, newId, sql, systemScope, type Tx, Uuid } from '../kernel/index.ts'
 import { organizations, workspaces } from './organizations.ts'
 import { placeFor } from './storage.ts'
 import type { Tenant } from './tenant.ts'
@@ -74,8 +75,16 @@ export const FORMER_SEEDED_ROLES: Partial<Record<RoleCode, readonly string[]>> =
   viewer: ['*.read'],
 }
 
-/** Creates a tenant in one transaction, without asking anybody. Throws `already_exists` for a taken slug. */
-export async function createTenant(control: Database, tenant: NewTenant, correlationId: string): Promise<ProvisionedTenant> {
+/**
+ * Creates a tenant in one transaction, without asking anybody. Throws `already_exists` for a taken slug.
+ * @param also what else belongs to it, in the same transaction: its first user
+ */
+export async function createTenant(
+  control: Database,
+  tenant: NewTenant,
+  correlationId: string,
+  also: (tx: Tx, made: ProvisionedTenant) => Promise<void> = async () => {},
+): Promise<ProvisionedTenant> {
   const id = newId()
   return control.write(systemScope(id, 'provisioning', correlationId), async (tx) => {
     const trialEnds = new Date(tx.now.getTime() + 30 * 86_400_000).toISOString()
@@ -93,7 +102,9 @@ export async function createTenant(control: Database, tenant: NewTenant, correla
     const roles = await seedRoles(tx, tenant.kind)
     const places = []
     for (const organization of tenant.organizations) places.push(await createOrganization(tx, organization))
-    return { id, organizations: places, roles }
+    const made = { id, organizations: places, roles }
+    await also(tx, made)
+    return made
   })
 }
 
@@ -107,11 +118,13 @@ export async function assignHome(tx: Tx, mode: Tenant['mode'], catalogKey: strin
       database_name = excluded.database_name, state = excluded.state`)
 }
 
-/** Every product on one plan. */
+/** Every product on one plan. Done again it changes what another plan was chosen for, and nothing else. */
 export async function offerPlan(tx: Tx, plan: string, source: 'trial' | 'plan'): Promise<void> {
   await tx.query(sql.run`
-    insert into tenant_platform_products (id, tenant_id, product, plan, availability, source)
-    select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', ${source} from platform_products`)
+    insert into tenant_platform_products as p (id, tenant_id, product, plan, availability, source)
+    select gen_random_uuid(), ${tx.tenantId}, code, ${plan}, 'enabled', ${source} from platform_products
+    on conflict (tenant_id, product) do update set plan = excluded.plan, version = p.version + 1, updated_at = ${tx.now.toISOString()}
+    where p.plan is distinct from excluded.plan`)
 }
 
 /** The permissions of a seeded role in a kind of tenant; in the platform's own, its staff also reads the platform's records. */
@@ -120,7 +133,9 @@ export const seededPermissions = (code: RoleCode, kind: Tenant['kind'] = 'custom
   ...(kind === 'platform' && code !== 'admin' ? ['platform.*.read'] : []),
 ]
 
-/** Creates the seeded roles of a new tenant; returns their ids by code. */
+const SeededRole = Type.Object({ id: Uuid, code: Type.Unsafe<RoleCode>(Type.String()) }, { additionalProperties: false })
+
+/** Creates the seeded roles that a tenant lacks, and leaves the others as they are; returns the ids of all by code. */
 export async function seedRoles(tx: Tx, kind: Tenant['kind'] = 'customer'): Promise<Record<RoleCode, string>> {
   const roles = (Object.keys(SEEDED_ROLES) as RoleCode[]).map((code) => ({
     id: newId(),
@@ -134,15 +149,19 @@ export async function seedRoles(tx: Tx, kind: Tenant['kind'] = 'customer'): Prom
     from ${sql.unnest(
       roles.map(({ id, code, name }) => [id, code, name]),
       ['uuid', 'text', 'text'],
-    )} as r (id, code, name)`)
+    )} as r (id, code, name)
+    on conflict (tenant_id, code) where deleted_at is null do nothing`)
+  // Of a role that was there the new id is none: its permissions are left alone.
   await tx.query(sql.run`
     insert into res_role_permissions (id, tenant_id, role_id, permission)
-    select gen_random_uuid(), ${tx.tenantId}, role_id, permission
+    select gen_random_uuid(), ${tx.tenantId}, p.role_id, p.permission
     from ${sql.unnest(
       roles.flatMap(({ id, permissions }) => permissions.map((permission) => [id, permission])),
       ['uuid', 'text'],
-    )} as p (role_id, permission)`)
-  return Object.fromEntries(roles.map(({ code, id }) => [code, id])) as Record<RoleCode, string>
+    )} as p (role_id, permission) join res_roles r on r.tenant_id = ${tx.tenantId} and r.id = p.role_id`)
+  const all = await tx.any(sql.prepared(SeededRole)`
+    select id, code from res_roles where tenant_id = ${tx.tenantId} and deleted_at is null and code = any(${sql.array(Object.keys(SEEDED_ROLES), 'text')})`)
+  return Object.fromEntries(all.map(({ code, id }) => [code, id])) as Record<RoleCode, string>
 }
 
 /** An organization with its settings and workspaces. */
@@ -155,3 +174,7 @@ export async function createOrganization(
   const places = made.length > 0 ? await workspaces.createMany(tx, made) : []
   return { id, code: organization.code, workspaces: places.map(({ id, code }) => ({ id, code })) }
 }
+
+/** Whether the tenant of the unit of work has an organization. */
+export const hasOrganization = (tx: Tx): Promise<boolean> =>
+  tx.exists(sql.run`select 1 from res_organizations where tenant_id = ${tx.tenantId} and deleted_at is null`)

@@ -120,6 +120,8 @@ export default async function exchange(app: FastifyInstance) {
         },
         refusals: ['invalid_query'],
         notImpersonated: true,
+        // A tenant that may only read takes its data with it.
+        allowReadOnly: true,
       },
     }),
   )

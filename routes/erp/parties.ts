@@ -45,6 +45,7 @@ export default async function parties(app: FastifyInstance) {
       level: 'organization',
       permission: 'erp.party.create',
       module,
+      allowReadOnly: true,
       schema: {
         tags,
         summary: 'Find parties like the one described, before it is created',

@@ -11,6 +11,7 @@ export default async function prices(app: FastifyInstance) {
       level: 'workspace',
       permission: 'erp.price.resolve',
       module: 'erp.products',
+      allowReadOnly: true,
       schema: {
         tags: ['prices'],
         summary: 'What up to 100 lines cost a client on a day, and which rule says so',

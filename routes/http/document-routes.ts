@@ -31,6 +31,8 @@ interface DocumentRoutes<B extends TSchema> {
     refusals?: Detail[]
     /** Never for platform staff in a user's place. */
     notImpersonated?: true
+    /** Also while the tenant may only read. */
+    allowReadOnly?: true
   }
   moves?: {
     // biome-ignore lint/suspicious/noExplicitAny: a lifecycle of any document
@@ -54,6 +56,7 @@ export const documentRoutes =
         level: levelOf(list.row),
         permission: `${permission}.create`,
         ...(create.notImpersonated ? { notImpersonated: true } : {}),
+        ...(create.allowReadOnly ? { allowReadOnly: true } : {}),
         ...(module ? { module } : {}),
         schema: {
           tags: [wordsOf(path).tag],

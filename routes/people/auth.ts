@@ -26,7 +26,7 @@ import {
 } from '../../domain/identity/index.ts'
 import { failure, networkOf, nullable, Timestamp, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { flagsFor } from '../../domain/platform/index.ts'
-import { accessMode, noticeOf } from '../../domain/tenancy/index.ts'
+import { accessMode, noticeOf, PlatformNotice } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, open } from '../http/envelope.ts'
 import { Code, checkCode, RecoveryCode } from '../http/proof.ts'
 import {
@@ -76,6 +76,9 @@ export const Me = Type.Object({
       { description: 'What people should know about how long they may work' },
     ),
   ),
+  notices: Type.Array(PlatformNotice, {
+    description: 'Announcements of the platform that are current, and maintenance of the next seven days',
+  }),
   impersonated: Type.Boolean({ description: 'The platform’s staff works in this user’s place' }),
   flags: Type.Record(Type.String(), Type.Unknown()),
   plan: nullable(Type.String()),
@@ -269,6 +272,7 @@ export default async function auth(app: FastifyInstance) {
           impersonated: request.session?.impersonated_by != null,
           access_mode: accessMode(tenant, kind),
           notice: noticeOf(tenant),
+          notices: tenant.notices,
           permissions: allowed,
           modules: tenant.modules,
           flags: flagsFor(tenant, id, Date.now()),

@@ -55,6 +55,7 @@ export default async function report(app: FastifyInstance) {
     {
       level: 'tenant',
       permission: 'rbac.role.simulate',
+      allowReadOnly: true,
       plane,
       schema: {
         tags,

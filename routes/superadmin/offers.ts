@@ -1,7 +1,16 @@
 // What one tenant has of what is sold: its plan, and where it differs from it.
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { assignPlan, Offer, offerModule, offerProduct, removeFlag, setFlag, withdrawModule } from '../../domain/platform/index.ts'
+import {
+  assignPlan,
+  Offer,
+  offerModule,
+  offerProduct,
+  removeFlag,
+  setFlag,
+  withdrawModule,
+  withdrawProduct,
+} from '../../domain/platform/index.ts'
 import { Flag } from '../../domain/tenancy/index.ts'
 import { tenantChanges } from './target.ts'
 
@@ -24,7 +33,7 @@ export default async function offers(app: FastifyInstance) {
     summary: 'Put the tenant on a plan; what it loses by that it can read still',
     permission: 'platform.tenant.change_plan',
     body: PlanChoice,
-    details: ['invalid_reference'],
+    details: ['invalid_reference', 'invalid_transition'],
     work: (tx, { plan }) => assignPlan(tx, plan),
   })
   change<Offer>('PUT', '/products/:product', {
@@ -32,21 +41,29 @@ export default async function offers(app: FastifyInstance) {
     permission: 'platform.tenant.offer',
     params: { product: Code },
     body: Offer,
-    details: ['invalid_reference'],
+    details: ['invalid_reference', 'invalid_transition'],
     work: (tx, offer, { product }) => offerProduct(tx, product!, offer),
+  })
+  change('DELETE', '/products/:product', {
+    summary: 'Let the plan decide about a product again: a grant, trial or block ends',
+    permission: 'platform.tenant.offer',
+    params: { product: Code },
+    details: ['invalid_transition'],
+    work: (tx, _body, { product }) => withdrawProduct(tx, product!),
   })
   change<Offer>('PUT', '/modules/:module', {
     summary: 'Give a module beyond the plan, for good or for a trial; or take or hide one that the plan has',
     permission: 'platform.tenant.offer',
     params: { module: Code },
     body: Offer,
-    details: ['invalid_reference', 'module_requires'],
+    details: ['invalid_reference', 'invalid_transition', 'module_requires'],
     work: (tx, offer, { module }) => offerModule(tx, module!, offer),
   })
   change('DELETE', '/modules/:module', {
     summary: 'Let the plan decide again; what was written with the module stays readable',
     permission: 'platform.tenant.offer',
     params: { module: Code },
+    details: ['invalid_transition'],
     work: (tx, _body, { module }) => withdrawModule(tx, module!),
   })
   change<Static<typeof FlagBody>>('PUT', '/flags/:flag', {

@@ -1,21 +1,38 @@
 // What runs the platform: databases, migrations, what waits to be published, what could not be handled, jobs.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import {
+  checkDatabases,
+  DEAD_LETTER_STATES,
   DeadLetter,
   DeadLetterLine,
   deadLetter,
   deadLetterPage,
+  dismissDeadLetter,
+  dismissJob,
+  FailingJob,
+  failingJobs,
   markReplayed,
   OUTBOX_STATES,
   OutboxEvent,
   outboxPage,
   replayOutbox,
+  retryJob,
   Waiting,
-  waiting,
 } from '../../domain/events/index.ts'
-import { type Database, failure, isUuid, nullable, oneOf, sql, systemScope, Uuid } from '../../domain/kernel/index.ts'
-import { homeOf, MigrationState, migrationStates, namedDatabases, tenantOf } from '../../domain/tenancy/index.ts'
+import {
+  type Database,
+  type Detail,
+  failure,
+  isUuid,
+  nullable,
+  oneOf,
+  type Queries,
+  sql,
+  systemScope,
+  Uuid,
+} from '../../domain/kernel/index.ts'
+import { homeOf, MigrationState, migrationStates, namedDatabases, recordStaffAction, tenantOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
@@ -42,12 +59,37 @@ const Replay = Type.Object(
   { database: DatabaseName, event_ids: Type.Array(Uuid, { minItems: 1, maxItems: 500, uniqueItems: true }) },
   { additionalProperties: false },
 )
-const Health = Type.Object({ name: Type.String(), up: Type.Boolean(), outbox: nullable(Waiting) })
-const Job = Type.Object({ queue: Type.String(), state: Type.String(), count: Type.Integer() }, { additionalProperties: false })
 const Paged = Type.Object(paging, { additionalProperties: false })
+const Health = Type.Object({
+  name: Type.String({ description: 'As `/superadmin/outbox` takes it' }),
+  tenant_id: nullable(Uuid),
+  up: Type.Boolean(),
+  outbox: nullable(Waiting),
+})
+const Job = Type.Object({ queue: Type.String(), state: Type.String(), count: Type.Integer() }, { additionalProperties: false })
+const DeadLetterQuery = Type.Object(
+  { state: Type.Optional(oneOf(DEAD_LETTER_STATES)), tenant_id: Type.Optional(Uuid), ...paging },
+  { additionalProperties: false },
+)
+const FailingQuery = Type.Object(
+  {
+    queue: Type.Optional(Type.String({ maxLength: 100, examples: ['event-retry'] })),
+    tenant_id: Type.Optional(Uuid),
+    consumer: Type.Optional(Type.String({ maxLength: 100 })),
+    ...paging,
+  },
+  { additionalProperties: false },
+)
+
+/** Who acts, for the trails of the platform and of tenants. */
+const staffOf = (request: FastifyRequest) => ({
+  staffId: request.actor.userId,
+  platformId: request.tenant.id,
+  correlationId: request.id,
+})
 
 export default async function operations(app: FastifyInstance) {
-  const { planes, publish } = app.services
+  const { planes, publish, tenants } = app.services
   const tags = ['superadmin']
   const staff = { platform: true, across: true, plane: 'control' } as const
 
@@ -59,22 +101,28 @@ export default async function operations(app: FastifyInstance) {
     return homeOf(planes, 'data', await planes.control.read(systemScope(name, 'operations', ''), tenantOf))
   }
 
-  app.get(
+  app.get<{ Querystring: Static<typeof Paged> }>(
     '/superadmin/databases',
     {
       ...staff,
       level: 'tenant',
       permission: 'platform.database.read',
-      schema: { tags, summary: 'Which databases answer, and what waits in each', response: { 200: ok(Type.Array(Health)), ...guarded() } },
+      schema: {
+        tags,
+        summary: 'Which databases answer, and what waits in each; those of single tenants page by page',
+        querystring: Paged,
+        response: { 200: ok(Type.Array(Health), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
     },
-    async () => ({
-      data: await Promise.all(
-        namedDatabases(planes).map(async ([name, database]) => {
-          const outbox = await database.platform(waiting).catch(() => null)
-          return { name, up: outbox !== null, outbox }
-        }),
-      ),
-    }),
+    async (request) => {
+      const { limit = 50, cursor } = request.query
+      const [after = null] = placeIn(request, 'databases', cursor) ?? []
+      const tenantsFound = await tenants.ownDatabases(limit + 1, after as string | null)
+      const page = pageOf(request, 'databases', limit, tenantsFound, ({ id }) => [id])
+      const own = page.data.map((tenant) => ({ name: tenant.id, tenant_id: tenant.id, database: homeOf(planes, 'data', tenant) }))
+      const named = after ? [] : namedDatabases(planes).map(([name, database]) => ({ name, tenant_id: null, database }))
+      return { ...page, data: await checkDatabases([...named, ...own]) }
+    },
   )
 
   app.get<{ Querystring: Static<typeof MigrationQuery> }>(
@@ -136,14 +184,28 @@ export default async function operations(app: FastifyInstance) {
       },
     },
     async (request) => {
-      const database = await databaseNamed(request.body.database)
-      const replayed = await database.platform((queries) => replayOutbox(queries, request.body.event_ids))
+      const { database: name, event_ids } = request.body
+      const database = await databaseNamed(name)
+      const replayed = await database.platform((queries) => replayOutbox(queries, event_ids))
       database.wakeRelay()
-      return { data: { replayed } }
+      const ids = replayed.map(({ event_id }) => event_id)
+      const tenantIds = [...new Set(replayed.map(({ tenant_id }) => tenant_id))]
+      if (ids.length > 0)
+        await planes.control.platform((queries) =>
+          recordStaffAction(queries, {
+            ...staffOf(request),
+            tenantIds,
+            entity: 'event_outbox',
+            entityId: null,
+            action: 'outbox.replayed',
+            details: { database: name, event_ids: ids },
+          }),
+        )
+      return { data: { replayed: ids } }
     },
   )
 
-  app.get<{ Querystring: Static<typeof Paged> }>(
+  app.get<{ Querystring: Static<typeof DeadLetterQuery> }>(
     '/superadmin/dead-letters',
     {
       ...staff,
@@ -151,15 +213,16 @@ export default async function operations(app: FastifyInstance) {
       permission: 'platform.dead_letter.read',
       schema: {
         tags,
-        summary: 'Messages that no try could handle; newest first',
-        querystring: Paged,
+        summary: 'Messages that no try could handle; newest first; without `state` all that were not dismissed',
+        querystring: DeadLetterQuery,
         response: { 200: ok(Type.Array(DeadLetterLine), { pagination: Pagination }), ...guarded('invalid_cursor') },
       },
     },
     async (request) => {
-      const { limit = 50, cursor } = request.query
-      const found = await request.read((tx) => deadLetterPage(tx, limit + 1, placeIn(request, 'dead letters', cursor)))
-      return pageOf(request, 'dead letters', limit, found, ({ created_at, id }) => [created_at, id])
+      const { limit = 50, cursor, state = null, tenant_id: tenantId = null } = request.query
+      const list = `dead letters ${state} ${tenantId}`
+      const found = await request.read((tx) => deadLetterPage(tx, { state, tenantId }, limit + 1, placeIn(request, list, cursor)))
+      return pageOf(request, list, limit, found, ({ created_at, id }) => [created_at, id])
     },
   )
   app.get<{ Params: { id: string } }>(
@@ -172,33 +235,107 @@ export default async function operations(app: FastifyInstance) {
     },
     async (request) => ({ data: await request.read((tx) => deadLetter(tx, request.params.id)) }),
   )
-  app.post<{ Params: { id: string } }>(
-    '/superadmin/dead-letters/:id/replay',
-    {
-      ...staff,
-      level: 'tenant',
-      permission: 'platform.dead_letter.replay',
-      ...STAFF_CHANGE,
-      schema: {
-        tags,
-        summary: 'Send it again to the topic that it came from; what was handled is not handled twice',
-        params: Id,
-        response: { 200: ok(DeadLetter), ...mutation('not_found', 'broker_unavailable') },
+  const onDeadLetter = (
+    transition: 'replay' | 'dismiss',
+    summary: string,
+    details: Detail[],
+    work: (queries: Queries, letter: DeadLetter, staffId: string | null) => Promise<void>,
+  ) =>
+    app.post<{ Params: { id: string } }>(
+      `/superadmin/dead-letters/:id/${transition}`,
+      {
+        ...staff,
+        level: 'tenant',
+        permission: `platform.dead_letter.${transition}`,
+        ...STAFF_CHANGE,
+        schema: { tags, summary, params: Id, response: { 200: ok(DeadLetter), ...mutation('not_found', ...details) } },
       },
-    },
-    async (request) => {
-      const { topic, key, value } = await request.read((tx) => deadLetter(tx, request.params.id))
+      async (request) => ({
+        data: await planes.control.platform(async (queries) => {
+          const { id } = request.params
+          const letter = await deadLetter(queries, id)
+          await work(queries, letter, request.actor.userId)
+          const { topic, consumer, tenant_id } = letter
+          await recordStaffAction(queries, {
+            ...staffOf(request),
+            tenantIds: tenant_id ? [tenant_id] : [],
+            entity: 'platform_dead_letters',
+            entityId: id,
+            action: transition === 'replay' ? 'dead_letter.replayed' : 'dead_letter.dismissed',
+            details: { topic, consumer },
+          })
+          return deadLetter(queries, id)
+        }),
+      }),
+    )
+  onDeadLetter(
+    'replay',
+    'Send it again to the topic that it came from; what was handled is not handled twice',
+    ['broker_unavailable'],
+    async (queries, { id, topic, key, value }, staffId) => {
+      await markReplayed(queries, id, staffId)
       await publish([{ topic, key: key ?? '', value }]).catch(() => {
         throw failure('broker_unavailable')
       })
-      return {
-        data: await planes.control.platform(async (queries) => {
-          await markReplayed(queries, request.params.id, request.actor.userId)
-          return deadLetter(queries, request.params.id)
-        }),
-      }
     },
   )
+  onDeadLetter(
+    'dismiss',
+    'Set one aside that is dealt with; it is listed with state=dismissed alone',
+    [],
+    async (queries, { id }, staffId) => {
+      await dismissDeadLetter(queries, id, staffId)
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof FailingQuery> }>(
+    '/superadmin/failing-jobs',
+    {
+      ...staff,
+      level: 'tenant',
+      permission: 'platform.job.read',
+      schema: {
+        tags,
+        summary: 'List jobs that failed at least once, and events that a consumer could not handle yet',
+        querystring: FailingQuery,
+        response: { 200: ok(Type.Array(FailingJob), { pagination: Pagination }), ...guarded('invalid_cursor') },
+      },
+    },
+    async (request) => {
+      const { limit = 50, cursor, queue = null, tenant_id: tenantId = null, consumer = null } = request.query
+      const list = `failing jobs ${queue} ${tenantId} ${consumer}`
+      const found = await request.read((tx) => failingJobs(tx, { queue, tenantId, consumer }, limit + 1, placeIn(request, list, cursor)))
+      return pageOf(request, list, limit, found, ({ created_at, id }) => [created_at, id])
+    },
+  )
+  const onJob = (transition: 'retry' | 'dismiss', summary: string, work: (queries: Queries, id: string) => Promise<FailingJob>) =>
+    app.post<{ Params: { id: string } }>(
+      `/superadmin/failing-jobs/:id/${transition}`,
+      {
+        ...staff,
+        level: 'tenant',
+        permission: `platform.job.${transition}`,
+        ...STAFF_CHANGE,
+        schema: { tags, summary, params: Id, response: { 200: ok(FailingJob), ...mutation('not_found', 'invalid_transition') } },
+      },
+      async (request) => ({
+        data: await planes.control.platform(async (queries) => {
+          const job = await work(queries, request.params.id)
+          const { id, queue, consumer, event_id, tenant_id } = job
+          await recordStaffAction(queries, {
+            ...staffOf(request),
+            tenantIds: tenant_id ? [tenant_id] : [],
+            entity: 'job',
+            entityId: id,
+            action: transition === 'retry' ? 'job.retried' : 'job.dismissed',
+            details: { queue, consumer, event_id },
+          })
+          return job
+        }),
+      }),
+    )
+  onJob('retry', 'Try a failing job now', retryJob)
+  onJob('dismiss', 'Give a failing job up; it is not tried again', dismissJob)
 
   app.get(
     '/superadmin/jobs',

@@ -5,17 +5,31 @@ import { type Detail, type Scope, type Tx, Uuid } from '../../domain/kernel/inde
 import { TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
 import { lockTenant } from '../../domain/tenancy/index.ts'
 import { mutation, ok } from '../http/envelope.ts'
+import { withNames } from '../http/names.ts'
 
 /** Staff changes things in person, after a recent authentication; never by API key. */
 export const STAFF_CHANGE = { sessionOnly: true, stepUp: true } as const
 
+/** What a tenant sees instead of the name of a staff member. */
+const STAFF_NAME = 'platform staff'
+
 /** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
 export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({
   tenantId,
-  actor: { ...request.actor, tenantId, name: 'platform staff' },
+  actor: { ...request.actor, tenantId, name: STAFF_NAME },
   context: { organizationId: null, workspaceId: null },
   correlationId: request.id,
 })
+
+/** Entries of a tenant's trail with the names of the staff members who made them. */
+export const withStaffNames = <T extends { actor_id: string | null; actor_name: string | null }>(
+  request: FastifyRequest,
+  entries: readonly T[],
+) =>
+  withNames(
+    request,
+    entries.map((entry) => (entry.actor_name === STAFF_NAME ? { ...entry, actor_name: null } : entry)),
+  ).then((named) => named.map((entry, at) => ({ ...entry, actor_name: entry.actor_name ?? entries[at]!.actor_name })))
 
 /** What a change is answered with: how the tenant is after it. */
 interface Answer {

@@ -1,4 +1,5 @@
 // What devices send by HTTP, and what was refused of all that they sent.
+
 import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import type { FastifyInstance, preParsingAsyncHookHandler, RequestPayload } from 'fastify'
@@ -14,6 +15,7 @@ import {
   rejectedReadings,
   TelemetryMessage,
 } from '../../domain/telemetry/index.ts'
+import { accessMode } from '../../domain/tenancy/index.ts'
 import { guarded, ok, open, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
 
@@ -64,7 +66,7 @@ export default async function ingest(app: FastifyInstance) {
         body: TelemetryMessage,
         response: {
           202: ok(Accepted),
-          ...open('missing_token', 'invalid_token', 'tenant_mismatch', 'broker_unavailable', 'tenant_migrating'),
+          ...open('blocked', 'missing_token', 'invalid_token', 'tenant_mismatch', 'broker_unavailable', 'tenant_migrating'),
         },
       },
     },
@@ -74,6 +76,9 @@ export default async function ingest(app: FastifyInstance) {
       const key = request.headers.authorization?.match(/^Bearer (dk_\S+)$/)?.[1]
       if (!key) throw failure('missing_token')
       if (message.tenant !== request.tenant.slug) throw failure('tenant_mismatch')
+      // Accepted, they would be dropped: the device keeps them until the tenant is open again.
+      const { mode, reason } = accessMode(request.tenant, 'worker')
+      if (mode === 'blocked') throw failure('blocked', { reason })
       const known = await request.read((tx) => authenticateDevices(tx, [[message.device, hashKey(key)]]))
       if (known.size === 0) throw failure('invalid_token')
       await app.services

@@ -8,12 +8,12 @@ const Missing = Type.Object({ tenant_id: Type.String(), slug: Type.String(), cod
 export default defineScript({
   name: 'seed-roles',
   description:
-    'Makes the seeded roles (admin, manager, operator, viewer) that a tenant lacks; --tenant=slug for one tenant. Roles that are there, changed or not, are left alone.',
+    'Makes the seeded roles (admin, manager, operator, viewer) that a tenant lacks; --tenant=slug for one tenant. Roles that are there, changed or not, are left alone, and registrations that wait get theirs when they are made.',
   flags: ['--tenant=slug'],
   async run({ queries, tenant, progress, say }) {
     const missing = await queries.any(sql.type(Missing)`
       select t.id as tenant_id, t.slug, c.code from tenants t cross join unnest(${sql.array(Object.keys(SEEDED_ROLES), 'text')}) as c (code)
-      where t.status <> 'closed' and (${tenant}::text is null or t.slug = ${tenant})
+      where t.status in ('active', 'suspended') and (${tenant}::text is null or t.slug = ${tenant})
         and not exists (select from res_roles r where r.tenant_id = t.id and r.code = c.code and r.deleted_at is null)
       order by t.slug, c.code`)
     for (const [at, { tenant_id, slug, code }] of missing.entries()) {

@@ -290,6 +290,10 @@ for (const mode of ['shared', 'schema', 'database'] as const) {
   t.test(`no route lets another tenant’s ids, cursors or tokens through: ${mode}`, (t) => walkAcross(t, mode))
 }
 
+const QUESTIONS = new Set(
+  ['exports', 'prices/resolve', 'parties/duplicates'].map((path) => `/api/v1/erp/${path}`).concat('/api/v1/rbac/simulate'),
+)
+
 t.test('every mutation is refused to a viewer and in read-only mode', async (t) => {
   const acme = await tenant()
   const frozen = await tenant({ terms: 'trial' })
@@ -316,6 +320,8 @@ t.test('every mutation is refused to a viewer and in read-only mode', async (t) 
         { status: 403, body: { detail: 'permission_denied' } },
         `${method} ${path} as viewer`,
       )
+      // Questions that are asked by POST are answered: test/routes/read-only.test.ts.
+      if (QUESTIONS.has(path)) continue
       t.match(await ask(frozen.host, frozen.admin.token), { status: 403, body: { detail: 'read_only' } }, `${method} ${path} read-only`)
     }
   }

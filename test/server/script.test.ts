@@ -10,7 +10,7 @@ import narrowSeededRoles from '../../server/scripts/narrow-seeded-roles.ts'
 import rotate from '../../server/scripts/rotate-signing-keys.ts'
 import seedRoles from '../../server/scripts/seed-roles.ts'
 import { eventually, testApp } from '../support/app.ts'
-import { scriptViolations } from '../support/layers.ts'
+import { scriptViolations } from '../support/script-rules.ts'
 import { ownControlPlane, testConfig } from '../support/services.ts'
 
 // Signing keys belong to the whole platform: rotating them in the shared database would end the sessions of every other test.
@@ -71,13 +71,23 @@ t.test('unknown flags and unknown tenants end a script with an error', async (t)
   await t.rejects(runScript(rotate, config, { execute: true, flags: new Set(['--emergancy']), ...quiet }), /it takes --emergency/)
 })
 
-t.test('a script that is none, or works by being imported, is refused', async (t) => {
-  const good = `import x from 'y'\nconst Known = Type.Object({})\nexport default defineScript({\n  name: 'x',\n})\n`
-  t.same(scriptViolations('a.ts', good), [])
-  t.match(scriptViolations('a.ts', `import x from 'y'\nexport const run = () => {}\n`), [/default-exports defineScript/])
-  t.match(scriptViolations('a.ts', `${good}await x()\n`), [/runs code when it is imported: await x/])
-  t.match(scriptViolations('a.ts', `${good}x.start()\n`), [/runs code/])
-  t.match(scriptViolations('a.ts', `${good}const pool = createPool()\n`), [/runs code/])
+t.test('a script that is none, works by being imported, bears another name or connects by itself is refused', async (t) => {
+  const good = `import x from 'y'\nconst Known = Type.Object({})\nexport default defineScript({\n  name: 'a',\n  async run() { await work(\`${'$'}{1}\`) },\n})\n`
+  const refused = (text: string, ...said: RegExp[]) => t.match(scriptViolations('server/scripts/a.ts', text), said, text)
+  t.same(scriptViolations('server/scripts/a.ts', good), [])
+  refused(`import x from 'y'\nexport const run = () => {}\n`, /runs code/, /default-exports defineScript/)
+  refused(`${good}await x()\n`, /runs code when it is imported: await x/)
+  refused(`${good}x.start()\n`, /runs code/)
+  refused(`${good}const pool = createPool()\n`, /runs code/)
+  refused(`${good}const list = [1, 2, 3].map((n) => writeFileSync('x', n))\n`, /runs code/)
+  refused(`${good}const text = \`${'$'}{work()}\`\n`, /runs code/)
+  refused(`${good}function f() {\n}\n  work()\n`, /runs code/)
+  refused(`${good}if (true) {\n  work()\n}\n`, /runs code/)
+  refused(`import './effects.ts'\n${good}`, /runs code/)
+  refused(`import { Client } from 'pg'\n${good}`, /connection of its own/)
+  refused(`import { Database } from '../../domain/kernel/index.ts'\n${good}`, /connection of its own/)
+  refused(good.replace('await work', "await import('pg')"), /imports at run time/)
+  refused(good.replace("name: 'a'", "name: 'rotate-signing-keys'"), /its name is 'rotate-signing-keys' and not 'a'/)
 })
 
 t.test('service tokens open /internal and nothing else; people’s tokens do not open it', async (t) => {

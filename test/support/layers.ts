@@ -1,6 +1,7 @@
 // Who may import whom (architecture.md, "The folders").
 import { glob, readFile } from 'node:fs/promises'
 import path from 'node:path'
+import { scriptViolations } from './script-rules.ts'
 
 const ALLOWED: Record<string, readonly string[]> = {
   server: ['server', 'plugins', 'routes', 'workers', 'domain'],
@@ -14,18 +15,6 @@ const ALLOWED: Record<string, readonly string[]> = {
 function contextOf(file: string): string {
   const parts = file.split('/')
   return parts.slice(0, parts[1] === 'erp' ? 3 : 2).join('/')
-}
-
-/** A script is defined and does nothing by being imported: at its top level there are imports, constants and functions only. */
-export function scriptViolations(file: string, text: string): string[] {
-  const violations: string[] = []
-  if (!/^export default defineScript\(\{/m.test(text)) violations.push(`${file}: a script default-exports defineScript({ … })`)
-  for (const line of text.split('\n')) {
-    const plain = /^(import |export default defineScript\(|(async )?function |interface |type |\/\/|\/\*|[ \t*})\]]|$)/.test(line)
-    const constant = /^const \w+ = (Type\.|\(?[\w, {}]*\)? =>|async |['"`\d[{]|sql\.)/.test(line)
-    if (!plain && !constant) violations.push(`${file} runs code when it is imported: ${line.trim().slice(0, 60)}`)
-  }
-  return violations
 }
 
 /** One sentence for each import that the layers forbid. */

@@ -24,6 +24,8 @@ const ACROSS: readonly [start: RegExp, why: string][] = [
   [/^(select|update) .*platform_dead_letters/, 'the staff reads and replays dead letters'],
   [/^select count\(\*\) filter \(where status = 'pending'\)/, 'how much waits in an outbox, for the monitor'],
   [/^delete from plane\.(event_outbox|idempotency_keys|consumer_inbox)/, 'upkeep'],
+  [/^delete from tenant_(user_)?activity/, 'upkeep'],
+  [/^update tenant_registrations set email = null/, 'upkeep'],
   [/^delete from res_(one_time_tokens|login_throttle|sessions)/, 'upkeep'],
   [/^select target, plane, tenant_id, state/, 'the staff sees all migrations'],
   [/^select count\(\*\) filter \(where email = /, 'floods of registrations are counted across tenants'],

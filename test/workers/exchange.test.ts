@@ -393,3 +393,27 @@ t.test('what is kept under the tenant’s key is so on its way in, too', async (
   t.match(await apply(acme, found), { status: 'done' })
   t.match((await acme.viewer.get(`/erp/party-contacts?email=ana-secret@flora.example`)).data, [{ party_id: party.id, name: 'Ana' }])
 })
+
+t.test('an import that the plan had no room for is applied again once it has; one that failed otherwise is not', async (t) => {
+  const root = (await tenant({ kind: 'platform' })).admin
+  const plan = `tight-${newId().slice(-8)}`
+  const terms = { name: 'Tight', price: '1', currency: 'EUR', interval: 'month', trial_days: 30, sort: 99, listed: false }
+  const made = await root.put(`/superadmin/plans/${plan}`, { ...terms, modules: ['erp.parties'], limits: { records: 3 } })
+  t.equal(made.status, 201, made.text)
+  const acme = await tenant({ plan })
+  const lines = times(5, (n) => `P${n};Party ${n};client`)
+  const found = await read(acme, 'erp_party', ['code;name;roles', ...lines].join('\n'))
+  t.match(found, { status: 'ready', wrong: 0 })
+  const failed = await apply(acme, found)
+  t.match(failed, { status: 'failed', failure: { detail: 'plan_limit' } })
+  t.match(await apply(acme, failed), { status: 'failed', failure: { detail: 'plan_limit' } }, 'there is no room yet')
+  t.equal((await root.put(`/superadmin/tenants/${acme.id}/plan`, { plan: 'enterprise' })).status, 200)
+  const now = (await acme.admin.get(`/erp/imports/${found.id}`)).data
+  t.match(await apply(acme, now), { status: 'done', taken: 5, failure: null })
+  const broken = await read(acme, 'erp_party', '')
+  t.match(broken, { status: 'failed' })
+  t.match(await acme.admin.post(`/erp/imports/${broken.id}/apply`, { version: broken.version }), {
+    status: 409,
+    body: { detail: 'invalid_transition' },
+  })
+})

@@ -54,7 +54,7 @@ function passing(error: unknown): boolean {
   if (error instanceof Failure) return error.status >= 500
   const { code = '', message = '' } = error as { code?: string; message?: string }
   return (
-    /^(08|40|53|57P|57014|55P03)|^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_)/.test(code) ||
+    /^(08|40|53|57P|57014|55000|55P03)|^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_)/.test(code) ||
     /connection terminated|timeout expired/i.test(message)
   )
 }

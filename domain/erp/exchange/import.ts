@@ -154,6 +154,12 @@ function mayDoEach(_tx: Tx, found: Import, { may = () => true }: Asked): void {
   if (permission) throw failure('permission_denied', { permission })
 }
 
+/** Of failed imports only those that the plan had no room for are applied again: they were read to their end. */
+function hadNoRoom(_tx: Tx, { status, failure: reason }: Import): void {
+  if (status === 'failed' && (reason as { detail?: unknown } | null)?.detail !== 'plan_limit')
+    throw failure('invalid_transition', { status, transition: 'apply' })
+}
+
 function nothingWrong(_tx: Tx, { lines, wrong }: Import): void {
   if (wrong > 0)
     throw failure(
@@ -169,13 +175,13 @@ export const importLifecycle = lifecycle(Import, {
   permission: 'erp.import',
   transitions: {
     apply: {
-      from: 'ready',
+      from: ['ready', 'failed'],
       to: 'applying',
-      guard: [mayDoEach, nothingWrong],
+      guard: [mayDoEach, hadNoRoom, nothingWrong],
       summary: 'Take all lines in, or none',
       effect: async (tx, { id, version }) => {
         askWorker(tx, 'data-import', { id, version: version + 1 })
-        return { starts: 0 } // another piece of work, counted on its own
+        return { starts: 0, failure: null } // another piece of work, counted on its own
       },
     },
     cancel: {

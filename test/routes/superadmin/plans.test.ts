@@ -54,7 +54,7 @@ t.test('the console is the platform’s, on the platform’s host', async (t) =>
   t.equal((await root.get('/superadmin/plans')).status, 200)
 })
 
-t.test('every mutation of the console is refused to a viewer, and to all while the platform is maintained', async (t) => {
+t.test('every mutation of the console is refused to a viewer', async (t) => {
   const document = (await here.request('x', { method: 'GET', url: '/api/openapi.json' })).body
   const walk = async (client: Client, detail: string) => {
     let walked = 0
@@ -76,20 +76,6 @@ t.test('every mutation of the console is refused to a viewer, and to all while t
     t.ok(walked >= 9)
   }
   await walk(staff.viewer, 'permission_denied')
-  const { Client: Pg } = await import('pg')
-  const owner = new Pg({ connectionString: plane.admin })
-  await owner.connect()
-  t.teardown(() => owner.end())
-  await owner.query(
-    `insert into platform_maintenance_windows (id, starts_at, ends_at, message) values ($1, now(), now() + interval '1 hour', 'x')`,
-    [newId()],
-  )
-  await owner.query(`select pg_notify('tenantry_access', $1)`, [staff.id])
-  await new Promise((resolve) => setTimeout(resolve, 200))
-  await walk(root, 'read_only')
-  await owner.query('delete from platform_maintenance_windows')
-  await owner.query(`select pg_notify('tenantry_catalogue', '')`)
-  await new Promise((resolve) => setTimeout(resolve, 200))
 })
 
 t.test('a plan is made, replaced, and taken off the list when nobody has it', async (t) => {

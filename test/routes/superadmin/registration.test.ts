@@ -2,7 +2,7 @@
 import { Client } from 'pg'
 import t from 'tap'
 import { newId, systemScope } from '../../../domain/kernel/index.ts'
-import { progressOf, STEPS } from '../../../domain/tenancy/index.ts'
+import { forgetApplicants, progressOf, STEPS } from '../../../domain/tenancy/index.ts'
 import { createRuntime } from '../../../server/runtime.ts'
 import { ownedStorage } from '../../../server/storage.ts'
 import { startWorkers } from '../../../server/workers.ts'
@@ -55,7 +55,11 @@ t.test('asked for: pending, answering nobody, until the staff decides', async (t
   t.match(await root.post(`/superadmin/tenants/${id}/reject`, { reason: 'Not a company' }), { status: 200, data: { status: 'rejected' } })
   t.match(await root.post(`/superadmin/tenants/${id}/approve`, {}), { status: 409, body: { detail: 'invalid_transition' } })
   const { rows } = await owner.query('select email, person, address from tenant_registrations where tenant_id = $1', [id])
-  t.same(rows, [{ email: null, person: null, address: null }], 'who was refused is forgotten')
+  t.match(rows, [{ email: `ana@${slug}.example`, person: 'Ana Flores', address: String }], 'the applicant is known for ninety days')
+  await owner.query(`update tenant_registrations set decided_at = now() - interval '91 days' where tenant_id = $1`, [id])
+  await control.platform(forgetApplicants)
+  const after = await owner.query('select email, person, address from tenant_registrations where tenant_id = $1', [id])
+  t.same(after.rows, [{ email: null, person: null, address: null }], 'and then erased')
   t.equal((await ask(form(slug))).status, 202, 'and the name is free again')
   t.match(await root.post(`/superadmin/tenants/${newId()}/approve`, {}), { status: 404 })
   t.match(await root.post(`/superadmin/tenants/${staff.id}/approve`, {}), { status: 404 }, 'nobody asked for this one')
@@ -132,7 +136,7 @@ t.test('approved: made by the worker in each mode, opened, its administrator inv
     })
     t.equal(party.status, 201, party.text)
     const { rows } = await owner.query('select email, person, address from tenant_registrations where tenant_id = $1', [id])
-    t.same(rows, [{ email: null, person: null, address: null }], 'what is known of who asked is his account’s alone')
+    t.match(rows, [{ email: `ana@${slug}.example` }], 'the applicant is known for ninety days')
     t.match(await root.get(`/superadmin/tenants/${id}`), { data: { mode, catalog_key, state: 'ready', status: 'active' } })
   }
 })
