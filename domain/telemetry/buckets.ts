@@ -1,16 +1,26 @@
-// Buckets of time: how long they are, when they begin, and what those have that nothing was sent in.
-import { Type } from 'typebox'
-import { type Fragment, failure, oneOf, sql, type Tx } from '../kernel/index.ts'
+/*
+ * Buckets of time. The rule, which queries, filled gaps, series and pages share:
+ *
+ * - Up to an hour: a bucket begins whenever the clocks of the zone show a multiple of its length, and whenever they are
+ *   changed. It is never longer than its length; it is shorter where clocks are changed within an hour (Australia/Lord_Howe).
+ * - Longer ones: a bucket begins at the first moment at which the clocks show its beginning or a later time, and ends where
+ *   the next one begins. So a day of which the first hour does not exist begins when its clocks first show it, one whose
+ *   first hour comes twice begins with the first of the two, and one that does not exist (Pacific/Apia, 2011-12-30) is none.
+ *
+ * Buckets therefore follow each other without gap or overlap, and begin no later than any reading in them. All of it is worked
+ * out here, from the zones that Node knows; the database is given moments alone.
+ */
+import { type Fragment, failure, sql } from '../kernel/index.ts'
+import { type OffsetSpan, offsetSpans } from './zone.ts'
 
 export interface BucketKind {
   step: string
   /** At most, but for days on which clocks are changed. */
   seconds: number
-  /** What of the calendar it is. */
+  /** The calendar unit that it is. */
   calendar?: 'day' | 'week' | 'month'
 }
 
-/** Up to an hour a bucket is so long, from the hour on; longer ones follow the clock on the wall, whatever the length of a day. */
 export const BUCKETS = {
   '1s': { step: '1 second', seconds: 1 },
   '10s': { step: '10 seconds', seconds: 10 },
@@ -30,9 +40,9 @@ export const BUCKETS = {
 } as const satisfies Record<string, BucketKind>
 export type BucketLength = keyof typeof BUCKETS
 export const kindOf = (bucket: BucketLength): BucketKind => BUCKETS[bucket]
-const isWithinHour = ({ seconds }: BucketKind): boolean => seconds <= 3_600
+export const isWithinHour = ({ seconds }: BucketKind): boolean => seconds <= 3_600
 
-/** Whose days and hours: an IANA name that is known. */
+/** Time that is asked for, in buckets of a zone: an IANA name. */
 export interface Span {
   from: string
   to: string
@@ -40,112 +50,142 @@ export interface Span {
   timeZone: string
 }
 
-/** When the bucket begins that a moment is in. */
-export function startOf({ bucket, timeZone }: Pick<Span, 'bucket' | 'timeZone'>, moment: Fragment): Fragment {
-  const kind = kindOf(bucket)
-  if (kind.calendar) return sql.fragment`date_trunc(${kind.calendar}, ${moment}, ${timeZone})`
-  const step = sql.fragment`${kind.step}::interval`
-  if (isWithinHour(kind)) return sql.fragment`date_bin(${step}, ${moment}, date_trunc('hour', ${moment}, ${timeZone}))`
-  return sql.fragment`(date_bin(${step}, ${moment} at time zone ${timeZone}, timestamp '2000-01-01') at time zone ${timeZone})`
+const DAY = 86_400_000
+const WEEK = 7 * DAY
+/** 1970-01-01 was a Thursday. */
+const MONDAY = 4 * DAY
+/** Longer than any bucket: within it lies the beginning of the bucket that a moment is in. */
+const MARGIN = 40 * DAY
+
+/** The beginning of the bucket that a time of the clocks is in, longer ones than an hour; times of clocks are milliseconds as if they were UTC. */
+function wallStart({ seconds, calendar }: BucketKind, wall: number): number {
+  if (calendar === 'week') return Math.floor((wall - MONDAY) / WEEK) * WEEK + MONDAY
+  if (calendar !== 'month') return Math.floor(wall / (seconds * 1000)) * seconds * 1000
+  return new Date(wall).setUTCHours(0, 0, 0, 0) - (new Date(wall).getUTCDate() - 1) * DAY
 }
+const nextWallStart = (kind: BucketKind, start: number): number =>
+  kind.calendar === 'month' ? wallStart(kind, start + 32 * DAY) : start + kind.seconds * 1000
 
-/** When a bucket ends, by when it begins. */
-export function endOf({ bucket, timeZone }: Pick<Span, 'bucket' | 'timeZone'>, start: Fragment): Fragment {
-  const step = sql.fragment`${kindOf(bucket).step}::interval`
-  return isWithinHour(kindOf(bucket))
-    ? sql.fragment`${start} + ${step}`
-    : sql.fragment`((${start} at time zone ${timeZone} + ${step}) at time zone ${timeZone})`
-}
-
-const MINUTE_MS = 60_000
-const HOUR_MS = 60 * MINUTE_MS
-
-/** Minutes by which a zone's clocks are ahead of UTC at a moment. @param format with `longOffset` */
-export function offsetAt(format: Intl.DateTimeFormat, at: number): number {
-  const name = format.formatToParts(at).find(({ type }) => type === 'timeZoneName')!.value
-  const [, sign, hours, minutes = '0'] = /GMT(?:([+-])(\d{2}):(\d{2}))?/.exec(name) ?? []
-  return sign ? (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) : 0
-}
-const formats = new Map<string, Intl.DateTimeFormat>()
-const MOST_FORMATS = 600
-/** What tells a zone's offsets; kept, because to make one takes milliseconds. */
-export function offsetsOf(timeZone: string): Intl.DateTimeFormat {
-  const format = formats.get(timeZone) ?? new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' })
-  if (formats.size >= MOST_FORMATS) formats.clear()
-  formats.set(timeZone, format)
-  return format
-}
-
-const Begins = Type.Object({ begins: Type.Array(Type.Number()) }, { additionalProperties: false })
-
-/**
- * When every bucket begins, in milliseconds since 1970, from the one of `from` to the one before `to`, the latest first.
- * Throws `invalid_value` where they are more than `limit`, before they are made where that is plain.
- */
-export async function bucketsBetween(tx: Tx, span: Span, limit: number): Promise<readonly number[]> {
-  const { bucket, timeZone } = span
-  const kind = kindOf(bucket)
-  const [from, to] = [Date.parse(span.from), Date.parse(span.to)]
-  const tooMany = () =>
-    failure('invalid_value', { path: '/bucket', rule: 'buckets' }, `From then to then are more than ${limit} buckets: make them longer.`)
-  const length = kind.seconds * 1000
-  if ((to - from) / length > limit + 1) throw tooMany()
-  if (isWithinHour(kind)) {
-    const offset = offsetAt(offsetsOf(timeZone), from) * MINUTE_MS
-    const hour = Math.floor((from + offset) / HOUR_MS) * HOUR_MS - offset
-    const first = hour + Math.floor((from - hour) / length) * length
-    const count = Math.max(0, Math.ceil((to - first) / length))
-    if (count > limit) throw tooMany()
-    return Array.from({ length: count }, (_, n) => first + (count - 1 - n) * length)
+/** When buckets longer than an hour begin: from the one that `from` is in to the first one that is not before `to`. */
+function longStarts(kind: BucketKind, spans: readonly OffsetSpan[], from: number, to: number): number[] {
+  let starts: number[] = []
+  let wall = wallStart(kind, from + spans.find(({ end }) => from < end)!.offset)
+  // Later beginnings lie in the same span or in later ones, so that each span is looked at once.
+  for (let place = 0; starts.length === 0 || starts.at(-1)! < to; wall = nextWallStart(kind, wall)) {
+    const within = ({ start, offset }: OffsetSpan) => Math.max(start, wall - offset)
+    while (within(spans[place]!) >= spans[place]!.end) place++
+    const start = within(spans[place]!)
+    if (start <= from) starts = [start]
+    else if (start !== starts.at(-1)) starts.push(start)
   }
-  const last = sql.fragment`${span.to}::timestamptz - interval '1 millisecond'`
-  const first = startOf(span, sql.fragment`${span.from}::timestamptz`)
-  const { begins } = await tx.one(sql.prepared(Begins)`
-    select coalesce(json_agg((extract(epoch from ts) * 1000)::int8), '[]') as begins from (
-      select b at time zone ${timeZone} as ts
-      from generate_series(${first} at time zone ${timeZone}, (${last}) at time zone ${timeZone}, ${kind.step}::interval) as b
-      order by b desc limit ${limit + 1}
-    ) as all_of_them`)
-  if (begins.length > limit) throw tooMany()
-  return begins
+  return starts
 }
 
-/** The shortest bucket by which a span comes to no more than so many. */
-export function bucketFor(from: string, to: string, most: number): BucketLength {
-  const seconds = (Date.parse(to) - Date.parse(from)) / 1000
-  const lengths = Object.keys(BUCKETS) as BucketLength[]
-  return lengths.find((length) => seconds / kindOf(length).seconds <= most) ?? '1mo'
-}
-
-export const FILLS = ['none', 'null', 'previous', 'linear'] as const
-export type Fill = (typeof FILLS)[number]
-export const FillSchema = oneOf(FILLS, {
-  default: 'none',
-  description:
-    'What empty buckets have: they are left out, or have nothing, what the one before has, or what lies between their neighbours',
-})
-
-/** Values by time, either way round: those that are null get what the one before has, or what lies on the line between their neighbours. */
-export function fillGaps(times: readonly number[], values: readonly (number | null)[], fill: Fill): (number | null)[] {
-  if (fill === 'none' || fill === 'null') return [...values]
-  const inTime = times.map((_, at) => at)
-  if (times.length > 1 && times[0]! > times[1]!) inTime.reverse()
-  /** For each place that of the known value next to it on the way. */
-  const neighbours = (way: readonly number[]) => {
-    const found = new Map<number, number>()
-    let known: number | undefined
-    for (const at of way) {
-      if (values[at] !== null) known = at
-      else if (known !== undefined) found.set(at, known)
+/** When buckets of up to an hour begin: from the one that `from` is in to the last one before `to`, `limit` + 1 at most. */
+function shortStarts({ seconds }: BucketKind, spans: readonly OffsetSpan[], from: number, to: number, limit: number): number[] {
+  const length = seconds * 1000
+  const starts: number[] = []
+  for (const { start, end, offset } of spans) {
+    if (end <= from || start >= to) continue
+    const first = Math.max(from, start)
+    starts.push(Math.max(start, Math.floor((first + offset) / length) * length - offset))
+    for (let next = starts.at(-1)! + length - mod(starts.at(-1)! + offset, length); next < Math.min(end, to); next += length) {
+      if (starts.length > limit) return starts
+      starts.push(next)
     }
-    return found
   }
-  const before = neighbours(inTime)
-  const after = fill === 'linear' ? neighbours(inTime.toReversed()) : before
-  return values.map((value, at) => {
-    const [b, a] = [before.get(at), after.get(at)]
-    if (value !== null || b === undefined || a === undefined) return value
-    const share = a === b ? 0 : (times[at]! - times[b]!) / (times[a]! - times[b]!)
-    return values[b]! + share * (values[a]! - values[b]!)
-  })
+  return starts
+}
+const mod = (value: number, by: number): number => ((value % by) + by) % by
+
+const iso = (at: number): string => new Date(at).toISOString()
+const momentsOf = (moments: readonly (number | string)[]): Fragment =>
+  sql.fragment`${sql.array(
+    moments.map((at) => (typeof at === 'string' ? at : iso(at))),
+    'timestamptz',
+  )}`
+
+/** Buckets as SQL, for moments within the time that they were made for. */
+export interface Grid {
+  /** Moments within that time at which buckets begin that are longer than an hour. */
+  starts: readonly number[]
+  /** Whether all buckets within that time begin at multiples of so many milliseconds since 1970. */
+  isMadeOf(length: number): boolean
+  /** The beginning of the bucket that a moment is in. */
+  startOf(moment: Fragment): Fragment
+  /** Its end. */
+  endOf(moment: Fragment): Fragment
+}
+
+/** @param from milliseconds since 1970, as `to`, which is not within the time itself */
+export function gridOf({ bucket, timeZone }: Pick<Span, 'bucket' | 'timeZone'>, from: number, to: number): Grid {
+  const kind = kindOf(bucket)
+  const spans = offsetSpans(timeZone, from - MARGIN, to + MARGIN)
+  return isWithinHour(kind) ? shortGrid(kind, spans, from, to) : longGrid(kind, spans, from, to)
+}
+
+function longGrid(kind: BucketKind, spans: readonly OffsetSpan[], from: number, to: number): Grid {
+  const all = longStarts(kind, spans, from, to)
+  const starts = all.filter((start) => start > from && start < to)
+  const moments = momentsOf(all)
+  const index = (moment: Fragment) => sql.fragment`width_bucket(${moment}, ${moments})`
+  return {
+    starts,
+    isMadeOf: (length) => starts.every((start) => start % length === 0),
+    startOf: (moment) => sql.fragment`(${moments})[${index(moment)}]`,
+    endOf: (moment) => sql.fragment`(${moments})[${index(moment)} + 1]`,
+  }
+}
+
+function shortGrid(kind: BucketKind, spans: readonly OffsetSpan[], from: number, to: number): Grid {
+  const touched = spans.filter(({ start, end }) => start < to && end > from)
+  const changes = touched.slice(1).map(({ start }) => start)
+  // At these moments clocks show a full hour.
+  const origins = touched.map(({ offset }) => -offset)
+  const isMadeOf = (length: number) => kind.seconds * 1000 >= length && [...changes, ...origins].every((moment) => moment % length === 0)
+  const step = sql.fragment`${kind.step}::interval`
+  const binned = (moment: Fragment, origin: Fragment) => sql.fragment`date_bin(${step}, ${moment}, ${origin})`
+  if (changes.length === 0) {
+    const startOf = (moment: Fragment) => binned(moment, sql.fragment`${iso(origins[0]!)}::timestamptz`)
+    return { starts: [], isMadeOf, startOf, endOf: (moment) => sql.fragment`(${startOf(moment)} + ${step})` }
+  }
+  const bounds = momentsOf(['-infinity', ...changes, 'infinity'])
+  const index = (moment: Fragment) => sql.fragment`width_bucket(${moment}, ${bounds})`
+  const start = (moment: Fragment) => binned(moment, sql.fragment`(${momentsOf(origins)})[${index(moment)}]`)
+  const startOf = (moment: Fragment) => sql.fragment`greatest((${bounds})[${index(moment)}], ${start(moment)})`
+  return {
+    starts: [],
+    isMadeOf,
+    startOf,
+    endOf: (moment) => sql.fragment`least((${bounds})[${index(moment)} + 1], ${start(moment)} + ${step})`,
+  }
+}
+
+/** When each bucket begins, in milliseconds since 1970, the earliest first; null where they are more than `limit`. */
+export function bucketStarts({ from: since, to: until, bucket, timeZone }: Span, limit: number): number[] | null {
+  const kind = kindOf(bucket)
+  const [from, to] = [Date.parse(since), Date.parse(until)]
+  // A bucket is longer than its length by a change of clocks at most, so that nothing large is made to be refused.
+  if ((to - from) / (kind.seconds * 1000) > limit + 24) return null
+  if (from >= to) return []
+  const spans = offsetSpans(timeZone, from - MARGIN, to + MARGIN)
+  const starts = isWithinHour(kind)
+    ? shortStarts(kind, spans, from, to, limit)
+    : longStarts(kind, spans, from, to).filter((start) => start < to)
+  return starts.length > limit ? null : starts
+}
+
+/** The same. Throws `invalid_value` where they are more than `limit`. */
+export function bucketsBetween(span: Span, limit: number): readonly number[] {
+  const starts = bucketStarts(span, limit)
+  if (starts) return starts
+  throw failure('invalid_value', { path: '/bucket', rule: 'buckets' }, `From and to span more than ${limit} buckets: choose longer ones.`)
+}
+
+/** The shortest buckets of which there are no more than `most`. Throws `invalid_value` where even months are more. */
+export function bucketFor(span: Omit<Span, 'bucket'>, most: number): BucketLength {
+  const lengths = Object.keys(BUCKETS) as BucketLength[]
+  const bucket = lengths.find((length) => bucketStarts({ ...span, bucket: length }, most) !== null)
+  if (bucket) return bucket
+  throw failure('invalid_value', { path: '/buckets', rule: 'buckets' }, `From and to span more than ${most} months: allow more buckets.`)
 }

@@ -1,5 +1,5 @@
 export { Alert, alertLifecycle, alertList } from './alert.ts'
-export { BUCKETS, type BucketLength, FILLS, type Fill, FillSchema } from './buckets.ts'
+export { BUCKETS, type BucketLength } from './buckets.ts'
 export * from './chart.ts'
 export { countDevices, Device, devices } from './device.ts'
 export {
@@ -14,6 +14,7 @@ export {
   revokeDeviceKey,
   rotateDeviceKey,
 } from './device-key.ts'
+export { FILLS, type Fill, FillSchema } from './fill.ts'
 export { type IncomingReadings, type IngestOf, type IngestResult, isIngested, TelemetryIngest } from './ingest.ts'
 export { largestTriangles } from './lttb.ts'
 export {
@@ -26,6 +27,7 @@ export {
   TelemetryMessage,
 } from './message.ts'
 export { deviceProfiles, metrics } from './profile.ts'
+export { ALL_QUALITIES, QualityFilter, qualitiesOf, USUAL_QUALITIES } from './quality.ts'
 export * from './query.ts'
 export { Rejected, RejectedQuery, type Rejection, rejectedReadings } from './rejection.ts'
 export { rules } from './rule.ts'

@@ -1,9 +1,11 @@
 // Readings of one series as they are asked for, as they were sent or in buckets; and the latest of many.
 import { type Static, Type } from 'typebox'
 import { nullable, sql, Timestamp, type Tx } from '../kernel/index.ts'
-import { bucketsBetween, type Fill, fillGaps, type Span } from './buckets.ts'
+import { bucketsBetween } from './buckets.ts'
+import { type Fill, fillGaps, fillOf } from './fill.ts'
+import { hasQuality, type Qualities } from './quality.ts'
 import { meant, SERIES, Series, type SeriesQuestion, seriesOf } from './series.ts'
-import { Bucket, type Further, type Source, summed } from './summed.ts'
+import { Bucket, type Further, type Source, type Summing, summed } from './summed.ts'
 
 export const Reading = Type.Object({ ts: Timestamp, value: Type.Number(), quality: Type.Integer() }, { additionalProperties: false })
 export type Reading = Static<typeof Reading>
@@ -17,6 +19,7 @@ export const ReadingOrBucket = Type.Object(
 interface Page {
   from: string
   to: string
+  qualities: Qualities
   limit: number
   /** The moment of the last one of the page before. */
   before: string | null
@@ -25,16 +28,17 @@ export interface ReadingsQuestion extends Page {
   device: string
   metric: string
 }
-export interface BucketsQuestion extends ReadingsQuestion, Span {
+export interface BucketsQuestion extends ReadingsQuestion, Summing {
   fill: Fill
   further: readonly Further[]
 }
 
 /** Readings of a series as they were sent, newest first, from ≤ ts < to. One more than `limit` may come, which says that there are more. */
-export const readingsOf = (tx: Tx, series: number, { from, to, before, limit }: Page): Promise<readonly Reading[]> =>
+export const readingsOf = (tx: Tx, series: number, { from, to, before, limit, qualities }: Page): Promise<readonly Reading[]> =>
   tx.any(sql.prepared(Reading)`
     select ts, value, quality from tel_measurement
     where tenant_id = ${tx.tenantId} and series_id = ${series} and ts >= ${from} and ts < least(${to}::timestamptz, ${before}::timestamptz)
+      and ${hasQuality(qualities)}
     order by ts desc limit ${limit + 1}`)
 
 const seriesNamed = async (tx: Tx, { device, metric }: ReadingsQuestion): Promise<Series> =>
@@ -44,8 +48,7 @@ const seriesNamed = async (tx: Tx, { device, metric }: ReadingsQuestion): Promis
 export const rawReadings = async (tx: Tx, question: ReadingsQuestion): Promise<readonly Reading[]> =>
   readingsOf(tx, (await seriesNamed(tx, question)).series_id, question)
 
-const NOTHING = { count: 0, sum: null, min: null, max: null, avg: null, first: null, last: null }
-const FILLED = ['min', 'max', 'avg', 'first', 'last'] as const
+const USUAL = ['count', 'sum', 'min', 'max', 'avg', 'first', 'last'] as const
 
 /**
  * Readings summed up in buckets, newest first, and what they were worked out from. Empty ones are left out, or filled: then
@@ -53,35 +56,24 @@ const FILLED = ['min', 'max', 'avg', 'first', 'last'] as const
  */
 export async function bucketedReadings(tx: Tx, q: BucketsQuestion): Promise<{ source: Source; buckets: readonly Bucket[] }> {
   const series = await seriesNamed(tx, q)
-  const all = q.fill === 'none' ? null : await bucketsBetween(tx, q, q.limit)
+  const all = q.fill === 'none' ? null : bucketsBetween(q, q.limit).toReversed()
   const to = q.before && q.before < q.to ? q.before : q.to
   const { source, buckets } = await summed(tx, series, { ...q, to }, q.further, q.limit + 1)
-  if (!all) return { source, buckets }
-  const known = new Map(buckets.map((bucket) => [bucket.ts, bucket]))
-  return {
-    source,
-    buckets: filledUp(
-      all.map((at) => new Date(at).toISOString()).map((ts) => known.get(ts) ?? { ts, ...NOTHING }),
-      q.fill,
-    ),
-  }
+  return { source, buckets: all ? filledUp(all, buckets, [...USUAL, ...q.further], q.fill) : buckets }
 }
 
-/** Gives empty buckets values, but no count and no sum. */
-function filledUp(buckets: readonly Bucket[], fill: Fill): readonly Bucket[] {
-  const times = buckets.map(({ ts }) => Date.parse(ts))
-  const columns = FILLED.map(
-    (name) =>
-      [
-        name,
-        fillGaps(
-          times,
-          buckets.map((bucket) => bucket[name]),
-          fill,
-        ),
-      ] as const,
+/** All buckets, those with readings as they are, the values of empty ones filled as `fill` says. */
+function filledUp(all: readonly number[], buckets: readonly Bucket[], names: readonly (keyof Bucket)[], fill: Fill): readonly Bucket[] {
+  const known = new Map(buckets.map((bucket) => [Date.parse(bucket.ts), bucket]))
+  const columns = names.map((name) => {
+    const nothing = name === 'count' ? 0 : null
+    const values = all.map((at) => (known.get(at)?.[name] as number | null | undefined) ?? nothing)
+    return [name, fillGaps(all, values, fillOf(name, fill))] as const
+  })
+  return all.map(
+    (at, index) =>
+      ({ ts: new Date(at).toISOString(), ...Object.fromEntries(columns.map(([name, values]) => [name, values[index]])) }) as Bucket,
   )
-  return buckets.map((bucket, at) => ({ ...bucket, ...Object.fromEntries(columns.map(([name, values]) => [name, values[at]!])) }))
 }
 
 export const LatestReading = Type.Object(

@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox'
 import { failure, oneOf, requireTimeZone, Timestamp, TimeZone, Uuid } from '../../domain/kernel/index.ts'
 import {
   AGGREGATES,
+  ALL_QUALITIES,
   Aligned,
   alignedSeries,
   BUCKETS,
@@ -17,12 +18,15 @@ import {
   type Further,
   LatestReading,
   latestReadings,
+  QualityFilter,
+  qualitiesOf,
   ReadingOrBucket,
   rawReadings,
   readingsOf,
   type SeriesQuestion,
   SourceSchema,
   seriesOf,
+  USUAL_QUALITIES,
 } from '../../domain/telemetry/index.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
@@ -36,6 +40,7 @@ const between = {
 const zone = {
   time_zone: Type.Optional({ ...TimeZone, description: 'Whose days and hours the buckets are; the company’s when nothing is said' }),
 }
+const quality = { quality: Type.Optional(QualityFilter) }
 const paged = {
   cursor: Type.Optional(Type.String({ maxLength: 2000 })),
 }
@@ -58,6 +63,7 @@ const Question = Type.Object(
     bucket: Type.Optional(oneOf(LENGTHS, { description: 'Nothing said: readings as they were sent' })),
     ...zone,
     fill: Type.Optional(FillSchema),
+    ...quality,
     aggregates: Type.Optional(
       Type.String({
         maxLength: 200,
@@ -70,23 +76,22 @@ const Question = Type.Object(
   },
   closed,
 )
-const ManyQuestion = Type.Object({ ...selector, ...between }, closed)
+const ManyQuestion = Type.Object({ ...selector, ...between, ...quality }, closed)
 const AlignedQuestion = Type.Object(
   {
     ...selector,
     ...between,
-    bucket: Type.Optional(
-      oneOf(LENGTHS, { description: 'The shortest by which there are no more than `buckets` of them, when nothing is said' }),
-    ),
+    bucket: Type.Optional(oneOf(LENGTHS, { description: 'Defaults to the shortest of which there are no more than `buckets`' })),
     buckets: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, default: 300 })),
     aggregate: Type.Optional(oneOf(AGGREGATES, { default: 'avg' })),
     fill: Type.Optional(oneOf(FILLS.slice(1) as unknown as ['null', 'previous', 'linear'], { default: 'null' })),
     ...zone,
+    ...quality,
   },
   closed,
 )
 const DrawnQuestion = Type.Object(
-  { ...selector, ...between, points: Type.Optional(Type.Integer({ minimum: 3, maximum: 5_000, default: 500 })) },
+  { ...selector, ...between, ...quality, points: Type.Optional(Type.Integer({ minimum: 3, maximum: 5_000, default: 500 })) },
   closed,
 )
 const LatestQuestion = Type.Object(
@@ -142,10 +147,9 @@ async function* pagesOf<R extends { ts: string }>(ask: (before: string | null) =
   }
 }
 
-type Span = ReturnType<typeof spanOf>
-
 /** Every reading, series by series and newest first. Throws `not_found`, `invalid_value`. */
-async function everyReading(request: FastifyRequest, question: SeriesQuestion, span: Span) {
+async function everyReading(request: FastifyRequest, question: SeriesQuestion, asked: { from?: string; to?: string; quality?: string }) {
+  const span = { ...spanOf(asked), qualities: qualitiesOf(asked.quality, ALL_QUALITIES) }
   const series = await request.read((tx) => seriesOf(tx, question, STREAMED_SERIES))
   return (async function* () {
     for (const { series_id, device, metric } of series) {
@@ -180,10 +184,11 @@ export default async function readings(app: FastifyInstance) {
       const { bucket, cursor, device, metric, fill = 'none', limit = 1000 } = request.query
       const further = furtherOf(request.query.aggregates)
       const timeZone = timeZoneOf(request, request.query)
-      const span = spanOf(request.query)
+      const qualities = qualitiesOf(request.query.quality, bucket ? USUAL_QUALITIES : ALL_QUALITIES)
+      const span = { ...spanOf(request.query), qualities }
       const format = formatOf(request)
       if (format && !bucket)
-        return sendLines(reply, format, READING, await everyReading(request, { devices: [device], metrics: [metric] }, span))
+        return sendLines(reply, format, READING, await everyReading(request, { devices: [device], metrics: [metric] }, request.query))
       if (format && bucket) {
         await request.read((tx) => seriesOf(tx, { devices: [device], metrics: [metric] }, 1))
         const ask = (limit: number) => async (before: string | null) => {
@@ -194,7 +199,7 @@ export default async function readings(app: FastifyInstance) {
         const pages = fill === 'none' ? pagesOf(ask(PAGE)) : [await ask(limit)(null)]
         return sendLines(reply, format, [...BUCKET, ...further], pages)
       }
-      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further}`
+      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further} ${qualities}`
       const [before = null] = (placeIn(request, list, cursor) ?? []) as [string?]
       const question = { device, metric, ...span, limit, before }
       if (!bucket) {
@@ -238,7 +243,7 @@ export default async function readings(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const readings = await everyReading(request, seriesAsked(request.query), spanOf(request.query))
+      const readings = await everyReading(request, seriesAsked(request.query), request.query)
       return sendLines(reply, formatOf(request) ?? 'ndjson', READING, readings)
     },
   )
@@ -257,7 +262,8 @@ export default async function readings(app: FastifyInstance) {
     async (request) => {
       const { bucket, buckets = 300, aggregate = 'avg', fill = 'null', ...rest } = request.query
       const timeZone = timeZoneOf(request, rest)
-      const question = { ...seriesAsked(rest), ...spanOf(rest), timeZone, bucket, buckets, aggregate, fill }
+      const qualities = qualitiesOf(rest.quality, USUAL_QUALITIES)
+      const question = { ...seriesAsked(rest), ...spanOf(rest), timeZone, bucket, buckets, aggregate, fill, qualities }
       return { data: await request.read((tx) => alignedSeries(tx, question)) }
     },
   )
@@ -275,7 +281,8 @@ export default async function readings(app: FastifyInstance) {
     },
     async (request) => {
       const { points = 500, ...rest } = request.query
-      return { data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(rest), ...spanOf(rest), points })) }
+      const qualities = qualitiesOf(rest.quality, USUAL_QUALITIES)
+      return { data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(rest), ...spanOf(rest), qualities, points })) }
     },
   )
 }
