@@ -109,7 +109,7 @@ const momentsOf = (moments: readonly (number | string)[]): Fragment =>
 export interface Grid {
   /** Moments within that time at which buckets begin that are longer than an hour. */
   starts: readonly number[]
-  /** Whether all buckets within that time begin at multiples of so many milliseconds since 1970. */
+  /** Whether all buckets that touch that time begin and end at multiples of so many milliseconds since 1970. */
   isMadeOf(length: number): boolean
   /** The beginning of the bucket that a moment is in. */
   startOf(moment: Fragment): Fragment
@@ -131,7 +131,7 @@ function longGrid(kind: BucketKind, spans: readonly OffsetSpan[], from: number, 
   const index = (moment: Fragment) => sql.fragment`width_bucket(${moment}, ${moments})`
   return {
     starts,
-    isMadeOf: (length) => starts.every((start) => start % length === 0),
+    isMadeOf: (length) => all.every((start) => start % length === 0),
     startOf: (moment) => sql.fragment`(${moments})[${index(moment)}]`,
     endOf: (moment) => sql.fragment`(${moments})[${index(moment)} + 1]`,
   }

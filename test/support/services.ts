@@ -70,6 +70,11 @@ export async function ownControlPlane(t: { teardown(work: () => unknown): void }
   return plane
 }
 
+/** A telemetry plane of its own, for tests whose readings no other test's upkeep may move or let go of; dropped at the end. */
+export async function ownTelemetryPlane(t: { teardown(work: () => unknown): void }): Promise<{ TELEMETRY_CATALOG: string }> {
+  return { TELEMETRY_CATALOG: JSON.stringify({ main: (await ownDatabase(t, 'telemetry')).app }) }
+}
+
 /**
  * Databases of its own for all planes, for a relay that publishes to a broker of its own: on the shared databases it would
  * publish the events of other tests where nobody reads them.

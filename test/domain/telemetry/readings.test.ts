@@ -88,7 +88,15 @@ t.test('a time zone that Node knows and the database does not is refused, and no
   const acme = await tenant()
   const device = `probe-${newId().slice(-8)}`
   await measured(acme, hourly('2026-05-01T00:00:00Z', 1), device)
-  const question = { device, metric: 'm', from: '2026-05-01T00:00:00Z', to: '2026-05-02T00:00:00Z', limit: 10, before: null, qualities: [0] }
+  const question = {
+    device,
+    metric: 'm',
+    from: '2026-05-01T00:00:00Z',
+    to: '2026-05-02T00:00:00Z',
+    limit: 10,
+    before: null,
+    qualities: [0],
+  }
   const { telemetry } = runtime.services.planes
   await t.rejects(
     telemetry
