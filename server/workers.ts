@@ -9,6 +9,7 @@ import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
 import { carryExport, carryImport, startsOf } from '../workers/exchanger.ts'
 import { removeExpiredFiles } from '../workers/expired-files.ts'
 import { eventHandlers } from '../workers/handlers.ts'
+import { hourSums } from '../workers/hour-sums.ts'
 import { jobConsumer } from '../workers/job-consumer.ts'
 import { type Jobs, startJobs } from '../workers/jobs.ts'
 import type { ConsumerState } from '../workers/kafka.ts'
@@ -100,6 +101,7 @@ export async function startWorkers(
       sealKey: settings.sealKey,
       files,
       keepReadingsDays: config.TELEMETRY_KEEP_DAYS,
+      sumUpHours: hourSums(planes, metrics, workerLog),
       remind: () => remindOfTrials(planes.control, newId()),
       removeExpiredFiles: async () => removeExpiredFiles({ planes, tenants, files, log: workerLog }, await tenants.kept()),
     })

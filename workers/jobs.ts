@@ -6,7 +6,6 @@ import { PgBoss } from 'pg-boss'
 import { sealAndKeepTip, type TipStore } from '../domain/audit/index.ts'
 import type { MailJob } from '../domain/identity/index.ts'
 import { type Database, type Job, type Queries, sql } from '../domain/kernel/index.ts'
-import { sumUpHours } from '../domain/telemetry/index.ts'
 import { databaseOf, homeOf, isServed, type Planes, type Tenant, type TenantDirectory } from '../domain/tenancy/index.ts'
 import type { EventConsumer, Retry } from './event-consumer.ts'
 import type { WorkerLog } from './log.ts'
@@ -103,15 +102,6 @@ export async function sealAll(planes: Planes, tenants: readonly Tenant[], key: K
   }
 }
 
-/** Sums up the hours of every tenant that has devices, one after the other. One that fails stops no other. */
-async function sumUpAll(planes: Planes, tenants: readonly Tenant[], log: WorkerLog): Promise<void> {
-  for (const tenant of tenants.filter(({ modules }) => modules['telemetry.devices'] === 'enabled')) {
-    await Promise.resolve()
-      .then(() => sumUpHours(databaseOf(planes, 'telemetry', tenant), tenant.id))
-      .catch((error) => log.warn({ err: error, tenant_id: tenant.id }, 'hours not summed up, it is tried again in an hour'))
-  }
-}
-
 /** Upkeep of every database, those of single tenants among them. One that is away stops no other. */
 export async function upkeep(planes: Planes, tenants: readonly Tenant[], keepReadingsDays: number, log: WorkerLog): Promise<void> {
   const { control, data, telemetry } = planes
@@ -187,6 +177,7 @@ export interface Hourly {
   /** Where the tips of the seals are kept. */
   files: TipStore
   keepReadingsDays: number
+  sumUpHours: (tenants: readonly Tenant[]) => Promise<unknown>
   remind: () => Promise<unknown>
   removeExpiredFiles: () => Promise<unknown>
 }
@@ -225,7 +216,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     retryLater: async (retry, delaySeconds) => {
       await boss.send(QUEUES.eventRetry, retry, { startAfter: delaySeconds })
     },
-    work: async (consumers, planes, tenants, { sealKey, files, keepReadingsDays, remind, removeExpiredFiles }) => {
+    work: async (consumers, planes, tenants, { sealKey, files, keepReadingsDays, sumUpHours, remind, removeExpiredFiles }) => {
       // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
         for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
@@ -233,7 +224,7 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
         const active = await tenants.active()
         await upkeep(planes, active, keepReadingsDays, log)
-        await sumUpAll(planes, active, log)
+        await sumUpHours(active)
         await removeExpiredFiles()
         await remind()
         await sealAll(planes, active, sealKey, files, log)

@@ -1,5 +1,5 @@
 // Sums of hours: kept up by a timed job, and told of what comes late.
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { type Database, nullable, sql, systemScope, Timestamp, type Tx } from '../kernel/index.ts'
 
 /** A series and the beginning of an hour of it. */
@@ -33,13 +33,31 @@ const More = Type.Object({ more: Type.Boolean() }, { additionalProperties: false
 /** Weeks of hours, or 20,000 late ones, that are summed up in one go; what is left comes an hour later. */
 const MOST_STEPS = 600
 
-/** Sums up a tenant's hours to the one that is not over. Two at once wait for each other at the tenant's `tel_hour_state`. */
-export async function sumUpHours(database: Database, tenantId: string): Promise<void> {
+const HourFailure = Type.Object(
+  { series_id: Type.Integer(), device: Type.String(), metric: Type.String(), error: Type.String() },
+  { additionalProperties: false },
+)
+export type HourFailure = Static<typeof HourFailure>
+
+/**
+ * Sums up a tenant's hours to the one that is not over. Two at once wait for each other at the tenant's `tel_hour_state`.
+ * Returns the series of which hours could not be summed up, a thousand at most: they hold up no other one.
+ */
+export async function sumUpHours(database: Database, tenantId: string): Promise<readonly HourFailure[]> {
   const scope = systemScope(tenantId, 'telemetry-sums', 'telemetry-sums')
   // Committed by itself: who writes sees it before anything is summed up.
   await database.write(scope, (tx) => tx.query(sql.run`select plane.mark_hours(${tenantId}::uuid)`))
   for (let step = 0; step < MOST_STEPS; step++) {
     const { more } = await database.write(scope, (tx) => tx.one(sql.prepared(More)`select plane.sum_up_hours(${tenantId}::uuid) as more`))
-    if (!more) return
+    if (!more) break
   }
+  return database.read(scope, (tx) =>
+    tx.any(sql.prepared(HourFailure)`
+      select f.series_id, d.code as device, m.code as metric, f.error
+      from tel_hour_failure f
+      join tel_series s on s.tenant_id = f.tenant_id and s.series_id = f.series_id
+      join tel_device d on d.tenant_id = s.tenant_id and d.id = s.device_id
+      join tel_metric m on m.tenant_id = s.tenant_id and m.id = s.metric_id
+      where f.tenant_id = ${tx.tenantId} order by f.series_id limit 1000`),
+  )
 }
