@@ -8,7 +8,12 @@ import { areUsual, isSummed, type Qualities, USUAL_QUALITIES } from './quality.t
 import { Series, type SeriesQuestion, seriesOf } from './series.ts'
 import { AGGREGATES, type Aggregate, type Source, SourceSchema, valuesOf } from './summed.ts'
 
-const named = { device: Series.properties.device, metric: Series.properties.metric, unit: Series.properties.unit }
+const named = {
+  device: Series.properties.device,
+  device_id: Series.properties.device_id,
+  metric: Series.properties.metric,
+  unit: Series.properties.unit,
+}
 
 export const Aligned = Type.Object(
   {
@@ -53,9 +58,9 @@ export async function alignedSeries(tx: Tx, question: AlignedQuestion) {
     bucket,
     aggregate,
     times: times.map((at) => new Date(at).toISOString()),
-    series: series.map(({ device, metric, unit, series_id }) => {
+    series: series.map(({ device, device_id, metric, unit, series_id }) => {
       const column = times.map((at) => values.get(series_id)?.get(at) ?? nothing)
-      return { device, metric, unit, values: fillGaps(times, column, fillOf(aggregate, fill)) }
+      return { device, device_id, metric, unit, values: fillGaps(times, column, fillOf(aggregate, fill)) }
     }),
   }
 }
@@ -155,10 +160,17 @@ async function pointsOf(tx: Tx, series: number, drawing: Drawing): Promise<{ sou
 /** Series with `points` points each at most, those that keep what they look like. Throws `not_found`, `invalid_value`. */
 export async function drawnSeries(tx: Tx, question: SeriesQuestion & Drawing & { points: number }) {
   const drawn = []
-  for (const { series_id, device, metric, unit } of await seriesOf(tx, question, MOST_DRAWN)) {
+  for (const { series_id, device, device_id, metric, unit } of await seriesOf(tx, question, MOST_DRAWN)) {
     const { source, points } = await pointsOf(tx, series_id, question)
     const kept = largestTriangles(points, question.points)
-    drawn.push({ device, metric, unit, source, points: kept.map(({ at, value }) => ({ ts: new Date(at).toISOString(), value })) })
+    drawn.push({
+      device,
+      device_id,
+      metric,
+      unit,
+      source,
+      points: kept.map(({ at, value }) => ({ ts: new Date(at).toISOString(), value })),
+    })
   }
   return drawn
 }
