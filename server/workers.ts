@@ -3,6 +3,7 @@
 import { Registry } from 'prom-client'
 import { newId } from '../domain/kernel/index.ts'
 import { remindOfTrials } from '../domain/platform/index.ts'
+import { AlertNotifier } from '../workers/alert-notifier.ts'
 import { ConsumerWatch } from '../workers/consumer-watch.ts'
 import { deadLetterConsumer } from '../workers/dead-letters.ts'
 import { EventConsumer, type EventHandler } from '../workers/event-consumer.ts'
@@ -94,7 +95,9 @@ export async function startWorkers(
     await consumer.start()
     const silence = new SilenceWatch(planes, tenants, workerLog)
     silence.start()
-    running.push(consumer, silence)
+    const notifier = new AlertNotifier(planes, tenants, workerLog)
+    notifier.start()
+    running.push(consumer, silence, notifier)
   }
   if (only.includes('jobs'))
     await jobs.work(consumers, planes, tenants, {

@@ -241,6 +241,8 @@ export class Consumer {
   #unreadable: { since: number; last: number; message: string } | null = null
   /** The offset after the last message that was taken, by partition. */
   readonly #reached = new Map<string, number>()
+  /** The offset after the last message whose effect is durable, by partition. */
+  readonly #durable = new Map<string, number>()
 
   constructor(options: ConsumerOptions) {
     this.#options = { batch: 1_000, ...options }
@@ -275,7 +277,10 @@ export class Consumer {
 
   /** Resumes partitions that are given to this consumer, notes their offsets, and forgets those that are taken from it. */
   #place(code: number, places: readonly rdkafka.Assignment[]): void {
-    for (const { topic, partition } of places) this.#reached.delete(`${topic}/${partition}`)
+    for (const { topic, partition } of places) {
+      this.#reached.delete(`${topic}/${partition}`)
+      this.#durable.delete(`${topic}/${partition}`)
+    }
     if (code !== PARTITIONS_GIVEN || places.length === 0) return
     // A partition that was taken away while it was paused is still paused when it is given back.
     if (this.#options.long) this.#consumer.resume([...places])
@@ -337,6 +342,35 @@ export class Consumer {
       blockedSince: this.#unreadable?.since ?? (blocked ? this.#progressAt : null),
       lastError: this.#unreadable?.message ?? (this.#failing ? this.#lastError : null),
     }
+  }
+
+  /** How many partitions a topic has. */
+  async partitionsOf(topic: string, timeout = 5_000): Promise<number> {
+    const metadata = await new Promise<rdkafka.Metadata>((resolve, reject) =>
+      this.#consumer.getMetadata({ topic, timeout }, (error, found) => (error ? reject(error) : resolve(found))),
+    )
+    return metadata.topics.find(({ name }) => name === topic)?.partitions.length ?? 0
+  }
+
+  /** Of each partition of this consumer: the offset up to which effects are durable, and the end that the broker has now. */
+  async progress(timeout = 5_000): Promise<{ topic: string; partition: number; durable: number; end: number }[]> {
+    const found = []
+    for (const { topic, partition } of this.#consumer.isConnected() ? this.#consumer.assignments() : []) {
+      const { lowOffset, highOffset } = await new Promise<rdkafka.WatermarkOffsets>((resolve, reject) =>
+        this.#consumer.queryWatermarkOffsets(topic, partition, timeout, (error, offsets) => (error ? reject(error) : resolve(offsets))),
+      )
+      let durable = this.#durable.get(`${topic}/${partition}`)
+      if (durable === undefined) {
+        const [committed] = await new Promise<rdkafka.TopicPartitionOffset[]>((resolve, reject) =>
+          this.#consumer.committed([{ topic, partition }], timeout, (error, offsets) =>
+            error ? reject(error) : resolve(offsets as rdkafka.TopicPartitionOffset[]),
+          ),
+        )
+        durable = committed && committed.offset >= 0 ? committed.offset : lowOffset
+      }
+      found.push({ topic, partition, durable, end: highOffset })
+    }
+    return found
   }
 
   /** Takes no new batch, finishes the one in hand, commits, leaves the group. */
@@ -423,6 +457,7 @@ export class Consumer {
   #commit(batch: readonly Message[]): void {
     const ends = new Map<string, { topic: string; partition: number; offset: number }>()
     for (const { topic, partition, offset } of batch) ends.set(`${topic}/${partition}`, { topic, partition, offset: offset + 1 })
+    for (const [name, { offset }] of ends) this.#durable.set(name, offset)
     try {
       this.#consumer.commit([...ends.values()])
     } catch (error) {

@@ -1,25 +1,33 @@
-// Looks every few seconds for devices that have fallen silent, where a rule says that somebody wants to know.
+// Looks every few seconds for alerts that time alone raises: silent devices, and limits that stay exceeded.
 
 import type { Database } from '../domain/kernel/index.ts'
-import { isIngested, tenantsWatchingSilence, watchSilence } from '../domain/telemetry/index.ts'
+import { isIngested, tenantsWithTimedRules, watchTime } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
+import { writtenUntil } from './ingest-progress.ts'
 import { pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { TOPICS } from './topics.ts'
 
 const EVERY_MS = 5_000
 
-/** Watches all tenants, one after the other. In many processes at once it does the same work more often, and no harm. */
+/**
+ * Watches all tenants, one after the other, as of the time until which readings are written: while they wait in Kafka no
+ * device is silent. In many processes at once it does the same work more often, and no harm.
+ */
 export class SilenceWatch {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
   readonly #log: WorkerLog
+  readonly #topic: string
   readonly #abort = new AbortController()
   #loop: Promise<void> | undefined
 
-  constructor(planes: Planes, tenants: TenantDirectory, log: WorkerLog) {
+  /** @param topic where readings come from; a test has its own */
+  constructor(planes: Planes, tenants: TenantDirectory, log: WorkerLog, topic: string = TOPICS.telemetry) {
     this.#planes = planes
     this.#tenants = tenants
     this.#log = log
+    this.#topic = topic
   }
 
   start(): void {
@@ -32,9 +40,12 @@ export class SilenceWatch {
   }
 
   async #look(database: Database): Promise<void> {
-    for (const id of await tenantsWatchingSilence(database)) {
-      // Whose readings are refused is not told that they are missing.
-      if (isIngested(await this.#tenants.byId(id))) await watchSilence(database, id)
+    for (const id of await tenantsWithTimedRules(database)) {
+      // Readings of these tenants are refused: that they are missing says nothing of the devices.
+      if (!isIngested(await this.#tenants.byId(id))) continue
+      // Read for each tenant: the one before may have taken long.
+      const asOf = await writtenUntil(this.#planes.control, this.#topic)
+      if (asOf) await watchTime(database, id, asOf)
     }
   }
 

@@ -4,6 +4,7 @@ import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { Floods } from './floods.ts'
 import { ingestMetrics } from './ingest-metrics.ts'
+import { IngestProgress } from './ingest-progress.ts'
 import { Consumer, type ConsumerState, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
 import { Senders } from './senders.ts'
@@ -161,11 +162,18 @@ export function telemetryConsumer({
   const main = consumer(topic, group, true, withoutFloods)
   const second = consumer(aside, `${group}.aside`, false, async (messages) => messages)
   const both = [main, second]
+  const progress = new IngestProgress(main, topic, planes.control, log)
   const metrics = registry && ingestMetrics(registry, () => both.reduce((waiting, one) => waiting + one.lag(), 0))
   return {
-    start: async () => void (await Promise.all(both.map((one) => one.start()))),
+    start: async () => {
+      await Promise.all(both.map((one) => one.start()))
+      progress.start()
+    },
     assigned: async (ms) => void (await Promise.all(both.map((one) => one.assigned(ms)))),
-    stop: async () => void (await Promise.all(both.map((one) => one.stop()))),
+    stop: async () => {
+      await progress.stop()
+      await Promise.all(both.map((one) => one.stop()))
+    },
     states: () => both.map((one) => one.state()),
   }
 }

@@ -1,6 +1,6 @@
 export { type Account, accountById, mayEnter } from './account.ts'
 export * from './api-keys.ts'
-export { requireEmail } from './email.ts'
+export { canonicalEmail, requireEmail } from './email.ts'
 export * from './identity-providers.ts'
 export * from './impersonation.ts'
 export * from './mail.ts'

@@ -1,7 +1,9 @@
-// The texts of mails to users, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}` are filled in.
+// The texts of mails to users, in their language. `{name}`, `{tenant}`, `{time}`, `{device}`, `{provider}`, `{changes}`, `{count}` are filled in.
 import type { LOCALES } from './user.ts'
 
 export type Locale = (typeof LOCALES)[number]
+/** Mails about alerts: they go to users, and to addresses that are nobody's account. */
+export type AlertMailKind = 'alert_raised' | 'alert_repeated' | 'alert_escalated' | 'alert_cleared'
 export type MailKind =
   | 'invitation'
   | 'password_reset'
@@ -17,6 +19,7 @@ export type MailKind =
   | 'impersonation'
   | 'trial_ending'
   | 'trial_ended'
+  | AlertMailKind
 
 interface MailText {
   subject: string
@@ -30,6 +33,13 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     greeting: 'Hello {name},',
     ignore: 'If you did not expect this, you need do nothing.',
     warning: 'If this was not you, change your password now and tell your administrator.',
+    alert_raised: { subject: 'Alert at {tenant}: {count}', body: 'Raised at {tenant}:' },
+    alert_repeated: { subject: 'Still open at {tenant}: {count}', body: 'Still open at {tenant}, and not acknowledged:' },
+    alert_escalated: {
+      subject: 'Escalated alert at {tenant}: {count}',
+      body: 'Not acknowledged at {tenant} in time, and escalated to you:',
+    },
+    alert_cleared: { subject: 'Alert over at {tenant}: {count}', body: 'Over at {tenant}:' },
     invitation: {
       subject: 'You are invited to {tenant}',
       body: '{tenant} has made an account for you. Choose a password within seven days to use it.',
@@ -91,6 +101,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     greeting: 'Hola, {name}:',
     ignore: 'Si no lo esperabas, no hace falta que hagas nada.',
     warning: 'Si no has sido tú, cambia ahora tu contraseña y avisa a tu administrador.',
+    alert_raised: { subject: 'Alerta en {tenant}: {count}', body: 'Nuevas alertas en {tenant}:' },
+    alert_repeated: { subject: 'Sigue abierta en {tenant}: {count}', body: 'Siguen abiertas en {tenant}, sin confirmar:' },
+    alert_escalated: { subject: 'Alerta escalada en {tenant}: {count}', body: 'Sin confirmar a tiempo en {tenant}, y escaladas a ti:' },
+    alert_cleared: { subject: 'Alerta terminada en {tenant}: {count}', body: 'Terminadas en {tenant}:' },
     invitation: {
       subject: 'Te han invitado a {tenant}',
       body: '{tenant} ha creado una cuenta para ti. Elige una contraseña en siete días para usarla.',
@@ -152,6 +166,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     greeting: 'Olá, {name},',
     ignore: 'Se não esperava esta mensagem, não precisa de fazer nada.',
     warning: 'Se não foi você, mude já a sua senha e avise o seu administrador.',
+    alert_raised: { subject: 'Alerta em {tenant}: {count}', body: 'Novos alertas em {tenant}:' },
+    alert_repeated: { subject: 'Continua aberto em {tenant}: {count}', body: 'Continuam abertos em {tenant}, sem confirmação:' },
+    alert_escalated: { subject: 'Alerta escalado em {tenant}: {count}', body: 'Sem confirmação a tempo em {tenant}, e escalados para si:' },
+    alert_cleared: { subject: 'Alerta terminado em {tenant}: {count}', body: 'Terminados em {tenant}:' },
     invitation: {
       subject: 'Convite para {tenant}',
       body: '{tenant} criou uma conta para si. Escolha uma senha dentro de sete dias para a usar.',
@@ -213,6 +231,10 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     greeting: 'Merhaba {name},',
     ignore: 'Bunu beklemiyorsanız bir şey yapmanız gerekmez.',
     warning: 'Bunu siz yapmadıysanız parolanızı hemen değiştirin ve yöneticinize haber verin.',
+    alert_raised: { subject: '{tenant} uyarısı: {count}', body: '{tenant} içindeki yeni uyarılar:' },
+    alert_repeated: { subject: '{tenant} içinde hâlâ açık: {count}', body: '{tenant} içinde hâlâ açık ve onaylanmamış:' },
+    alert_escalated: { subject: '{tenant} için iletilen uyarı: {count}', body: '{tenant} içinde zamanında onaylanmadı ve size iletildi:' },
+    alert_cleared: { subject: '{tenant} uyarısı sona erdi: {count}', body: '{tenant} içinde sona erenler:' },
     invitation: {
       subject: '{tenant} sizi davet ediyor',
       body: '{tenant} sizin için bir hesap açtı. Kullanmak için yedi gün içinde bir parola seçin.',
@@ -274,6 +296,13 @@ export const mailTexts: Record<Locale, { greeting: string; ignore: string; warni
     greeting: 'Salam, {name}!',
     ignore: 'Bunu gözləmirdinizsə, heç nə etmək lazım deyil.',
     warning: 'Bunu siz etməmisinizsə, parolunuzu indi dəyişin və administratorunuza bildirin.',
+    alert_raised: { subject: '{tenant} xəbərdarlığı: {count}', body: '{tenant} daxilində yeni xəbərdarlıqlar:' },
+    alert_repeated: { subject: '{tenant} daxilində hələ açıq: {count}', body: '{tenant} daxilində hələ açıq və təsdiqlənməyib:' },
+    alert_escalated: {
+      subject: '{tenant} üzrə ötürülən xəbərdarlıq: {count}',
+      body: '{tenant} daxilində vaxtında təsdiqlənmədi və sizə ötürüldü:',
+    },
+    alert_cleared: { subject: '{tenant} xəbərdarlığı bitdi: {count}', body: '{tenant} daxilində bitənlər:' },
     invitation: {
       subject: '{tenant} sizi dəvət edir',
       body: '{tenant} sizin üçün hesab yaratdı. İstifadə etmək üçün yeddi gün ərzində parol seçin.',

@@ -1,6 +1,19 @@
-// That a rule is on for a device: raised, seen by somebody, cleared when it is over.
+// Alerts: raised by a rule on a device, acknowledged by a user, cleared when the condition ends.
 import { type Static, Type } from 'typebox'
-import { type ListSpec, lifecycle, newId, nullable, oneOf, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import {
+  type Fragment,
+  type ListSpec,
+  lifecycle,
+  newId,
+  nullable,
+  oneOf,
+  Reasoned,
+  row,
+  sql,
+  Timestamp,
+  type Tx,
+  Uuid,
+} from '../kernel/index.ts'
 
 export const SEVERITIES = ['info', 'warning', 'critical'] as const
 
@@ -17,7 +30,15 @@ export const Alert = row('tel_alert', {
   acknowledged_at: nullable(Timestamp),
   acknowledged_by: nullable(Uuid),
   cleared_at: nullable(Timestamp),
+  cleared_by: nullable(Uuid),
+  cleared_cause: nullable(
+    oneOf(['condition', 'user', 'rule', 'device'], {
+      description: 'Condition: no longer true; user: cleared by hand; rule, device: changed so that the rule no longer applies',
+    }),
+  ),
+  clear_reason: nullable(Type.String({ description: 'Of the user who cleared it' })),
 })
+export type ClearedCause = 'condition' | 'rule' | 'device'
 
 export const alertList: ListSpec = {
   row: Alert,
@@ -35,9 +56,30 @@ export const alertLifecycle = lifecycle(Alert, {
       summary: 'Say that somebody sees to it',
       effect: async (tx) => ({ acknowledged_at: tx.now.toISOString(), acknowledged_by: tx.actor.userId }),
     },
-    clear: { from: ['raised', 'acknowledged'], to: 'cleared', summary: 'What it was raised for is over', internal: true },
+    clear: {
+      from: ['raised', 'acknowledged'],
+      to: 'cleared',
+      summary: 'Clear an alert by hand',
+      input: Reasoned,
+      effect: async (tx, { id, raised_at }, { reason }: Reasoned) => {
+        await tx.query(sql.run`update tel_rule_state set alert_id = null where tenant_id = ${tx.tenantId} and alert_id = ${id}`)
+        // A reading may be stamped a moment ahead of our clock; no alert ends before it was raised.
+        const cleared_at = new Date(Math.max(tx.now.getTime(), Date.parse(raised_at))).toISOString()
+        return { cleared_at, cleared_by: tx.actor.userId, cleared_cause: 'user', clear_reason: reason }
+      },
+    },
   },
 })
+
+/**
+ * A user's transition of an alert. The state of its rule on the device is locked before the alert, in the order in which
+ * rule evaluation locks them, so that the two do not deadlock. The state stays and loses its alert: the next reading beyond
+ * the limit raises another one; an alert of silence is raised again only after the device was heard.
+ */
+export async function moveAlert(tx: Tx, name: string, id: string, version: number, input: object) {
+  if (name === 'clear') await tx.query(sql.run`select from tel_rule_state where tenant_id = ${tx.tenantId} and alert_id = ${id} for update`)
+  return alertLifecycle.move(tx, name, id, version, input)
+}
 
 /** An alert that is to be raised. */
 export interface NewAlert {
@@ -56,10 +98,24 @@ export interface NewAlert {
 
 const Told = Type.Pick(
   Alert.schema,
-  ['id', 'version', 'organization_id', 'rule_id', 'device_id', 'name', 'severity', 'status', 'metric', 'value', 'raised_at', 'cleared_at'],
+  [
+    'id',
+    'version',
+    'organization_id',
+    'rule_id',
+    'device_id',
+    'name',
+    'severity',
+    'status',
+    'metric',
+    'value',
+    'raised_at',
+    'cleared_at',
+    'cleared_cause',
+  ],
   { additionalProperties: false },
 )
-const told = sql.fragment`id, version, organization_id, rule_id, device_id, name, severity, status, metric, value, raised_at, cleared_at`
+const told = sql.fragment`id, version, organization_id, rule_id, device_id, name, severity, status, metric, value, raised_at, cleared_at, cleared_cause`
 
 const tell = (tx: Tx, what: 'raised' | 'cleared', { id, version, ...data }: Static<typeof Told>) =>
   tx.emit({ type: `telemetry.alert.${what}`, entity_id: id, version, data })
@@ -84,23 +140,23 @@ export async function raiseAlerts(tx: Tx, alerts: readonly NewAlert[]): Promise<
     time(a.clearedAt),
   ])
   const made = await tx.any(sql.prepared(Told)`
-    insert into tel_alert (id, tenant_id, organization_id, rule_id, device_id, name, severity, metric, value, raised_at, cleared_at, status, created_at, updated_at)
+    insert into tel_alert (id, tenant_id, organization_id, rule_id, device_id, name, severity, metric, value, raised_at, cleared_at, status, cleared_cause, created_at, updated_at)
     select a.id, ${tx.tenantId}, a.organization_id, a.rule_id, a.device_id, a.name, a.severity, a.metric, a.value, a.raised_at, a.cleared_at,
-      case when a.cleared_at is null then 'raised' else 'cleared' end, ${tx.now.toISOString()}, ${tx.now.toISOString()}
+      case when a.cleared_at is null then 'raised' else 'cleared' end, case when a.cleared_at is not null then 'condition' end, ${tx.now.toISOString()}, ${tx.now.toISOString()}
     from ${sql.unnest(rows, ['uuid', 'uuid', 'uuid', 'uuid', 'text', 'text', 'text', 'float8', 'timestamptz', 'timestamptz'])}
       as a (id, organization_id, rule_id, device_id, name, severity, metric, value, raised_at, cleared_at)
     returning ${told}`)
-  for (const alert of made) tell(tx, 'raised', { ...alert, status: 'raised', cleared_at: null })
+  for (const alert of made) tell(tx, 'raised', { ...alert, status: 'raised', cleared_at: null, cleared_cause: null })
   for (const alert of made) if (alert.status === 'cleared') tell(tx, 'cleared', alert)
   return rows.map(([id]) => id as string)
 }
 
-/** Clears alerts that are still open, each at its moment, and says so. */
-export async function endAlerts(tx: Tx, ended: readonly { id: string; at: number }[]): Promise<void> {
+/** Clears alerts that are still open, each at its time, and emits their events. */
+export async function endAlerts(tx: Tx, ended: readonly { id: string; at: number }[], cause: ClearedCause = 'condition'): Promise<void> {
   if (ended.length === 0) return
   const cleared = await tx.any(sql.prepared(Told)`
     update tel_alert as a
-    set status = 'cleared', cleared_at = greatest(e.at, a.raised_at), version = a.version + 1, updated_at = ${tx.now.toISOString()}
+    set status = 'cleared', cleared_at = greatest(e.at, a.raised_at), cleared_cause = ${cause}, version = a.version + 1, updated_at = ${tx.now.toISOString()}
     from ${sql.unnest(
       ended.map(({ id, at }) => [id, new Date(at).toISOString()]),
       ['uuid', 'timestamptz'],
@@ -112,14 +168,49 @@ export async function endAlerts(tx: Tx, ended: readonly { id: string; at: number
 
 const Open = Type.Object({ id: Uuid }, { additionalProperties: false })
 
-/** Ends what a rule or a device has open, and forgets what was true of them. Who watches waits for the states' locks, and sees that they are gone. */
-export async function clearAlerts(tx: Tx, of: 'rule_id' | 'device_id', id: string): Promise<void> {
-  const column = sql.identifier([of])
-  await tx.query(sql.run`delete from tel_rule_state where tenant_id = ${tx.tenantId} and ${column} = ${id}`)
+/** Whether a rule (`r`) applies to a device (`d`): the condition of `isOf` in rule.ts, for rules and devices that exist. */
+const applies: Fragment = sql.fragment`coalesce(
+  r.enabled and r.deleted_at is null and d.deleted_at is null and r.organization_id = d.organization_id
+  and (r.device_id is null or r.device_id = d.id) and (r.profile_id is null or r.profile_id = d.profile_id)
+  and (r.site_id is null or r.site_id = d.site_id) and (r.batch_id is null or r.batch_id = d.batch_id), false)`
+
+/**
+ * Ends the alerts of rules that no longer apply to their devices, and drops the state of their evaluation. To be called in
+ * the transaction that changed the rule or the devices. Rule evaluation locks states, then rules and devices, and skips
+ * those that changed: an alert is either there to be ended here, or is not raised.
+ * @param metrics those of a rule whose condition has changed: alerts of other metrics end, too; null is silence
+ */
+export async function endInapplicable(
+  tx: Tx,
+  of: 'rule_id' | 'device_id',
+  ids: readonly string[],
+  metrics?: readonly (string | null)[],
+): Promise<void> {
+  const given = sql.array([...ids], 'uuid')
+  const column = (alias: string) => sql.identifier([alias, of])
+  const named = metrics?.filter((metric) => metric !== null) ?? []
+  const foreign = metrics
+    ? sql.fragment`or case when a.metric is null then ${!metrics.includes(null)}::boolean else a.metric <> all(${sql.array(named, 'text')}) end`
+    : sql.fragment``
+  await tx.query(sql.run`
+    select from tel_rule_state s where s.tenant_id = ${tx.tenantId} and ${column('s')} = any(${given}) order by s.device_id, s.rule_id for update`)
   const open = await tx.any(sql.prepared(Open)`
-    select id from tel_alert where tenant_id = ${tx.tenantId} and ${column} = ${id} and status <> 'cleared' order by id for update`)
+    select a.id from tel_alert a
+    join tel_rule r on r.tenant_id = a.tenant_id and r.id = a.rule_id
+    join tel_device d on d.tenant_id = a.tenant_id and d.id = a.device_id
+    where a.tenant_id = ${tx.tenantId} and ${column('a')} = any(${given}) and a.status <> 'cleared' and (not ${applies} ${foreign})
+    order by a.id for update of a`)
+  await tx.query(sql.run`
+    delete from tel_rule_state s using tel_rule r, tel_device d
+    where s.tenant_id = ${tx.tenantId} and ${column('s')} = any(${given})
+      and r.tenant_id = s.tenant_id and r.id = s.rule_id and d.tenant_id = s.tenant_id and d.id = s.device_id
+      and (not ${applies} or s.alert_id = any(${sql.array(
+        open.map(({ id }) => id),
+        'uuid',
+      )}))`)
   await endAlerts(
     tx,
     open.map(({ id }) => ({ id, at: tx.now.getTime() })),
+    of === 'rule_id' ? 'rule' : 'device',
   )
 }

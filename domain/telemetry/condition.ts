@@ -65,21 +65,21 @@ export interface LeafState {
 }
 export const OFF: LeafState = { since: null, on: false }
 
-/** Whether a number is outside of its limits; while it is, they are narrower by the hysteresis. */
+/** Whether a number is outside of its limits; once the leaf is on, they are narrower by the hysteresis. */
 function isOutside(
   { above, below, hysteresis = 0 }: Static<typeof Threshold> | Static<typeof Change>,
   value: number,
-  held: boolean,
+  on: boolean,
 ): boolean {
-  const margin = held ? hysteresis : 0
+  const margin = on ? hysteresis : 0
   return (above !== undefined && value > above - margin) || (below !== undefined && value < below + margin)
 }
 
 /** What becomes of a leaf's state with a number that was read at a moment. */
 export function after(leaf: Exclude<Leaf, { kind: 'silence' }>, state: LeafState, at: number, value: number): LeafState {
-  if (!isOutside(leaf, value, state.since !== null)) return OFF
+  if (!isOutside(leaf, value, state.on)) return OFF
   const since = state.since ?? at
-  return { since, on: at - since >= (leaf.for_seconds ?? 0) * 1000 }
+  return { since, on: state.on || at - since >= (leaf.for_seconds ?? 0) * 1000 }
 }
 
 /** Whether a condition is on, by the states of its leaves. */

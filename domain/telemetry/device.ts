@@ -1,7 +1,7 @@
 // Something that sends readings.
 import { Type } from 'typebox'
 import { Code, type Fragment, Name, nullable, oneOf, requireRoom, resource, row, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
-import { clearAlerts } from './alert.ts'
+import { endInapplicable } from './alert.ts'
 import { DeviceProfile, ExpectedInterval, USUAL_INTERVAL } from './profile.ts'
 
 /** How often a device is heard of: as it says itself, as its profile says, or as usual. */
@@ -55,7 +55,11 @@ const requireRoomForDevices = (tx: Tx, adding: number): Promise<void> =>
     sql.fragment`select count(*) as n from tel_device where tenant_id = ${tx.tenantId} and deleted_at is null`,
   )
 
-/** Devices, as many as the plan allows. One that is deleted ends its alerts. */
+/** Columns of a device that decide which rules apply to it. */
+const SCOPE = ['profile_id', 'site_id', 'batch_id']
+const changesScope = (patch: object): boolean => SCOPE.some((name) => name in patch)
+
+/** Devices, as many as the plan allows. One that is moved or deleted ends the alerts of rules that no longer apply to it. */
 export const devices: typeof deviceRows = {
   ...deviceRows,
   createMany: async (tx, inputs) => {
@@ -66,9 +70,20 @@ export const devices: typeof deviceRows = {
     await requireRoomForDevices(tx, 1)
     return deviceRows.create(tx, input)
   },
+  update: async (tx, id, version, patch) => {
+    const changed = await deviceRows.update(tx, id, version, patch)
+    if (changesScope(patch)) await endInapplicable(tx, 'device_id', [id])
+    return changed
+  },
+  updateMany: async (tx, changes) => {
+    const changed = await deviceRows.updateMany(tx, changes)
+    const moved = changes.filter(({ patch }) => changesScope(patch)).map(({ id }) => id)
+    if (moved.length > 0) await endInapplicable(tx, 'device_id', moved)
+    return changed
+  },
   softDelete: async (tx, id, version) => {
     await deviceRows.softDelete(tx, id, version)
-    await clearAlerts(tx, 'device_id', id)
+    await endInapplicable(tx, 'device_id', [id])
   },
   recover: async (tx, id) => {
     await requireRoomForDevices(tx, 1)

@@ -1,4 +1,4 @@
-export { Alert, alertLifecycle, alertList } from './alert.ts'
+export { Alert, alertLifecycle, alertList, moveAlert } from './alert.ts'
 export { BUCKETS, type BucketLength } from './buckets.ts'
 export * from './chart.ts'
 export { countDevices, Device, devices } from './device.ts'
@@ -26,6 +26,15 @@ export {
   readMessage,
   TelemetryMessage,
 } from './message.ts'
+export {
+  type AlertMessage,
+  AlertNotification,
+  alertNotificationList,
+  noteNotifications,
+  notificationChannels,
+  notifyOfAlerts,
+  tenantsWithChannels,
+} from './notification-channel.ts'
 export { deviceProfiles, metrics } from './profile.ts'
 export { ALL_QUALITIES, QualityFilter, qualitiesOf, USUAL_QUALITIES } from './quality.ts'
 export * from './query.ts'
@@ -35,4 +44,4 @@ export { rules } from './rule.ts'
 export { type SeriesQuestion, seriesOf } from './series.ts'
 export { AGGREGATES, Bucket, FURTHER, type Further, SourceSchema } from './summed.ts'
 export { sumUpHours } from './sums.ts'
-export { tenantsWatchingSilence, watchSilence } from './watch.ts'
+export { tenantsWithTimedRules, watchTime } from './watch.ts'

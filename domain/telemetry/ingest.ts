@@ -376,7 +376,8 @@ async function insert(tx: Tx, groups: readonly Group[], seriesOf: SeriesOf, are:
   const written = new Set(found.map(({ series_id, at }) => `${series_id} ${Math.round(at)}`))
   return groups.map((group) => ({
     ...group,
-    readings: group.readings.filter(({ metric, at }) => written.has(`${seriesOf(group.device.id, metric)} ${at}`)),
+    // Of two readings with one time the first was written, and it alone counts.
+    readings: group.readings.filter(({ metric, at }) => written.delete(`${seriesOf(group.device.id, metric)} ${at}`)),
   }))
 }
 
@@ -429,7 +430,6 @@ function byMinute(groups: readonly Group[]): Map<number, number> {
 function byDevice(groups: readonly Heard[]): Heard[] {
   const found = new Map<string, { device: Heard['device']; readings: GoodReading[] }>()
   for (const { device, readings } of groups) {
-    if (readings.length === 0) continue
     const one = found.get(device.id) ?? { device, readings: [] }
     one.readings.push(...readings)
     found.set(device.id, one)

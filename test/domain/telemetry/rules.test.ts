@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Type } from 'typebox'
 import { newId, sql } from '../../../domain/kernel/index.ts'
-import { TelemetryIngest, watchSilence } from '../../../domain/telemetry/index.ts'
+import { TelemetryIngest, watchTime } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp, times } from '../../support/app.ts'
 import { probes } from '../../support/telemetry.ts'
 
@@ -164,21 +164,21 @@ t.test('silence is noticed, and ends with the next word', async (t) => {
   await quiet.send([at(0, 1)])
   await loud.send([at(0, 1)])
   const rule = await ruleOf(acme, { kind: 'silence', seconds: 60 })
-  t.equal(await watchSilence(telemetry, acme.id), 1)
+  t.equal(await watchTime(telemetry, acme.id), 1)
   t.same(await alerts(acme), [])
   await heardOf(65)
-  await watchSilence(telemetry, acme.id)
+  await watchTime(telemetry, acme.id)
   await noticed()
   t.same(await alerts(acme), [], 'a device’s word may be ten seconds old when it is noted')
   await heardOf(100)
-  await Promise.all(times(20, () => watchSilence(telemetry, acme.id)))
+  await Promise.all(times(20, () => watchTime(telemetry, acme.id)))
   const [raised, ...more] = await alerts(acme)
   t.match(raised, { status: 'raised', device_id: quiet.id, rule_id: rule.id, metric: null, value: null })
   t.equal(more.length, 0, 'twenty who look raise one')
   t.ok(Math.abs(Date.parse(raised!.raised_at) - (Date.now() - 40_000)) < 10_000, 'from when it was due')
   await quiet.send([at(-5_000, 1)])
   t.match(await alerts(acme), [{ status: 'cleared' }], 'whatever it says')
-  await watchSilence(telemetry, acme.id)
+  await watchTime(telemetry, acme.id)
   t.equal((await alerts(acme)).length, 1)
 })
 
@@ -195,7 +195,7 @@ t.test('silence with something else', async (t) => {
     await telemetry.write(acme.scope, (tx) =>
       tx.query(sql.run`update tel_device set last_seen_at = now() - interval '1 hour' where tenant_id = ${acme.id}`),
     )
-    await watchSilence(telemetry, acme.id)
+    await watchTime(telemetry, acme.id)
   }
   await device.send([at(0, 20)])
   await silent()
