@@ -1,4 +1,5 @@
 export { Alert, alertLifecycle, alertList, moveAlert } from './alert.ts'
+export { annotations } from './annotation.ts'
 export { BUCKETS, type BucketLength } from './buckets.ts'
 export * from './chart.ts'
 export { countDevices, Device, devices } from './device.ts'

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { Uuid } from '../../domain/kernel/index.ts'
 import {
+  annotations,
   DeviceKey,
   deviceKeys,
   deviceProfiles,
@@ -38,6 +39,7 @@ export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(devices, { plane }))
   await app.register(resourceRoutes(deviceProfiles, { plane }))
   await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
+  await app.register(resourceRoutes(annotations, { plane }))
 
   app.post<{ Body: Static<typeof KeysWanted> }>(
     '/telemetry/devices/keys',

@@ -307,7 +307,10 @@ export default async function readings(app: FastifyInstance) {
     async (request) => {
       const { points = 500, ...rest } = request.query
       const qualities = qualitiesOf(rest.quality, USUAL_QUALITIES)
-      return { data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(request, rest), ...spanOf(rest), qualities, points })) }
+      const annotated = request.may('telemetry.annotation.read')
+      return {
+        data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(request, rest), ...spanOf(rest), qualities, points, annotated })),
+      }
     },
   )
 }
