@@ -6,6 +6,9 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { newId } from '../../domain/kernel/index.ts'
+import type { Runtime } from '../../server/runtime.ts'
+import { createTopics, type TopicDeclaration } from '../../workers/kafka.ts'
+import { testServices } from './services.ts'
 
 /** Apache Kafka's own libraries, where .ci/services has fetched them. */
 const libraries = process.env.KAFKA_LIBRARIES
@@ -79,3 +82,9 @@ export async function ownBroker(t: { teardown(work: () => unknown): void }): Pro
     kill,
   }
 }
+
+/** Creates topics. The embedded broker creates one with its first message, and lets `createTopics` wait for its timeout. */
+export const makeTopics = ({ kafka, producer }: Runtime, topics: readonly TopicDeclaration[]): Promise<void> =>
+  testServices().realBroker
+    ? createTopics(kafka, topics, 1)
+    : producer.send(topics.map(({ topic }) => ({ topic, key: '', value: 'none of the messages that are sent' })))

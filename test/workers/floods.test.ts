@@ -4,10 +4,11 @@ import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
 import { claimedSender } from '../../domain/telemetry/index.ts'
 import { Floods } from '../../workers/floods.ts'
-import { createTopics, type Message, type OutgoingMessage } from '../../workers/kafka.ts'
+import type { Message, OutgoingMessage } from '../../workers/kafka.ts'
 import { Senders, UNPROVEN } from '../../workers/senders.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 import { eventually, type TestTenant, testApp, times } from '../support/app.ts'
+import { makeTopics } from '../support/broker.ts'
 import { quietLog, testServices } from '../support/services.ts'
 import { probes } from '../support/telemetry.ts'
 
@@ -98,11 +99,10 @@ t.test('who sends little does not wait for a flood that came before; the flood i
   const [many, one] = [await probe(loud), await probe(quiet)]
   const name = newId().slice(-8)
   const topics = { topic: `test-flood-${name}`, aside: `test-flood-aside-${name}` }
-  await createTopics(
-    runtime.kafka,
+  await makeTopics(
+    runtime,
     Object.values(topics).map((topic) => ({ topic, partitions: 8, retentionMs: 3_600_000 })),
-    1,
-  ).catch(() => {}) // one broker makes them by itself
+  )
   const base = Math.floor(Date.now() / 1000) * 1000 - 10_000_000
   const message = ({ slug }: TestTenant, { code, key }: { code: string; key: string }, n: number): OutgoingMessage => ({
     topic: topics.topic,

@@ -4,10 +4,11 @@ import { Client } from 'pg'
 import t from 'tap'
 import { newId } from '../../domain/kernel/index.ts'
 import { type Rejection, TelemetryIngest } from '../../domain/telemetry/index.ts'
-import { Consumer, createTopics, type OutgoingMessage, Producer } from '../../workers/kafka.ts'
+import { Consumer, type OutgoingMessage, Producer } from '../../workers/kafka.ts'
 import { telemetryConsumer } from '../../workers/telemetry-consumer.ts'
 import { TOPICS, topicDeclarations } from '../../workers/topics.ts'
 import { eventually, testApp, times } from '../support/app.ts'
+import { makeTopics } from '../support/broker.ts'
 import { seeded } from '../support/random.ts'
 import { quietLog, testServices } from '../support/services.ts'
 import { type Probe, probes } from '../support/telemetry.ts'
@@ -112,7 +113,7 @@ t.test(`${HOSTILE} hostile messages among good ones: all good ones arrive, and o
   // As production makes it: Kafka replaces hostile times, and the embedded broker keeps them.
   const { config } = topicDeclarations.find((declared) => declared.topic === TOPICS.telemetry)!
   const topics = [topic, aside].map((one) => ({ topic: one, partitions: 4, retentionMs: 3_600_000, config: config! }))
-  await createTopics(runtime.kafka, topics, 1).catch(() => {}) // the embedded broker makes them by itself
+  await makeTopics(runtime, topics)
   const attacker = await tenant()
   const target: Target = { slug: attacker.slug, ...(await probe(attacker)) }
   const victims = await Promise.all(
@@ -139,14 +140,13 @@ t.test(`${HOSTILE} hostile messages among good ones: all good ones arrive, and o
       headers: { 'device-key': device.key },
     }
   }
-  let refusedByBroker = 0
+  const sent: Promise<void>[] = []
   for (let step = 0; step < STEPS; step++) {
-    const some = times(HOSTILE / STEPS, () => ({ topic, ...hostile(target) }))
     const producer = pick(producers)
-    const sent = await producer.sendEach(some)
-    await producer.send(times(GOOD / STEPS, (n) => good((step * GOOD) / STEPS + n)))
-    for (const result of await Promise.allSettled(sent)) if (result.status === 'rejected') refusedByBroker++
+    sent.push(...(await producer.sendEach(times(HOSTILE / STEPS, () => ({ topic, ...hostile(target) })))))
+    sent.push(...(await producer.sendEach(times(GOOD / STEPS, (n) => good((step * GOOD) / STEPS + n)))))
   }
+  const refusedByBroker = (await Promise.allSettled(sent)).filter(({ status }) => status === 'rejected').length
   t.comment(`${refusedByBroker} were refused by the broker`)
   const start = performance.now()
   const arrived = async () =>
@@ -206,7 +206,7 @@ t.test('a message that the database refuses is set aside alone, with its positio
 t.test('a consumer that cannot go on is told by /ready and by a metric', async (t) => {
   const { request } = await testApp(t)
   const topic = `test-blocked-${newId()}`
-  await createTopics(runtime.kafka, [{ topic, partitions: 1, retentionMs: 600_000 }], 1).catch(() => {})
+  await makeTopics(runtime, [{ topic, partitions: 1, retentionMs: 600_000 }])
   const handled: string[] = []
   let away = true
   const consumer = new Consumer({
@@ -243,7 +243,11 @@ t.test('a consumer that cannot go on is told by /ready and by a metric', async (
     ({ blockedSince }) => blockedSince === null,
     20,
   )
-  t.same(handled.toSorted(), ['a', 'aside bad', 'b', 'c'])
+  t.same(
+    ['a', 'aside bad', 'b', 'c'].filter((one) => !handled.includes(one)),
+    [],
+  )
+  t.notOk(handled.includes('bad'))
   await control.platform((queries) => reportConsumers(queries, instance, [{ ...state, blockedSince: null }]))
   await eventually(ready, ({ body }) => body.checks.consumers === 'up', 5)
 })
