@@ -1,6 +1,7 @@
 // Series beside each other: by the same buckets, or drawn with as many points as a screen has.
 import { Type } from 'typebox'
 import { type Fragment, failure, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { AnnotationOfSeries, annotationsOf } from './annotation.ts'
 import { BUCKETS, type BucketLength, bucketFor, bucketsBetween, type Span } from './buckets.ts'
 import { type Fill, fillGaps, fillOf } from './fill.ts'
 import { largestTriangles, type Point } from './lttb.ts'
@@ -8,7 +9,12 @@ import { areUsual, isSummed, type Qualities, USUAL_QUALITIES } from './quality.t
 import { Series, type SeriesQuestion, seriesOf } from './series.ts'
 import { AGGREGATES, type Aggregate, type Source, SourceSchema, valuesOf } from './summed.ts'
 
-const named = { device: Series.properties.device, metric: Series.properties.metric, unit: Series.properties.unit }
+const named = {
+  device: Series.properties.device,
+  device_id: Series.properties.device_id,
+  metric: Series.properties.metric,
+  unit: Series.properties.unit,
+}
 
 export const Aligned = Type.Object(
   {
@@ -53,9 +59,9 @@ export async function alignedSeries(tx: Tx, question: AlignedQuestion) {
     bucket,
     aggregate,
     times: times.map((at) => new Date(at).toISOString()),
-    series: series.map(({ device, metric, unit, series_id }) => {
+    series: series.map(({ device, device_id, metric, unit, series_id }) => {
       const column = times.map((at) => values.get(series_id)?.get(at) ?? nothing)
-      return { device, metric, unit, values: fillGaps(times, column, fillOf(aggregate, fill)) }
+      return { device, device_id, metric, unit, values: fillGaps(times, column, fillOf(aggregate, fill)) }
     }),
   }
 }
@@ -66,6 +72,9 @@ export const Drawn = Type.Object(
     source: SourceSchema,
     points: Type.Array(Type.Object({ ts: Timestamp, value: Type.Number() }, { additionalProperties: false }), {
       description: 'The earliest first',
+    }),
+    annotations: Type.Array(AnnotationOfSeries, {
+      description: 'Of the series and its device within the time, the earliest first; none without telemetry.annotation.read',
     }),
   },
   { additionalProperties: false },
@@ -153,12 +162,15 @@ async function pointsOf(tx: Tx, series: number, drawing: Drawing): Promise<{ sou
 }
 
 /** Series with `points` points each at most, those that keep what they look like. Throws `not_found`, `invalid_value`. */
-export async function drawnSeries(tx: Tx, question: SeriesQuestion & Drawing & { points: number }) {
+export async function drawnSeries(tx: Tx, question: SeriesQuestion & Drawing & { points: number; annotated: boolean }) {
+  const series = await seriesOf(tx, question, MOST_DRAWN)
+  const annotated = question.annotated ? series.map(({ device_id }) => device_id) : []
+  const notesOf = await annotationsOf(tx, annotated, question)
   const drawn = []
-  for (const { series_id, device, metric, unit } of await seriesOf(tx, question, MOST_DRAWN)) {
+  for (const { series_id, device, device_id, metric, unit } of series) {
     const { source, points } = await pointsOf(tx, series_id, question)
-    const kept = largestTriangles(points, question.points)
-    drawn.push({ device, metric, unit, source, points: kept.map(({ at, value }) => ({ ts: new Date(at).toISOString(), value })) })
+    const kept = largestTriangles(points, question.points).map(({ at, value }) => ({ ts: new Date(at).toISOString(), value }))
+    drawn.push({ device, device_id, metric, unit, source, points: kept, annotations: notesOf(device_id, metric) })
   }
   return drawn
 }

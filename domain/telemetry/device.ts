@@ -21,13 +21,15 @@ export const Device = row(
     site_id: nullable({ ...Uuid, description: 'The location that it watches' }),
     batch_id: nullable({ ...Uuid, description: 'The batch that it watches' }),
     tags: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 20, default: [] }),
+    serial_number: nullable(Type.String({ minLength: 1, maxLength: 100, description: 'Of the hardware in use' })),
+    replaced_at: nullable({ ...Timestamp, description: 'When the hardware was replaced last' }),
     last_seen_at: nullable(Timestamp),
     status: oneOf(['online', 'late', 'silent'], {
       description: 'Heard of within twice the expected interval, within ten times, or longer ago or never',
     }),
   },
   {
-    derived: ['last_seen_at'],
+    derived: ['last_seen_at', 'replaced_at'],
     computed: {
       status: (column) => sql.fragment`
         case when ${column('last_seen_at')} > now() - 2 * ${intervalOf(column)} then 'online'

@@ -1,6 +1,6 @@
 // Kinds of devices: what they measure, how that becomes what is kept, and how often they are heard of.
 import { Type } from 'typebox'
-import { Code, failure, Name, nullable, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { Code, failure, Name, nullable, oneAtATime, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
 import { MAX_ABSOLUTE_VALUE } from './message.ts'
 
 /** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
@@ -38,6 +38,39 @@ export const metrics: typeof metricRows = {
     await requireRoomForMetrics(tx, 1)
     return metricRows.create(tx, input)
   },
+  update: async (tx, id, version, patch) => {
+    await keepUnits(tx, [{ id, patch }])
+    return metricRows.update(tx, id, version, patch)
+  },
+  updateMany: async (tx, changes) => {
+    await keepUnits(tx, changes)
+    return metricRows.updateMany(tx, changes)
+  },
+}
+
+const Relabeled = Type.Object({ code: Type.String(), unit: Type.String(), series: Type.Integer() }, { additionalProperties: false })
+
+/**
+ * Refuses with `in_use` another unit for a metric that has series: its readings would be in a unit that they were not sent in. A
+ * metric without a unit may be given one. Series are made with their first reading, under the lock that is taken here first.
+ */
+async function keepUnits(tx: Tx, changes: readonly { id: string; patch: object }[]): Promise<void> {
+  const units = changes.flatMap(({ id, patch }) => ('unit' in patch ? [[id, (patch as { unit: string | null }).unit]] : []))
+  if (units.length === 0) return
+  await oneAtATime(tx, metricsLock(tx))
+  const relabeled = await tx.maybeOne(sql.prepared(Relabeled)`
+    select m.code, m.unit, s.series
+    from ${sql.unnest(units, ['uuid', 'text'])} as c (id, unit)
+    join tel_metric m on m.tenant_id = ${tx.tenantId} and m.id = c.id and m.unit is not null and m.unit is distinct from c.unit
+    cross join lateral (select count(*) as series from tel_series s where s.tenant_id = ${tx.tenantId} and s.metric_id = m.id) as s
+    where s.series > 0 order by m.code limit 1`)
+  if (!relabeled) return
+  const { code, unit, series } = relabeled
+  throw failure(
+    'in_use',
+    { path: '/unit', metric: code, unit, series },
+    `Readings of ${code} were sent in ${unit}: make a metric of its own for another unit.`,
+  )
 }
 
 /** Seconds between two messages of a device of which nothing is said. */

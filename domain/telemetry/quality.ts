@@ -1,7 +1,7 @@
 // Which readings count: by what their devices say of them, and within what can be summed up.
 import { Type } from 'typebox'
 import { type Fragment, failure, sql } from '../kernel/index.ts'
-import { QUALITIES } from './message.ts'
+import { MAX_ABSOLUTE_VALUE, QUALITIES } from './message.ts'
 
 /** Codes of qualities. */
 export type Qualities = readonly number[]
@@ -29,9 +29,6 @@ export function qualitiesOf(given: string | undefined, usual: Qualities): Qualit
   return names.map((name) => QUALITIES[name as keyof typeof QUALITIES]).sort()
 }
 
-/** Larger values are refused on arrival. Sums and squares of smaller ones are far from the largest float. */
-const MAX_SUMMED = 1e100
-
 /** A condition on `quality` of readings. */
 export const hasQuality = (qualities: Qualities): Fragment =>
   qualities.length === ALL_QUALITIES.length ? sql.fragment`true` : sql.fragment`quality = any(${sql.array([...qualities], 'int2')})`
@@ -41,4 +38,4 @@ export const hasQuality = (qualities: Qualities): Fragment =>
  * refused are left out, so that no sum overflows; NaN is above every number and left out too.
  */
 export const isSummed = (qualities: Qualities): Fragment =>
-  sql.fragment`(value between ${-MAX_SUMMED}::float8 and ${MAX_SUMMED}::float8 and ${hasQuality(qualities)})`
+  sql.fragment`(value between ${-MAX_ABSOLUTE_VALUE}::float8 and ${MAX_ABSOLUTE_VALUE}::float8 and ${hasQuality(qualities)})`

@@ -27,6 +27,7 @@ interface Page {
 export interface ReadingsQuestion extends Page {
   device: string
   metric: string
+  include_deleted?: boolean | undefined
 }
 export interface BucketsQuestion extends ReadingsQuestion, Summing {
   fill: Fill
@@ -41,8 +42,8 @@ export const readingsOf = (tx: Tx, series: number, { from, to, before, limit, qu
       and ${hasQuality(qualities)}
     order by ts desc limit ${limit + 1}`)
 
-const seriesNamed = async (tx: Tx, { device, metric }: ReadingsQuestion): Promise<Series> =>
-  (await seriesOf(tx, { devices: [device], metrics: [metric] }, 1))[0]!
+const seriesNamed = async (tx: Tx, { device, metric, include_deleted }: ReadingsQuestion): Promise<Series> =>
+  (await seriesOf(tx, { devices: [device], metrics: [metric], include_deleted }, 1))[0]!
 
 /** The same of a device's metric. Throws `not_found`. */
 export const rawReadings = async (tx: Tx, question: ReadingsQuestion): Promise<readonly Reading[]> =>

@@ -25,14 +25,20 @@ export interface SeriesQuestion {
   site_id?: string | undefined
   batch_id?: string | undefined
   tag?: string | undefined
+  /** Devices that were deleted, too; `devices` may then hold ids, as several may have had a code. */
+  include_deleted?: boolean | undefined
 }
 
 /** The conditions of a question on `tel_device d` and `tel_metric m`, in the context's organization. */
-export function meant(tx: Tx, { devices, metrics, profile_id, site_id, batch_id, tag }: SeriesQuestion): Fragment {
+export function meant(tx: Tx, { devices, metrics, profile_id, site_id, batch_id, tag, include_deleted = false }: SeriesQuestion): Fragment {
   const some = (given: unknown, condition: () => Fragment) => (given === undefined ? [] : [condition()])
   return sql.and([
-    sql.fragment`d.tenant_id = ${tx.tenantId} and d.organization_id = ${tx.context.organizationId} and d.deleted_at is null`,
-    ...some(devices, () => sql.fragment`d.code = any(${sql.array([...devices!], 'text')})`),
+    sql.fragment`d.tenant_id = ${tx.tenantId} and d.organization_id = ${tx.context.organizationId}`,
+    ...(include_deleted ? [] : [sql.fragment`d.deleted_at is null`]),
+    ...some(devices, () => {
+      const names = sql.fragment`${sql.array([...devices!], 'text')}`
+      return include_deleted ? sql.fragment`(d.code = any(${names}) or d.id::text = any(${names}))` : sql.fragment`d.code = any(${names})`
+    }),
     ...some(metrics, () => sql.fragment`m.code = any(${sql.array([...metrics!], 'text')})`),
     ...some(profile_id, () => sql.fragment`d.profile_id = ${profile_id!}`),
     ...some(site_id, () => sql.fragment`d.site_id = ${site_id!}`),
@@ -51,7 +57,7 @@ export const SERIES = sql.fragment`
 export async function seriesOf(tx: Tx, question: SeriesQuestion, most: number): Promise<readonly Series[]> {
   const found = await tx.any(sql.prepared(Series)`
     select s.series_id, d.id as device_id, d.code as device, m.code as metric, m.unit, m.kind
-    from ${SERIES} where ${meant(tx, question)} order by d.code, m.code limit ${most + 1}`)
+    from ${SERIES} where ${meant(tx, question)} order by d.code, m.code, d.id limit ${most + 1}`)
   if (found.length === 0) {
     const { devices: device, metrics: metric } = question
     throw failure('not_found', { device, metric }, 'No such device of this organization has sent such a metric yet.')

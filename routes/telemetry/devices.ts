@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { Uuid } from '../../domain/kernel/index.ts'
 import {
+  annotations,
   DeviceKey,
   deviceKeys,
   deviceProfiles,
@@ -11,7 +12,12 @@ import {
   issueDeviceKeys,
   KeysWanted,
   metrics,
+  Replaced,
+  Replacement,
+  ReplacementWanted,
   Rotation,
+  replaceDevice,
+  replacementsOf,
   revokeDeviceKey,
   rotateDeviceKey,
 } from '../../domain/telemetry/index.ts'
@@ -33,6 +39,7 @@ export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(devices, { plane }))
   await app.register(resourceRoutes(deviceProfiles, { plane }))
   await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
+  await app.register(resourceRoutes(annotations, { plane }))
 
   app.post<{ Body: Static<typeof KeysWanted> }>(
     '/telemetry/devices/keys',
@@ -136,5 +143,45 @@ export default async function deviceRoutes(app: FastifyInstance) {
       await request.write((tx) => revokeDeviceKey(tx, request.params.id, request.params.key_id))
       return reply.status(204).send()
     },
+  )
+
+  app.post<{ Params: { id: string }; Body: Static<typeof ReplacementWanted> | undefined }>(
+    '/telemetry/devices/:id/replace',
+    {
+      level: 'organization',
+      permission: 'telemetry.device.replace',
+      notImpersonated: true,
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'Replace the hardware of a device',
+        description: 'The device keeps its code, series and history. A key for the new hardware is issued, shown once; earlier keys end.',
+        params: Id,
+        body: Type.Optional(ReplacementWanted),
+        response: { 201: ok(Replaced), ...mutation('not_found') },
+      },
+    },
+    async (request, reply) => {
+      shownOnce(request, reply)
+      return { data: await request.write((tx) => replaceDevice(tx, request.params.id, request.body ?? {})) }
+    },
+  )
+
+  app.get<{ Params: { id: string } }>(
+    '/telemetry/devices/:id/replacements',
+    {
+      level: 'organization',
+      permission: 'telemetry.device.read',
+      module,
+      plane,
+      schema: {
+        tags,
+        summary: 'List the replacements of a device, the latest first',
+        params: Id,
+        response: { 200: ok(Type.Array(Replacement)), ...guarded('not_found') },
+      },
+    },
+    async (request) => ({ data: await request.read((tx) => replacementsOf(tx, request.params.id)) }),
   )
 }

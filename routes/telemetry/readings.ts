@@ -41,6 +41,14 @@ const zone = {
   time_zone: Type.Optional({ ...TimeZone, description: 'Whose days and hours the buckets are; the company’s when nothing is said' }),
 }
 const quality = { quality: Type.Optional(QualityFilter) }
+const deleted = {
+  include_deleted: Type.Optional(
+    Type.Boolean({
+      default: false,
+      description: 'Deleted devices, too, by code or id; takes the permission to delete and recover devices (telemetry.device.delete)',
+    }),
+  ),
+}
 const paged = {
   cursor: Type.Optional(Type.String({ maxLength: 2000 })),
 }
@@ -52,6 +60,7 @@ const selector = {
   site_id: Type.Optional({ ...Uuid, description: 'Of devices that watch this location' }),
   batch_id: Type.Optional({ ...Uuid, description: 'Of devices that watch this batch' }),
   tag: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+  ...deleted,
 }
 const closed = { additionalProperties: false }
 
@@ -64,6 +73,7 @@ const Question = Type.Object(
     ...zone,
     fill: Type.Optional(FillSchema),
     ...quality,
+    ...deleted,
     aggregates: Type.Optional(
       Type.String({
         maxLength: 200,
@@ -106,14 +116,23 @@ const spanOf = ({ from, to }: { from?: string; to?: string }) => ({
 })
 
 const listed = (given: string | undefined) => given?.split(',').filter(Boolean)
-const seriesAsked = ({ device, metric, profile_id, site_id, batch_id, tag }: Static<typeof ManyQuestion>): SeriesQuestion => ({
-  devices: listed(device),
-  metrics: listed(metric),
-  profile_id,
-  site_id,
-  batch_id,
-  tag,
-})
+/** Throws `permission_denied` where deleted devices are asked for by those who may not bring them back. */
+function includesDeleted(request: FastifyRequest, { include_deleted = false }: { include_deleted?: boolean }): boolean {
+  if (include_deleted) request.require('telemetry.device.delete')
+  return include_deleted
+}
+const seriesAsked = (request: FastifyRequest, question: Static<typeof ManyQuestion>): SeriesQuestion => {
+  const { device, metric, profile_id, site_id, batch_id, tag } = question
+  return {
+    devices: listed(device),
+    metrics: listed(metric),
+    profile_id,
+    site_id,
+    batch_id,
+    tag,
+    include_deleted: includesDeleted(request, question),
+  }
+}
 
 /** Throws `invalid_value` for a word that is none of them. */
 function furtherOf(given: string | undefined): Further[] {
@@ -185,12 +204,18 @@ export default async function readings(app: FastifyInstance) {
       const further = furtherOf(request.query.aggregates)
       const timeZone = timeZoneOf(request, request.query)
       const qualities = qualitiesOf(request.query.quality, bucket ? USUAL_QUALITIES : ALL_QUALITIES)
-      const span = { ...spanOf(request.query), qualities }
+      const include_deleted = includesDeleted(request, request.query)
+      const span = { ...spanOf(request.query), qualities, include_deleted }
       const format = formatOf(request)
       if (format && !bucket)
-        return sendLines(reply, format, READING, await everyReading(request, { devices: [device], metrics: [metric] }, request.query))
+        return sendLines(
+          reply,
+          format,
+          READING,
+          await everyReading(request, { devices: [device], metrics: [metric], include_deleted }, request.query),
+        )
       if (format && bucket) {
-        await request.read((tx) => seriesOf(tx, { devices: [device], metrics: [metric] }, 1))
+        await request.read((tx) => seriesOf(tx, { devices: [device], metrics: [metric], include_deleted }, 1))
         const ask = (limit: number) => async (before: string | null) => {
           const question = { device, metric, ...span, bucket, timeZone, fill, further, limit, before }
           return (await request.read((tx) => bucketedReadings(tx, question))).buckets
@@ -199,7 +224,7 @@ export default async function readings(app: FastifyInstance) {
         const pages = fill === 'none' ? pagesOf(ask(PAGE)) : [await ask(limit)(null)]
         return sendLines(reply, format, [...BUCKET, ...further], pages)
       }
-      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further} ${qualities}`
+      const list = `readings ${request.context.organizationId} ${device} ${metric} ${bucket} ${timeZone} ${fill} ${further} ${qualities} ${include_deleted}`
       const [before = null] = (placeIn(request, list, cursor) ?? []) as [string?]
       const question = { device, metric, ...span, limit, before }
       if (!bucket) {
@@ -226,7 +251,7 @@ export default async function readings(app: FastifyInstance) {
       const { limit = 1_000, cursor, ...rest } = request.query
       const list = `latest ${request.context.organizationId} ${JSON.stringify(rest)}`
       const after = placeIn(request, list, cursor) as [string, string] | null
-      const found = await request.read((tx) => latestReadings(tx, { ...seriesAsked(rest), limit, after }))
+      const found = await request.read((tx) => latestReadings(tx, { ...seriesAsked(request, rest), limit, after }))
       return pageOf(request, list, limit, found, ({ device, metric }) => [device, metric])
     },
   )
@@ -243,7 +268,7 @@ export default async function readings(app: FastifyInstance) {
       },
     },
     async (request, reply) => {
-      const readings = await everyReading(request, seriesAsked(request.query), request.query)
+      const readings = await everyReading(request, seriesAsked(request, request.query), request.query)
       return sendLines(reply, formatOf(request) ?? 'ndjson', READING, readings)
     },
   )
@@ -263,7 +288,7 @@ export default async function readings(app: FastifyInstance) {
       const { bucket, buckets = 300, aggregate = 'avg', fill = 'null', ...rest } = request.query
       const timeZone = timeZoneOf(request, rest)
       const qualities = qualitiesOf(rest.quality, USUAL_QUALITIES)
-      const question = { ...seriesAsked(rest), ...spanOf(rest), timeZone, bucket, buckets, aggregate, fill, qualities }
+      const question = { ...seriesAsked(request, rest), ...spanOf(rest), timeZone, bucket, buckets, aggregate, fill, qualities }
       return { data: await request.read((tx) => alignedSeries(tx, question)) }
     },
   )
@@ -282,7 +307,10 @@ export default async function readings(app: FastifyInstance) {
     async (request) => {
       const { points = 500, ...rest } = request.query
       const qualities = qualitiesOf(rest.quality, USUAL_QUALITIES)
-      return { data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(rest), ...spanOf(rest), qualities, points })) }
+      const annotated = request.may('telemetry.annotation.read')
+      return {
+        data: await request.read((tx) => drawnSeries(tx, { ...seriesAsked(request, rest), ...spanOf(rest), qualities, points, annotated })),
+      }
     },
   )
 }

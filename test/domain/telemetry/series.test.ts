@@ -22,7 +22,7 @@ t.test('series stand beside each other by the same buckets, gaps as they are ask
   const hours = times(4, (n) => new Date(start + n * 60 * MINUTE).toISOString())
   const both = [one, two].sort((a, b) => (a.code < b.code ? -1 : 1))
   const values = (of: Record<string, (number | null)[]>) =>
-    both.map(({ code }) => ({ device: code, metric: 'm', unit: '°C', values: of[code] }))
+    both.map(({ id, code }) => ({ device: code, device_id: id, metric: 'm', unit: '°C', values: of[code] }))
   t.same((await ask(`device=${one.code},${two.code}&metric=m&bucket=1h`)).data, {
     source: 'hourly',
     bucket: '1h',
