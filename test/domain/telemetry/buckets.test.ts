@@ -379,3 +379,35 @@ t.test('P1 spans of a thousand years are answered or refused at once, in any zon
   }
   t.ok(performance.now() - since < 20_000)
 })
+
+t.test('P20 a chart of more readings than are looked at one by one keeps them, too, to the hour', async (t) => {
+  const acme = await tenant()
+  const start = Date.parse('2026-05-01T17:30:00Z')
+  const { query, code } = await measured(acme, [])
+  await owner.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
+  await owner.query(
+    `insert into tel_measurement (tenant_id, series_id, ts, value)
+     select d.tenant_id, s.series_id, $3::timestamptz + n * interval '1 second', case when n = 234567 then 500 when n = 345678 then -500 else sin(n / 5000.0) end
+     from tel_device d join tel_series s on s.device_id = d.id, generate_series(0, 510000) as n where d.tenant_id = $1 and d.code = $2`,
+    [acme.id, code, iso(start)],
+  )
+  const [from, to] = [iso(start), iso(start + 509_000_000)]
+  const [drawn] = (await query('/telemetry/chart', { from, to, points: 200 })).data
+  t.match(drawn, { source: 'hourly' })
+  t.equal(drawn.points.length, 200)
+  t.equal(drawn.points[0].ts, from)
+  t.equal(drawn.points.at(-1).ts, iso(start + 508_999_000))
+  for (const [value, second] of [
+    [500, 234_567],
+    [-500, 345_678],
+  ] as const) {
+    const point = drawn.points.find((one: { value: number }) => one.value === value)
+    t.ok(Math.abs(Date.parse(point.ts) - start - second * 1000) < HOUR, `${value} at ${point.ts}`)
+  }
+  t.match(await query('/telemetry/chart', { from, to, quality: 'good' }), { status: 400, body: { detail: 'invalid_value' } })
+  const since = performance.now()
+  const [scanned] = (await query('/telemetry/chart', { from, to: iso(start + 490_000_000), points: 200 })).data
+  t.comment(`490,000 readings drawn in ${Math.round(performance.now() - since)} ms`)
+  t.match(scanned, { source: 'raw' })
+  t.ok(scanned.points.some((one: { value: number }) => one.value === 500))
+})
