@@ -82,6 +82,21 @@ export function after(leaf: Exclude<Leaf, { kind: 'silence' }>, state: LeafState
   return { since, on: state.on || at - since >= (leaf.for_seconds ?? 0) * 1000 }
 }
 
+/** Since when a condition has been on, by its leaves, in milliseconds since 1970; infinity while it is not. */
+export function onSince(condition: Condition, states: readonly LeafState[]): number {
+  let next = 0
+  const walk = (tree: Tree): number => {
+    if (isLeaf(tree)) {
+      const { on, since } = states[next++]!
+      const wait = tree.kind === 'silence' ? 0 : (tree.for_seconds ?? 0) * 1000
+      return on ? (since ?? 0) + wait : Number.POSITIVE_INFINITY
+    }
+    const parts = ('all' in tree ? tree.all : tree.any).map(walk)
+    return 'all' in tree ? Math.max(...parts) : Math.min(...parts)
+  }
+  return walk(condition as Tree)
+}
+
 /** Whether a condition is on, by the states of its leaves. */
 export function isOn(condition: Condition, states: readonly LeafState[]): boolean {
   let next = 0

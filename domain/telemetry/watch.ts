@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { type Database, type Fragment, nullable, sql, systemScope, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { endAlerts, type NewAlert, raiseAlerts } from './alert.ts'
-import { after, isOn, type Leaf, type LeafState, OFF } from './condition.ts'
+import { after, isOn, type Leaf, type LeafState, OFF, onSince } from './condition.ts'
 import { intervalOf } from './device.ts'
 import { type GoodReading, QUALITIES } from './message.ts'
 import { isOf, type Subject, type WatchedRule, watchedRules } from './rule.ts'
@@ -55,8 +55,10 @@ const pastKey = (series: number, within: number, at: number): string => `${serie
 
 /** Evaluates a rule on the readings of a device, one after the other. */
 function evaluate({ rule, device, readings, leaves: before, alert }: Evaluated, past: Past, seriesOf: SeriesOf, now: number): Outcome {
-  // It was heard of, whatever it said.
+  // Any message of a device ends its silence.
   const leaves = before.map((state, place) => (rule.leaves[place]!.kind === 'silence' ? OFF : state))
+  // Silence ends when the device is heard, not at the time of what it says.
+  const wasSilent = before.some(({ on }, place) => on && rule.leaves[place]!.kind === 'silence')
   const raised: NewAlert[] = []
   let ended: number | null = null
   let open = alert !== null
@@ -75,7 +77,7 @@ function evaluate({ rule, device, readings, leaves: before, alert }: Evaluated, 
     if (on && !open) raised.push(alertOf(rule, device, { metric, value, raisedAt: at }))
     if (!on && open) {
       if (raised.length > 0) raised.at(-1)!.clearedAt = at
-      else ended = at
+      else ended = wasSilent ? now : at
     }
     open = on
   }
@@ -356,7 +358,6 @@ async function silenceOf(tx: Tx, rule: WatchedRule, place: number, seconds: numb
       return turnedOn({ rule, device, leaves: before, alert: state?.alert_id ?? null, kept: state !== undefined }, leaves, {
         metric: null,
         value: null,
-        raisedAt: since,
       })
     }),
   )
@@ -367,11 +368,12 @@ async function silenceOf(tx: Tx, rule: WatchedRule, place: number, seconds: numb
 function turnedOn(
   before: Omit<Evaluated, 'readings'>,
   leaves: readonly LeafState[],
-  raised: Pick<NewAlert, 'metric' | 'value' | 'raisedAt'>,
+  of: Pick<NewAlert, 'metric' | 'value'>,
 ): Evaluated & { outcome: Outcome } {
   const { rule, device, alert } = before
   const raises = alert === null && isOn(rule.condition, leaves)
-  return { ...before, readings: [], outcome: { leaves, ended: null, raised: raises ? [alertOf(rule, device, raised)] : [] } }
+  const raised = raises ? [alertOf(rule, device, { ...of, raisedAt: onSince(rule.condition, leaves) })] : []
+  return { ...before, readings: [], outcome: { leaves, ended: null, raised } }
 }
 
 const Due = Type.Object({ ...State.properties, value: nullable(Type.Number()) }, { additionalProperties: false })
@@ -405,11 +407,9 @@ async function durationOf(tx: Tx, rule: WatchedRule, place: number, asOf: Date):
     tx,
     applicable.map(({ leaves, alert_id, value, device }) => {
       const since = leaves[place]!.since!
-      const raisedAt = since + (leaf.for_seconds ?? 0) * 1000
       return turnedOn({ rule, device, leaves, alert: alert_id, kept: true }, leaves.with(place, { since, on: true }), {
         metric: leaf.metric,
         value,
-        raisedAt,
       })
     }),
   )
