@@ -209,7 +209,7 @@ export class TelemetryIngest {
             )
       const taken = new Map<number, number>()
       let written: readonly Group[] = []
-      const heard = new Set<string>()
+      const heard = new Map<string, KnownDevice>()
       for (const message of messages) {
         const { parsed, hash, minute, position } = message
         const device = known.get(`${parsed.device} ${hash}`)
@@ -217,7 +217,7 @@ export class TelemetryIngest {
           rejections.push(wholly(message, 'unauthorized'))
           continue
         }
-        heard.add(device.id)
+        heard.set(device.id, device)
         const { readings, rejected } = converted(parsed, device.profileId ? conversions.get(device.profileId) : undefined)
         for (const refused of rejected)
           rejections.push({ tenant: parsed.tenant, device: parsed.device, ...refused, ...positioned(position) })
@@ -243,10 +243,18 @@ export class TelemetryIngest {
         await noteLateHours(tx, lateHours(groups, seriesOf, lateBefore))
       }
       // A device whose readings are all refused is there, all the same.
-      await markSeen(tx, heard)
-      if (accepted > 0) {
+      await markSeen(tx, new Set(heard.keys()))
+      if (rules.length > 0) {
         const seriesOf = (device: string, metric: string) => ids.get(device)!.get(metric)!
-        if (rules.length > 0) await watchReadings(tx, rules, byDevice(written), seriesOf)
+        await watchReadings(
+          tx,
+          rules,
+          byDevice(
+            [...heard.values()].map((device) => ({ device, readings: [] })),
+            written,
+          ),
+          seriesOf,
+        )
       }
       await countRejections(tx, rejections)
       await noteIntake(tx, byMinute(written))
@@ -427,9 +435,9 @@ function byMinute(groups: readonly Group[]): Map<number, number> {
 }
 
 /** What came of each device, in one piece. */
-function byDevice(groups: readonly Heard[]): Heard[] {
+function byDevice(heard: readonly Heard[], written: readonly Heard[]): Heard[] {
   const found = new Map<string, { device: Heard['device']; readings: GoodReading[] }>()
-  for (const { device, readings } of groups) {
+  for (const { device, readings } of [...heard, ...written]) {
     const one = found.get(device.id) ?? { device, readings: [] }
     one.readings.push(...readings)
     found.set(device.id, one)

@@ -224,6 +224,13 @@ t.test('T17: a device that sends known readings again is heard', async (t) => {
   await device.send([at(0, 1)])
   t.equal(await open(acme), 0)
   t.match(await alerts(acme), [{ status: 'cleared' }])
+  await lastSeen(acme, 100)
+  await watchTime(telemetry, acme.id)
+  t.equal(await open(acme), 1)
+  await device.send([{ ts: '2010-01-01T00:00:00Z', value: 1 }])
+  t.equal(await open(acme), 0, 'so is one whose readings are all refused')
+  const [alert] = await alerts(acme)
+  t.ok(Math.abs(Date.parse(alert.cleared_at) - Date.now()) < 10_000, 'silence ends when the device is heard')
 })
 
 t.test('T28: silence is decided as of the time until which readings are written', async (t) => {
