@@ -9,7 +9,7 @@ import { type Probe, probes } from '../../support/telemetry.ts'
 
 const seed = Number(process.env.RULE_MODEL_SEED ?? randomInt(2 ** 31))
 const DEVICES = 5
-const STEPS = 220
+const STEPS = 300
 
 /** mulberry32: https://gist.github.com/tommyettinger/46a874533244883189143505d203312c */
 function random(from: number): () => number {
@@ -40,6 +40,8 @@ const CONDITIONS: readonly Condition[] = [
   { kind: 'threshold', metric: 'b', below: 20, above: 34, hysteresis: 2 },
   { kind: 'threshold', metric: 'a', above: 28, for_seconds: 60 },
   { kind: 'threshold', metric: 'b', above: 28, hysteresis: 5, for_seconds: 45 },
+  { kind: 'threshold', metric: 'a', above: 27, hysteresis: 8, for_seconds: 60 },
+  { kind: 'threshold', metric: 'b', below: 23, hysteresis: 6, for_seconds: 40 },
   { kind: 'change', metric: 'a', within_seconds: 60, above: 6 },
   { kind: 'change', metric: 'b', within_seconds: 90, above: 5, below: -5, hysteresis: 2 },
   { kind: 'change', metric: 'a', within_seconds: 120, below: -4, for_seconds: 30 },
@@ -252,7 +254,7 @@ t.test(`alerts of random streams are those of the model, seed ${seed}`, async (t
   const found = new Map<string, ModelAlert[]>()
   let cursor = ''
   do {
-    const { data, body } = await acme.viewer.get(`/telemetry/alerts?sort=raised_at&limit=200${cursor}`)
+    const { data, body } = await acme.viewer.get(`/telemetry/alerts?sort=created_at&limit=200${cursor}`)
     for (const { rule_id, device_id, metric, value, raised_at, cleared_at, cleared_cause } of data) {
       const key = `${rule_id} ${device_id}`
       // Times of silence are the wall clock's; so is the end of an alert by a word of the device, whatever it says.
