@@ -1,0 +1,2 @@
+insert into platform_menu_items (code, parent, labels, path, icon, sort, module, permission) values
+  ('telemetry.alert_notifications', 'telemetry', '{"en":"Sent notifications","es":"Notificaciones enviadas","pt":"Notificações enviadas","tr":"Gönderilen bildirimler","az":"Göndərilən bildirişlər"}', '/telemetry/alert-notifications', 'send', 9, 'telemetry.devices', 'telemetry.alert_notification.read');
