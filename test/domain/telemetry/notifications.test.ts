@@ -1,11 +1,11 @@
 // Notifications of alerts by mail: to whom, once each, again, to the next channel, and when not.
 import t from 'tap'
-import { newId, sql } from '../../../domain/kernel/index.ts'
+import { Database, newId, sql } from '../../../domain/kernel/index.ts'
 import { notifyOfAlerts } from '../../../domain/telemetry/index.ts'
 import { startWorkers } from '../../../server/workers.ts'
 import { queueAlertMails } from '../../../workers/alert-notifier.ts'
 import { eventually, type TestTenant, testApp, times } from '../../support/app.ts'
-import { quietLog } from '../../support/services.ts'
+import { connectTo, quietLog, testServices } from '../../support/services.ts'
 import { mailsTo, mailTo } from '../../support/smtp.ts'
 import { probes } from '../../support/telemetry.ts'
 
@@ -202,4 +202,43 @@ t.test('a flapping alert, a snoozed and a quiet channel, other severities and ot
   await notify(acme)
   t.equal((await counts()).snoozed, 2, 'what is still open after the snooze is sent then')
   await eventually(async () => (await sent(acme)).every(({ sent_at }) => sent_at !== null), Boolean)
+})
+
+t.test('with 30,000 alerts of the past, what is due is found by indexes', async (t) => {
+  const acme = await tenant()
+  const device = await probe(acme)
+  const rule = await ruleOf(acme)
+  const channel = await channelOf(acme, { addresses: [address()], repeat_minutes: 10 })
+  const services = testServices()
+  const admin = await connectTo(t, services.admin.telemetry)
+  const organization = acme.organizations[0]!.id
+  await admin.query(
+    `insert into tel_alert (id, tenant_id, organization_id, rule_id, device_id, name, severity, status, raised_at, cleared_at, created_at, updated_at)
+     select gen_random_uuid(), $1, $2, $3, $4, 'Old', 'info', 'cleared', now() - n * interval '1 hour', now() - n * interval '1 hour', now() - n * interval '1 hour', now() - n * interval '1 hour'
+     from generate_series(100, 30099) n`,
+    [acme.id, organization, rule.id, device.id],
+  )
+  await admin.query(
+    `insert into tel_alert_notification (id, tenant_id, organization_id, alert_id, channel_id, kind, message_id, sent_at, created_at)
+     select gen_random_uuid(), tenant_id, organization_id, id, $2, 'raised', gen_random_uuid(), created_at, created_at from tel_alert where tenant_id = $1`,
+    [acme.id, channel.id],
+  )
+  await admin.query('analyze tel_alert, tel_alert_notification')
+  const asked: { sql: string; values: readonly unknown[] }[] = []
+  const capture = {
+    name: 'capture',
+    beforeQueryExecution: (_: unknown, query: { sql: string; values: readonly unknown[] }) => void asked.push(query),
+  }
+  const database = new Database(services.app.telemetry, { max: 1, interceptors: [capture as never] })
+  t.teardown(() => database.close())
+  await notifyOfAlerts(database, acme.id, async () => {})
+  const reader = await connectTo(t, services.app.telemetry)
+  await reader.query(`select set_config('tenantry.tenant_id', $1, false)`, [acme.id])
+  const statements = asked.filter(({ sql }) => sql.includes('tel_alert_notification'))
+  t.equal(statements.length, 2)
+  for (const { sql, values } of statements) {
+    const { rows } = await reader.query(`explain ${sql}`, [...values])
+    const plan = rows.map((line) => line['QUERY PLAN']).join('\n')
+    t.notMatch(plan, /Seq Scan on (tel_alert|tel_alert_notification)\b/, plan)
+  }
 })
