@@ -380,7 +380,8 @@ const Due = Type.Object({ ...State.properties, value: nullable(Type.Number()) },
 
 /**
  * One threshold of one rule that must be exceeded for some seconds, on a batch of devices whose last value has exceeded it
- * for so long and that are not silent: heard of within ten times their interval. Returns how many there were.
+ * for so long and that are not silent: heard of within ten times their interval. Those whose readings are just written are
+ * locked, and left out: to wait for them with a lock of their state would be a deadlock. Returns how many there were.
  */
 async function durationOf(tx: Tx, rule: WatchedRule, place: number, asOf: Date): Promise<number> {
   const leaf = rule.leaves[place]!
@@ -398,7 +399,7 @@ async function durationOf(tx: Tx, rule: WatchedRule, place: number, asOf: Date):
     where s.tenant_id = ${tx.tenantId} and s.rule_id = ${rule.id} and s.rule_version = ${rule.version}
       and (s.leaves -> ${place}::int ->> 'since')::float8 <= ${due} and not (s.leaves -> ${place}::int ->> 'on')::boolean
       and d.last_seen_at > ${asOf.toISOString()}::timestamptz - 10 * ${intervalOf((name) => sql.fragment`${sql.identifier(['d', name])}`)}
-    order by s.device_id limit ${BATCH} for update of s skip locked`)
+    order by s.device_id limit ${BATCH} for update of s skip locked for share of d skip locked`)
   if (found.length === 0) return 0
   const pairs = found.map((state) => ({ ...state, rule, device: { id: state.device_id } as Subject }))
   const applicable = pairs.filter(await lockApplicable(tx, pairs))
