@@ -410,7 +410,7 @@ t.test('an import that the plan had no room for is applied again once it has; on
   t.equal((await root.put(`/superadmin/tenants/${acme.id}/plan`, { plan: 'enterprise' })).status, 200)
   const now = (await acme.admin.get(`/erp/imports/${found.id}`)).data
   t.match(await apply(acme, now), { status: 'done', taken: 5, failure: null })
-  const broken = await read(acme, 'erp_party', '')
+  const broken = await read(acme, 'erp_party', 'wind;rain\n1;2\n')
   t.match(broken, { status: 'failed' })
   t.match(await acme.admin.post(`/erp/imports/${broken.id}/apply`, { version: broken.version }), {
     status: 409,
