@@ -1,6 +1,6 @@
 // What a tenant uses of its plan.
-import { Type } from 'typebox'
-import { type Database, type Metric, sql, type Tx } from '../kernel/index.ts'
+import { type Static, Type } from 'typebox'
+import { type Database, type Limits, limitOf, type Metric, nullable, sql, type Tx } from '../kernel/index.ts'
 
 const WRITE_MS = 1_000
 const ASKED_MS = 60_000
@@ -102,6 +102,38 @@ export class ApiCalls {
 
 const isReached = ({ total, pending }: Count, limit: number | null | undefined): boolean =>
   limit !== null && limit !== undefined && (total ?? 0) + pending >= limit
+
+const METRICS: readonly Metric[] = [
+  'users',
+  'records',
+  'devices',
+  'storage',
+  'api_calls',
+  'readings',
+  'device_metrics',
+  'metrics',
+  'series',
+]
+export const Usage = Type.Object({
+  metric: Type.String({
+    description: 'storage in bytes, api_calls of this month, readings of the last whole minute, device_metrics of the device with the most',
+  }),
+  used: Type.Integer(),
+  limit: nullable(Type.Integer({ description: 'Null is without limit' })),
+})
+
+/** How much of each limit a tenant uses. @param read runs a unit of work of the tenant in the plane that knows the metric */
+export const usageOf = (
+  limits: Limits,
+  read: (work: (tx: Tx) => Promise<number>, plane: 'control' | 'data' | 'telemetry') => Promise<number>,
+): Promise<Static<typeof Usage>[]> =>
+  Promise.all(
+    METRICS.map(async (metric) => ({
+      metric,
+      used: await read((tx) => used(tx, metric), planeOf(metric)),
+      limit: limitOf(limits, metric),
+    })),
+  )
 
 const Sum = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
 

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { FoundUser, findUsers, RunningImpersonation, runningImpersonations } from '../../domain/identity/index.ts'
-import { oneOf } from '../../domain/kernel/index.ts'
+import { failure, oneOf } from '../../domain/kernel/index.ts'
 import {
   activityOf,
   PERFORMANCE_ORDERS,
@@ -11,8 +11,10 @@ import {
   TrialReport,
   tenantPerformance,
   trialReport,
+  Usage,
+  usageOf,
 } from '../../domain/platform/index.ts'
-import { tenantOf } from '../../domain/tenancy/index.ts'
+import { databaseOf, tenantOf } from '../../domain/tenancy/index.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
 import { pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
@@ -63,6 +65,25 @@ export default async function insight(app: FastifyInstance) {
         return activityOf(tx, request.query.days ?? 30)
       }),
     }),
+  )
+  app.get<{ Params: { id: string } }>(
+    '/superadmin/tenants/:id/usage',
+    {
+      ...staff,
+      permission: 'platform.tenant_activity.read',
+      schema: {
+        tags,
+        summary: 'Get how much of its plan a tenant uses: storage, records, users, devices, readings',
+        params: Id,
+        response: { 200: ok(Type.Array(Usage)), ...guarded('not_found') },
+      },
+    },
+    async (request) => {
+      const tenant = await app.services.tenants.byId(request.params.id)
+      if (!tenant) throw failure('not_found')
+      const scope = scopeIn(request, tenant.id)
+      return { data: await usageOf(tenant.limits, (work, plane) => databaseOf(app.services.planes, plane, tenant).read(scope, work)) }
+    },
   )
   app.get<{ Querystring: Static<typeof Paged> }>(
     '/superadmin/trials',

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { newId } from '../../../domain/kernel/index.ts'
 import { startWorkers } from '../../../server/workers.ts'
-import { testApp, times } from '../../support/app.ts'
+import { testApp, times, upload } from '../../support/app.ts'
 import { ownControlPlane, quietLog } from '../../support/services.ts'
 
 const plane = await ownControlPlane(t)
@@ -45,6 +45,21 @@ t.test('what a tenant used, by whom and when last, is counted by feature; trials
   )
   t.equal((await root.get(`/superadmin/tenants/${newId()}/activity`)).status, 404)
   t.match(await acme.admin.get('/superadmin/trials'), { status: 404 })
+})
+
+t.test('staff sees how much of its plan a tenant uses, storage among it', async (t) => {
+  const acme = await tenant()
+  await upload(acme.admin, 'x'.repeat(1_000))
+  const own = (await acme.admin.get('/tenant/usage')).data
+  const { data } = await root.get(`/superadmin/tenants/${acme.id}/usage`)
+  const without = (rows: { metric: string }[]) => rows.filter(({ metric }) => metric !== 'api_calls')
+  t.same(without(data), without(own))
+  t.ok(data.find(({ metric, used }: { metric: string; used: number }) => metric === 'storage' && used >= 1_000))
+  t.equal((await root.get(`/superadmin/tenants/${newId()}/usage`)).status, 404)
+  const deny = { permission: 'platform.tenant_activity.read', effect: 'deny', reason: 'Not for this viewer' }
+  t.equal((await root.post(`/users/${staff.viewer.userId}/overrides`, deny)).status, 201)
+  t.match(await staff.viewer.get(`/superadmin/tenants/${acme.id}/usage`), { status: 403, body: { detail: 'permission_denied' } })
+  t.equal((await acme.admin.get(`/superadmin/tenants/${acme.id}/usage`)).status, 404)
 })
 
 t.test('tenants are listed by requests, errors and time, and many processes add up to the same', async (t) => {
