@@ -62,7 +62,7 @@ t.test('events are published in commit order within an entity, once delivered tw
   t.teardown(() => consumer.stop())
   const { id } = (await acme.admin.post('/erp/parties', { code: 'A', name: 'A', roles: ['client'] })).data
   for (let version = 1; version <= 5; version++) await acme.admin.patch(`/erp/parties/${id}`, { name: `N${version}`, version })
-  const own = () => seen.map((m) => JSON.parse(m.value!.toString())).filter((e) => e.entity_id === id)
+  const own = () => seen.filter(({ key }) => key === `${acme.id}:${id}`).map((m) => JSON.parse(m.value!.toString()))
   await eventually(
     async () => own().length,
     (n) => n >= 6,
@@ -73,7 +73,6 @@ t.test('events are published in commit order within an entity, once delivered tw
     [1, 2, 3, 4, 5, 6],
   )
   t.match(own()[0], { type: 'erp.party.created', tenant_id: acme.id, data: { code: 'A' }, correlation_id: String })
-  t.equal(seen.find((m) => JSON.parse(m.value!.toString()).entity_id === id)!.key, `${acme.id}:${id}`)
   await eventually(
     async () => flaky.done.filter((e) => e === id).length,
     (n) => n === 1,
