@@ -102,13 +102,14 @@ export type Tenant = Static<typeof Tenant>
 /**
  * A tenant's modules. What differs from the plan is written down, the rest follows from it: a grant or trial that runs
  * gives a module, one that ended leaves what was written with it to be read, as does a module that the plan had before.
+ * A product that is blocked or hidden until a moment is decided by the plan after it.
  * A module that the tenant never had is blocked, also where staff wrote that down.
  * A module that needs one which is not there does not work either.
  */
 const modulesOf = sql.fragment`(
     with recursive had as (
       select m.code, m.requires, case
-          when o.availability = 'disabled' or (tm.availability = 'disabled' and tm.live) then 'disabled'
+          when o.hidden or (tm.availability = 'disabled' and tm.live) then 'disabled'
           when o.running and tm.live and tm.source <> 'plan' then case
             when tm.availability = 'enabled' then 'enabled' when tm.had or pm.module is not null then 'read_only' else 'blocked' end
           when o.running and pm.module is not null then 'enabled'
@@ -117,9 +118,8 @@ const modulesOf = sql.fragment`(
         end as availability
       from platform_product_modules m
       left join tenant_platform_products tp on tp.tenant_id = t.id and tp.product = m.product
-      cross join lateral (select coalesce(tp.availability, 'enabled') as availability,
-        coalesce(tp.availability, 'enabled') = 'enabled' and (tp.expires_at is null or tp.expires_at > now()) as running,
-        coalesce(tp.availability, 'enabled') = 'enabled' and tp.expires_at <= now() as ended) as o
+      cross join lateral (select coalesce(tp.availability, 'enabled') = 'enabled' as given, tp.expires_at is null or tp.expires_at > now() as live) as p
+      cross join lateral (select p.given = p.live as running, p.given and not p.live as ended, tp.availability = 'disabled' and p.live as hidden) as o
       left join platform_plan_modules pm on pm.plan = coalesce(tp.plan, s.plan, e.plan) and pm.module = m.code
       left join lateral (select x.module, x.availability, x.source, x.had, (x.expires_at is null or x.expires_at > now()) as live
         from tenant_platform_product_modules x where x.tenant_id = t.id and x.module = m.code) as tm on true

@@ -334,7 +334,7 @@ export class MoveWork {
   async #arrive(move: Move): Promise<void> {
     this.#deps.onStep?.('arrive')
     await this.#publishAt(move.to_place)
-    await this.#mark({ in: 'switched', step: 'kept' })
+    await this.#mark({ in: 'switched', step: 'kept', error: null })
   }
 
   /** Removes the place where the tenant does not live, with everything that the move put on either. */

@@ -226,6 +226,17 @@ t.test('a server that breaks off in the middle of a copy: nothing hangs, and the
   t.match((await last(acme)).tables.erp_uom, { rows: 60_001 })
 })
 
+t.test('a move that waited after its switch no longer says why once it goes on', async (t) => {
+  const { acme } = await stocked()
+  await ask(acme, '', SCHEMA)
+  const away = (step: string) => {
+    if (step === 'arrive') throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  }
+  await t.rejects(work(acme, { onStep: away }))
+  t.match(await last(acme), { state: 'switched', step: 'switched', error: /ECONNREFUSED/ })
+  t.match(await work(acme), { state: 'switched', step: 'kept', error: null })
+})
+
 t.test('somebody writes for long: the switch is put off, and others write meanwhile', async (t) => {
   const { acme, c, issue } = await stocked()
   await stockUp(acme, c, '1000') // how long the switch is put off, and so how much is issued, is the host's affair

@@ -170,6 +170,22 @@ t.test('tenants follow their plan at once, in every process; what they lose stay
   t.equal((await other.post('/erp/purchase-orders', order)).status, 201, 'bought again')
 })
 
+t.test('a product that is blocked or hidden until a moment is the plan’s again after it', async (t) => {
+  const acme = await tenant({ plan: 'enterprise' })
+  const path = `/superadmin/tenants/${acme.id}`
+  const devices = () => there(acme.host, acme.admin).get('/telemetry/devices')
+  for (const availability of ['blocked', 'disabled']) {
+    const ends = Date.now() + 500
+    const body = { availability, source: 'grant', expires_at: new Date(ends).toISOString() }
+    t.match(await root.put(`${path}/products/telemetry`, body), { status: 200 })
+    if (availability === 'disabled') t.match(await devices(), { status: 403, body: { detail: 'module_unavailable' } })
+    await new Promise((resolve) => setTimeout(resolve, ends - Date.now() + 20))
+    t.equal((await there(acme.host, acme.admin).post('/telemetry/devices', { code: availability, name: 'D' })).status, 201, availability)
+  }
+  t.equal((await root.put(`${path}/plan`, { plan: 'starter' })).status, 200)
+  t.match(await devices(), { status: 200, data: { length: 2 } }, 'what was written is readable without the plan')
+})
+
 t.test('a plan below what is used: nothing is lost, nothing more is let in', async (t) => {
   const acme = await tenant()
   const rows = times(8, (i) => ({ code: `C${i}`, name: 'C', roles: ['client'] }))
