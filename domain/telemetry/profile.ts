@@ -124,6 +124,13 @@ async function makesSense(_tx: Tx, rows: readonly Record<string, unknown>[]): Pr
   }
 }
 
+/** A linear conversion: 15 digits are kept, so that 77 °F is 25 °C and counters of kilowatt hours keep their last digits. */
+export const scaled = (factor: number, offset: number): ((value: number) => number) =>
+  factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(15))
+
+/** A correction that comes after a conversion and before its limits. */
+export type Correction = (metric: string, value: number) => number
+
 /** How one metric of a profile's devices is read. */
 interface Conversion {
   convert: (value: number) => number
@@ -142,8 +149,7 @@ export class Conversions {
       metrics.map(({ metric, factor = 1, offset = 0, minimum, maximum }) => [
         metric,
         {
-          // Fifteen digits: 77 °F is 25 °C and not 25.000000000000004, and counters of kilowatt hours keep their last digits.
-          convert: factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(15)),
+          convert: scaled(factor, offset),
           minimum: minimum ?? Number.NEGATIVE_INFINITY,
           maximum: maximum ?? Number.POSITIVE_INFINITY,
         },
@@ -151,14 +157,19 @@ export class Conversions {
     )
   }
 
-  /** What is kept of a value, or why it is refused. */
-  apply(metric: string, value: number): number | 'unknown_metric' | 'out_of_limits' {
+  /** What is kept of a value, or why it is refused. Limits are those of the corrected value. */
+  apply(metric: string, value: number, correct?: Correction): number | 'unknown_metric' | 'out_of_limits' {
     const found = this.#metrics.get(metric)
-    if (!found) return this.#others ? value : 'unknown_metric'
-    const kept = found.convert(value)
-    return kept >= found.minimum && kept <= found.maximum && Math.abs(kept) <= MAX_ABSOLUTE_VALUE ? kept : 'out_of_limits'
+    if (!found && !this.#others) return 'unknown_metric'
+    const converted = found ? found.convert(value) : value
+    const kept = correct ? correct(metric, converted) : converted
+    const isWithin = !found || (kept >= found.minimum && kept <= found.maximum)
+    return isWithin && Math.abs(kept) <= MAX_ABSOLUTE_VALUE ? kept : 'out_of_limits'
   }
 }
+
+/** Conversions of devices without a profile. */
+export const NO_CONVERSIONS = new Conversions({ metrics: [], other_metrics: true })
 
 const Read = Type.Pick(DeviceProfile.schema, ['id', 'version', 'metrics', 'other_metrics'], { additionalProperties: false })
 

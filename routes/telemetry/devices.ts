@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox'
 import { Uuid } from '../../domain/kernel/index.ts'
 import {
   annotations,
+  calibrations,
   DeviceKey,
   deviceKeys,
   deviceProfiles,
@@ -40,6 +41,7 @@ export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(deviceProfiles, { plane }))
   await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
   await app.register(resourceRoutes(annotations, { plane }))
+  await app.register(resourceRoutes(calibrations, { plane }))
 
   app.post<{ Body: Static<typeof KeysWanted> }>(
     '/telemetry/devices/keys',
