@@ -6,6 +6,7 @@ import {
   annotations,
   calibrations,
   DeviceKey,
+  derivedMetrics,
   deviceKeys,
   deviceProfiles,
   devices,
@@ -40,6 +41,7 @@ export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(devices, { plane }))
   await app.register(resourceRoutes(deviceProfiles, { plane }))
   await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
+  await app.register(resourceRoutes(derivedMetrics, { plane, readLevel: 'shared' }))
   await app.register(resourceRoutes(annotations, { plane }))
   await app.register(resourceRoutes(calibrations, { plane }))
 
