@@ -1,6 +1,9 @@
 // Derived metrics: expressions over metrics of one device, computed when they are asked for.
+import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { Database } from '../../../domain/kernel/index.ts'
+import { Type } from 'typebox'
+import { Database, sql } from '../../../domain/kernel/index.ts'
+import { parseExpression } from '../../../domain/telemetry/expression.ts'
 import { alignedSeries, drawnSeries, rawReadings, USUAL_QUALITIES } from '../../../domain/telemetry/index.ts'
 import { tally, testApp, times } from '../../support/app.ts'
 import { connectTo, testServices } from '../../support/services.ts'
@@ -335,4 +338,39 @@ t.test('derived metrics: definitions and readings of the inputs are found by ind
     const plan = rows.map((line) => line['QUERY PLAN']).join('\n')
     t.notMatch(plan, /Seq Scan on (tel_measurement_2026_05|tel_measurement_default|tel_derived_metric)\b/, plan)
   }
+})
+
+t.test('derived metrics: no expression over any readings is an error of the database', async (t) => {
+  const leaf = fc.oneof(
+    fc.constantFrom('x', 'y'),
+    fc.constantFrom(0, 1, 2, 0.5, 345, 346, 1e100, 1e-100).map((n) => `${n}`),
+  )
+  const { expression } = fc.letrec<{ expression: string }>((tie) => ({
+    expression: fc.oneof(
+      { maxDepth: 6, withCrossShrink: true },
+      leaf,
+      fc.tuple(tie('expression'), fc.constantFrom('+', '-', '*', '/', '^'), tie('expression')).map(([a, o, b]) => `(${a})${o}(${b})`),
+      fc.tuple(fc.constantFrom('abs', 'sqrt', 'exp', 'ln', 'log10', 'round'), tie('expression')).map(([f, a]) => `${f}(-(${a}))`),
+      fc.tuple(fc.constantFrom('min', 'max'), tie('expression'), tie('expression')).map(([f, a, b]) => `${f}(${a}, ${b})`),
+      fc.tuple(tie('expression'), tie('expression')).map(([a, b]) => `if(${a} < ${b} && ${b} != 0, ${a}, ${b})`),
+    ),
+  }))
+  const samples = fc
+    .sample(expression, { numRuns: 400, seed: 19 })
+    .map((text) => `x+${text}`)
+    .filter((text) => text.length <= 500)
+  t.ok(samples.length > 200)
+  const extremes = [0, -0, 1, -1, 0.5, 345, -345, 1e100, -1e100, 1e-100, 5e-324, -5e-324, 1.7e308]
+  const rows = extremes.flatMap((x) => extremes.map((y) => [x, y]))
+  const Least = Type.Object({ wrong: Type.Integer() }, { additionalProperties: false })
+  await runtime.services.planes.telemetry.get('main')!.read(acme.scope, async (tx) => {
+    for (const text of samples) {
+      const value = parseExpression(text).toSql((code) => sql.fragment`plane.in_range(${sql.identifier([code])})`)
+      const { wrong } = await tx.one(sql.type(Least)`
+        select count(*) filter (where not abs(value) <= 1e150 or abs(value) between 1e-320 and 1e-151) as wrong from (
+          select ${value} as value from ${sql.unnest(rows, ['float8', 'float8'])} as r (x, y)
+        ) as computed`)
+      if (wrong > 0) t.fail(`${text} is out of range`)
+    }
+  })
 })
