@@ -3,10 +3,11 @@ import { Type } from 'typebox'
 import { type Fragment, failure, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
 import { AnnotationOfSeries, annotationsOf } from './annotation.ts'
 import { BUCKETS, type BucketLength, bucketFor, bucketsBetween, type Span } from './buckets.ts'
+import { pointsOfDerived, requireFewReadings } from './derived.ts'
 import { type Fill, fillGaps, fillOf } from './fill.ts'
 import { largestTriangles, type Point } from './lttb.ts'
 import { areUsual, isSummed, type Qualities, USUAL_QUALITIES } from './quality.ts'
-import { Series, type SeriesQuestion, seriesOf } from './series.ts'
+import { type AnySeries, Series, type SeriesQuestion, seriesOf } from './series.ts'
 import { AGGREGATES, type Aggregate, type Source, SourceSchema, valuesOf } from './summed.ts'
 
 const named = {
@@ -101,8 +102,8 @@ const inMilliseconds = (moment: Fragment): Fragment => sql.fragment`(extract(epo
 
 /** The lowest and the highest reading of each of so many equal parts of a span, and the first and last of all, by time. */
 const extremes = (tx: Tx, readings: Fragment, first: number, last: number): Promise<readonly Point[]> =>
-  tx.any(sql.prepared(Drawable)`
-    with r as (select ${inMilliseconds(sql.fragment`ts`)} as at, value from tel_measurement where ${readings}),
+  tx.any(sql.type(Drawable)`
+    with r as (select ${inMilliseconds(sql.fragment`ts`)} as at, value from ${readings}),
     parts as (
       -- Arrays are compared by their first element, then by the second: of equal values the earliest is kept.
       select min(array[value, at]) as low, max(array[value, -at]) as high
@@ -137,28 +138,34 @@ async function extremesOfSums(tx: Tx, series: number, { from, to }: Drawing, sou
 }
 
 /** What of a series can be thinned out, by time: readings while they are not too many, else the lowest and highest of parts, hours or days. */
-async function pointsOf(tx: Tx, series: number, drawing: Drawing): Promise<{ source: Source; points: readonly Point[] }> {
+async function pointsOf(tx: Tx, series: AnySeries, drawing: Drawing): Promise<{ source: Source; points: readonly Point[] }> {
   const { from, to, qualities } = drawing
   if (from >= to) return { source: 'raw', points: [] }
-  const readings = sql.fragment`${within(tx, series, 'ts', from, to)} and ${isSummed(qualities)}`
-  const { n, first, last } = await tx.one(sql.prepared(Many)`
+  const { series_id, formula } = series
+  if (formula) await requireFewReadings(tx, [{ series_id, formula }], drawing)
+  const readings = formula
+    ? sql.fragment`(${pointsOfDerived(tx, [{ series_id, formula }], drawing)}) as points`
+    : sql.fragment`tel_measurement where ${within(tx, series_id, 'ts', from, to)} and ${isSummed(qualities)}`
+  // Formulas have texts of their own, which would take the places of other prepared statements.
+  const statement = formula ? sql.type : sql.prepared
+  const { n, first, last } = await tx.one(statement(Many)`
     select count(*) as n, ${inMilliseconds(sql.fragment`min(ts)`)} as first, ${inMilliseconds(sql.fragment`max(ts)`)} as last
-    from (select ts from tel_measurement where ${readings} limit ${MAX_SCANNED + 1}) as m`)
+    from (select ts from ${readings} limit ${MAX_SCANNED + 1}) as m`)
   if (n <= MAX_POINTS)
     return {
       source: 'raw',
-      points: await tx.any(sql.prepared(Drawable)`
-        select ${inMilliseconds(sql.fragment`ts`)} as at, value from tel_measurement where ${readings} order by ts limit ${MAX_POINTS}`),
+      points: await tx.any(statement(Drawable)`
+        select ${inMilliseconds(sql.fragment`ts`)} as at, value from ${readings} order by ts limit ${MAX_POINTS}`),
     }
   if (n <= MAX_SCANNED) return { source: 'raw', points: await extremes(tx, readings, first!, last!) }
-  if (!areUsual(qualities))
+  if (formula || !areUsual(qualities))
     throw failure(
       'invalid_value',
-      { path: '/quality', rule: 'readings' },
+      { path: formula ? '/from' : '/quality', rule: 'readings' },
       `These are more than ${MAX_SCANNED} readings: ask for a shorter time.`,
     )
   const source = (Date.parse(to) - Date.parse(from)) / HOUR <= MAX_POINTS / 2 ? 'hourly' : 'daily'
-  return { source, points: await extremesOfSums(tx, series, drawing, source) }
+  return { source, points: await extremesOfSums(tx, series_id, drawing, source) }
 }
 
 /** Series with `points` points each at most, those that keep what they look like. Throws `not_found`, `invalid_value`. */
@@ -167,8 +174,9 @@ export async function drawnSeries(tx: Tx, question: SeriesQuestion & Drawing & {
   const annotated = question.annotated ? series.map(({ device_id }) => device_id) : []
   const notesOf = await annotationsOf(tx, annotated, question)
   const drawn = []
-  for (const { series_id, device, device_id, metric, unit } of series) {
-    const { source, points } = await pointsOf(tx, series_id, question)
+  for (const one of series) {
+    const { device, device_id, metric, unit } = one
+    const { source, points } = await pointsOf(tx, one, question)
     const kept = largestTriangles(points, question.points).map(({ at, value }) => ({ ts: new Date(at).toISOString(), value }))
     drawn.push({ device, device_id, metric, unit, source, points: kept, annotations: notesOf(device_id, metric) })
   }

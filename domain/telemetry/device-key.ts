@@ -102,12 +102,15 @@ const Known = Type.Object(
     profile_version: nullable(Type.Integer()),
     site_id: nullable(Uuid),
     batch_id: nullable(Uuid),
+    calibration_version: Type.Integer(),
   },
   { additionalProperties: false },
 )
 export interface KnownDevice extends Subject {
   /** Of its profile: 0 without one. */
   profileVersion: number
+  /** Of its calibrations: 0 when it never had any. */
+  calibrationVersion: number
 }
 
 /** Which of these (code, key hash) pairs are good now, in one query: by `code hash`. */
@@ -116,7 +119,8 @@ export async function authenticateDevices(
   pairs: readonly (readonly [code: string, hash: string])[],
 ): Promise<Map<string, KnownDevice>> {
   const found = await tx.any(sql.prepared(Known)`
-    select d.code, encode(k.key_hash, 'hex') as hash, d.id as device_id, d.organization_id, p.id as profile_id, p.version as profile_version, d.site_id, d.batch_id
+    select d.code, encode(k.key_hash, 'hex') as hash, d.id as device_id, d.organization_id, p.id as profile_id, p.version as profile_version, d.site_id, d.batch_id,
+      d.calibration_version
     from ${sql.unnest(pairs, ['text', 'text'])} as w (code, hash)
     join tel_device d on d.tenant_id = ${tx.tenantId} and d.code = w.code and d.deleted_at is null
     join tel_device_key k on k.tenant_id = d.tenant_id and k.device_id = d.id and k.key_hash = decode(w.hash, 'hex')
@@ -132,6 +136,7 @@ export async function authenticateDevices(
         profileVersion: f.profile_version ?? 0,
         siteId: f.site_id,
         batchId: f.batch_id,
+        calibrationVersion: f.calibration_version,
       },
     ]),
   )

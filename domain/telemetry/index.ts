@@ -1,7 +1,9 @@
 export { Alert, alertLifecycle, alertList, moveAlert } from './alert.ts'
 export { annotations } from './annotation.ts'
 export { BUCKETS, type BucketLength } from './buckets.ts'
+export { calibrations } from './calibration.ts'
 export * from './chart.ts'
+export { derivedMetrics } from './derived-metric.ts'
 export { countDevices, Device, devices } from './device.ts'
 export {
   authenticateDevices,

@@ -2,12 +2,13 @@
 import { Type } from 'typebox'
 import { Failure, type Fragment, isCausedByData, sql, systemScope, type Tx } from '../kernel/index.ts'
 import { accessMode, databaseOf, type Planes, type Tenant, type TenantDirectory } from '../tenancy/index.ts'
+import { type DeviceCalibrations, KnownCalibrations } from './calibration.ts'
 import { intervalOf } from './device.ts'
 import { authenticateDevices, hashKey, type KnownDevice } from './device-key.ts'
 import { minuteOf, noteIntake, receivedWithin, roomIn } from './intake.ts'
 import { claimIn, type GoodReading, MAX_DEVICE, type Parsed, parseMessage, RefusedCounts, type RejectionReason } from './message.ts'
 import { ensureSeries, type LimitReason, type SeriesName, type SeriesOfDevice } from './new-series.ts'
-import { type Conversions, KnownConversions } from './profile.ts'
+import { type Conversions, KnownConversions, NO_CONVERSIONS } from './profile.ts'
 import { countRejections, type MessagePosition, type Rejection } from './rejection.ts'
 import { KnownRules, type WatchedRule } from './rule.ts'
 import { SeriesIds } from './series-ids.ts'
@@ -82,6 +83,7 @@ export class TelemetryIngest {
   readonly #announce: (tenantId: string) => void
   readonly #series = new SeriesIds()
   readonly #conversions = new KnownConversions()
+  readonly #calibrations = new KnownCalibrations()
   readonly #rules = new KnownRules()
 
   constructor(planes: Planes, tenants: TenantDirectory, { keepDays = 3_653, announce = () => {} }: IngestOptions = {}) {
@@ -197,6 +199,10 @@ export class TelemetryIngest {
         tx,
         new Map([...known.values()].flatMap(({ profileId, profileVersion }) => (profileId ? [[profileId, profileVersion] as const] : []))),
       )
+      const calibrations = await this.#calibrations.of(
+        tx,
+        new Map([...known.values()].map(({ id, calibrationVersion }) => [id, calibrationVersion])),
+      )
       const groups: Group[] = []
       const limit = tenant.limits.readings ?? null
       const room =
@@ -218,7 +224,11 @@ export class TelemetryIngest {
           continue
         }
         heard.set(device.id, device)
-        const { readings, rejected } = converted(parsed, device.profileId ? conversions.get(device.profileId) : undefined)
+        const { readings, rejected } = converted(
+          parsed,
+          device.profileId ? conversions.get(device.profileId) : undefined,
+          calibrations.get(device.id),
+        )
         for (const refused of rejected)
           rejections.push({ tenant: parsed.tenant, device: parsed.device, ...refused, ...positioned(position) })
         if (readings.length === 0) continue
@@ -303,16 +313,18 @@ function withinLimits(groups: Group[], refused: ReadonlyMap<string, LimitReason>
 
 const readingsIn = (messages: readonly Attributed[]): number => messages.reduce((sum, { parsed }) => sum + parsed.good.length, 0)
 
-/** The readings of a message as they are kept, and what its device's profile refuses. */
+/** The readings of a message as they are kept, by profile and calibrations, and what its device's profile refuses. */
 function converted(
   { good, rejected }: Parsed,
   conversions: Conversions | undefined,
+  calibrations: DeviceCalibrations | undefined,
 ): Pick<Parsed, 'rejected'> & { readings: GoodReading[] } {
-  if (!conversions) return { readings: good, rejected }
+  if (!conversions && !calibrations) return { readings: good, rejected }
   const readings: GoodReading[] = []
   const counts = new RefusedCounts(rejected)
   for (const reading of good) {
-    const value = conversions.apply(reading.metric, reading.value)
+    const correct = calibrations && ((metric: string, value: number) => calibrations.apply(metric, reading.at, value))
+    const value = (conversions ?? NO_CONVERSIONS).apply(reading.metric, reading.value, correct)
     if (typeof value === 'string') counts.add(value, sentAs(reading))
     else readings.push(value === reading.value ? reading : { ...reading, value })
   }

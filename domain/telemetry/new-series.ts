@@ -1,6 +1,7 @@
 // Series and metrics that a device sends for the first time: made, as many as the tenant's plan allows.
 import { type Static, Type } from 'typebox'
 import { type Fragment, type Limits, limitOf, newId, oneAtATime, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { derivedAmong } from './derived-codes.ts'
 import type { RejectionReason } from './message.ts'
 import { metricsLock } from './profile.ts'
 
@@ -12,7 +13,7 @@ export type SeriesOfDevice = Static<typeof SeriesOfDevice>
 
 /** A device's id and the code of a metric. */
 export type SeriesName = readonly [device: string, metric: string]
-export type LimitReason = Extract<RejectionReason, 'device_metric_limit' | 'metric_limit' | 'series_limit'>
+export type LimitReason = Extract<RejectionReason, 'device_metric_limit' | 'metric_limit' | 'series_limit' | 'unknown_metric'>
 
 export interface EnsuredSeries {
   series: readonly SeriesOfDevice[]
@@ -89,12 +90,15 @@ async function withinLimits(
   )
   const room = (used: number, metric: 'device_metrics' | 'metrics' | 'series') =>
     used < (limitOf(limits, metric) ?? Number.POSITIVE_INFINITY)
+  // Derived metrics are made under the same lock, so that no device sends one that is computed.
+  const derived = await derivedAmong(tx, codes)
   const fitting: SeriesName[] = []
   for (const name of names) {
     const [device, metric] = name
     const ofDevice = perDevice.get(device) ?? 0
     const isNew = !knownCodes.has(metric)
-    if (!room(ofDevice, 'device_metrics')) refused.set(keyOf(name), 'device_metric_limit')
+    if (derived.has(metric)) refused.set(keyOf(name), 'unknown_metric')
+    else if (!room(ofDevice, 'device_metrics')) refused.set(keyOf(name), 'device_metric_limit')
     else if (isNew && !room(counts.metrics, 'metrics')) refused.set(keyOf(name), 'metric_limit')
     else if (!room(counts.series, 'series')) refused.set(keyOf(name), 'series_limit')
     else {

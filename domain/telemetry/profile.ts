@@ -1,6 +1,7 @@
 // Kinds of devices: what they measure, how that becomes what is kept, and how often they are heard of.
 import { Type } from 'typebox'
 import { Code, failure, Name, nullable, oneAtATime, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
+import { requireNoInputs, requireNotDerived } from './derived-codes.ts'
 import { MAX_ABSOLUTE_VALUE } from './message.ts'
 
 /** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
@@ -27,22 +28,49 @@ const metricRows = resource(Metric, {
   sort: ['code', 'created_at'],
 })
 
-/** Metrics, as many as the plan allows. */
+/** Codes of new metrics, decided under the lock under which derived metrics are made too. Throws `already_exists`. */
+async function requireFreeCodes(tx: Tx, inputs: readonly object[]): Promise<void> {
+  const codes = inputs.flatMap((input) => ('code' in input ? [input.code as string] : []))
+  if (codes.length === 0) return
+  await oneAtATime(tx, metricsLock(tx))
+  await requireNotDerived(tx, codes)
+}
+
+const Renamed = Type.Object({ code: Type.String() }, { additionalProperties: false })
+
+/** Refuses to rename a metric to the code of a derived one (`already_exists`), and one that is an input of one (`in_use`). */
+async function keepInputs(tx: Tx, changes: readonly { id: string; patch: object }[]): Promise<void> {
+  const codes = changes.flatMap(({ id, patch }) => ('code' in patch ? [[id, patch.code as string]] : []))
+  if (codes.length === 0) return
+  await requireFreeCodes(
+    tx,
+    changes.map(({ patch }) => patch),
+  )
+  const renamed = await tx.any(sql.prepared(Renamed)`
+    select m.code from ${sql.unnest(codes, ['uuid', 'text'])} as c (id, code)
+    join tel_metric m on m.tenant_id = ${tx.tenantId} and m.id = c.id and m.code <> c.code`)
+  await requireNoInputs(
+    tx,
+    renamed.map(({ code }) => code),
+  )
+}
+
+/** Metrics, as many as the plan allows, with codes that no derived metric has. */
 export const metrics: typeof metricRows = {
   ...metricRows,
   createMany: async (tx, inputs) => {
+    await requireFreeCodes(tx, inputs)
     await requireRoomForMetrics(tx, inputs.length)
     return metricRows.createMany(tx, inputs)
   },
-  create: async (tx, input) => {
-    await requireRoomForMetrics(tx, 1)
-    return metricRows.create(tx, input)
-  },
+  create: async (tx, input) => (await metrics.createMany(tx, [input]))[0]!,
   update: async (tx, id, version, patch) => {
+    await keepInputs(tx, [{ id, patch }])
     await keepUnits(tx, [{ id, patch }])
     return metricRows.update(tx, id, version, patch)
   },
   updateMany: async (tx, changes) => {
+    await keepInputs(tx, changes)
     await keepUnits(tx, changes)
     return metricRows.updateMany(tx, changes)
   },
@@ -124,6 +152,13 @@ async function makesSense(_tx: Tx, rows: readonly Record<string, unknown>[]): Pr
   }
 }
 
+/** A linear conversion: 15 digits are kept, so that 77 °F is 25 °C and counters of kilowatt hours keep their last digits. */
+export const scaled = (factor: number, offset: number): ((value: number) => number) =>
+  factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(15))
+
+/** A correction that comes after a conversion and before its limits. */
+export type Correction = (metric: string, value: number) => number
+
 /** How one metric of a profile's devices is read. */
 interface Conversion {
   convert: (value: number) => number
@@ -142,8 +177,7 @@ export class Conversions {
       metrics.map(({ metric, factor = 1, offset = 0, minimum, maximum }) => [
         metric,
         {
-          // Fifteen digits: 77 °F is 25 °C and not 25.000000000000004, and counters of kilowatt hours keep their last digits.
-          convert: factor === 1 && offset === 0 ? (value) => value : (value) => Number((value * factor + offset).toPrecision(15)),
+          convert: scaled(factor, offset),
           minimum: minimum ?? Number.NEGATIVE_INFINITY,
           maximum: maximum ?? Number.POSITIVE_INFINITY,
         },
@@ -151,14 +185,19 @@ export class Conversions {
     )
   }
 
-  /** What is kept of a value, or why it is refused. */
-  apply(metric: string, value: number): number | 'unknown_metric' | 'out_of_limits' {
+  /** What is kept of a value, or why it is refused. Limits are those of the corrected value. */
+  apply(metric: string, value: number, correct?: Correction): number | 'unknown_metric' | 'out_of_limits' {
     const found = this.#metrics.get(metric)
-    if (!found) return this.#others ? value : 'unknown_metric'
-    const kept = found.convert(value)
-    return kept >= found.minimum && kept <= found.maximum && Math.abs(kept) <= MAX_ABSOLUTE_VALUE ? kept : 'out_of_limits'
+    if (!found && !this.#others) return 'unknown_metric'
+    const converted = found ? found.convert(value) : value
+    const kept = correct ? correct(metric, converted) : converted
+    const isWithin = !found || (kept >= found.minimum && kept <= found.maximum)
+    return isWithin && Math.abs(kept) <= MAX_ABSOLUTE_VALUE ? kept : 'out_of_limits'
   }
 }
+
+/** Conversions of devices without a profile. */
+export const NO_CONVERSIONS = new Conversions({ metrics: [], other_metrics: true })
 
 const Read = Type.Pick(DeviceProfile.schema, ['id', 'version', 'metrics', 'other_metrics'], { additionalProperties: false })
 

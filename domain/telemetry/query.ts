@@ -2,9 +2,10 @@
 import { type Static, Type } from 'typebox'
 import { nullable, sql, Timestamp, type Tx } from '../kernel/index.ts'
 import { bucketsBetween } from './buckets.ts'
+import { latestPoints } from './derived.ts'
 import { type Fill, fillGaps, fillOf } from './fill.ts'
 import { hasQuality, type Qualities } from './quality.ts'
-import { meant, SERIES, Series, type SeriesQuestion, seriesOf } from './series.ts'
+import { type AnySeries, meant, SERIES, Series, type SeriesQuestion, seriesOf } from './series.ts'
 import { Bucket, type Further, type Source, type Summing, summed } from './summed.ts'
 
 export const Reading = Type.Object({ ts: Timestamp, value: Type.Number(), quality: Type.Integer() }, { additionalProperties: false })
@@ -34,20 +35,26 @@ export interface BucketsQuestion extends ReadingsQuestion, Summing {
   further: readonly Further[]
 }
 
-/** Readings of a series as they were sent, newest first, from ≤ ts < to. One more than `limit` may come, which says that there are more. */
-export const readingsOf = (tx: Tx, series: number, { from, to, before, limit, qualities }: Page): Promise<readonly Reading[]> =>
-  tx.any(sql.prepared(Reading)`
+/** Readings of a series, newest first, from ≤ ts < to. One more than `limit` may come, which says that there are more. */
+export function readingsOf(
+  tx: Tx,
+  { series_id, formula }: Pick<AnySeries, 'series_id' | 'formula'>,
+  { from, to, before, limit, qualities }: Page,
+): Promise<readonly Reading[]> {
+  if (formula) return latestPoints(tx, { series_id, formula }, { from, to: before && before < to ? before : to, qualities }, limit + 1)
+  return tx.any(sql.prepared(Reading)`
     select ts, value, quality from tel_measurement
-    where tenant_id = ${tx.tenantId} and series_id = ${series} and ts >= ${from} and ts < least(${to}::timestamptz, ${before}::timestamptz)
+    where tenant_id = ${tx.tenantId} and series_id = ${series_id} and ts >= ${from} and ts < least(${to}::timestamptz, ${before}::timestamptz)
       and ${hasQuality(qualities)}
     order by ts desc limit ${limit + 1}`)
+}
 
-const seriesNamed = async (tx: Tx, { device, metric, include_deleted }: ReadingsQuestion): Promise<Series> =>
+const seriesNamed = async (tx: Tx, { device, metric, include_deleted }: ReadingsQuestion): Promise<AnySeries> =>
   (await seriesOf(tx, { devices: [device], metrics: [metric], include_deleted }, 1))[0]!
 
 /** The same of a device's metric. Throws `not_found`. */
 export const rawReadings = async (tx: Tx, question: ReadingsQuestion): Promise<readonly Reading[]> =>
-  readingsOf(tx, (await seriesNamed(tx, question)).series_id, question)
+  readingsOf(tx, await seriesNamed(tx, question), question)
 
 const USUAL = ['count', 'sum', 'min', 'max', 'avg', 'first', 'last'] as const
 

@@ -16,6 +16,7 @@ import {
 } from '../kernel/index.ts'
 import { endInapplicable, SEVERITIES } from './alert.ts'
 import { Condition, type Leaf, leavesOf } from './condition.ts'
+import { derivedAmong } from './derived-codes.ts'
 import { Device } from './device.ts'
 import { DeviceProfile } from './profile.ts'
 
@@ -89,10 +90,23 @@ async function requireMetricsOfProfile(tx: Tx, rules: readonly Draft[]): Promise
   }
 }
 
+/** Refuses conditions on derived metrics: they are computed when they are asked for, and rules are evaluated with ingest. */
+async function requireSentMetrics(tx: Tx, rules: readonly Draft[]): Promise<void> {
+  const metrics = rules.flatMap(({ condition }) => (condition ? metricsOf(condition) : [])).filter((metric) => metric !== null)
+  const [derived] = await derivedAmong(tx, [...new Set(metrics)])
+  if (derived !== undefined)
+    throw failure('invalid_value', {
+      path: '/condition',
+      rule: 'derived',
+      message: `of ${derived}: rules are evaluated on metrics that devices send, and this one is derived`,
+    })
+}
+
 /** Limits that a value can be outside of, of metrics that can be received. Throws `invalid_value`. */
 async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[], before?: Record<string, unknown>): Promise<void> {
   const decides = ({ condition, device_id, profile_id }: Draft) => JSON.stringify([condition, device_id, profile_id])
   // What a profile has lost since is no reason to refuse another name, or to disable the rule.
+  await requireSentMetrics(tx, rows)
   await requireMetricsOfProfile(tx, before ? rows.filter((rule) => decides(rule) !== decides(before)) : rows)
   for (const { condition } of rows as { condition?: Condition }[]) {
     if (!condition) continue

@@ -1,6 +1,8 @@
 // Which series are meant: by what devices are called, what they are or watch, and by what is measured.
 import { type Static, Type } from 'typebox'
 import { type Fragment, failure, nullable, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { definitionsOf, type Formula, formulaOf } from './derived.ts'
+import { parseExpression } from './expression.ts'
 import { Metric } from './profile.ts'
 
 export const Series = Type.Object(
@@ -15,6 +17,8 @@ export const Series = Type.Object(
   { additionalProperties: false },
 )
 export type Series = Static<typeof Series>
+/** A series of readings, or one that is computed by a formula when it is asked for. */
+export type AnySeries = Series & { formula?: Formula }
 
 export interface SeriesQuestion {
   /** Codes; of any device when nothing is said. */
@@ -53,11 +57,46 @@ export const SERIES = sql.fragment`
   join tel_series s on s.tenant_id = d.tenant_id and s.device_id = d.id
   join tel_metric m on m.tenant_id = s.tenant_id and m.id = s.metric_id`
 
-/** Series, by device and metric. Throws `not_found` where there is none, `invalid_value` where there are more than `most`. */
-export async function seriesOf(tx: Tx, question: SeriesQuestion, most: number): Promise<readonly Series[]> {
-  const found = await tx.any(sql.prepared(Series)`
+const Computable = Type.Object(
+  {
+    metric: Type.String(),
+    device_id: Uuid,
+    device: Type.String(),
+    inputs: Type.Record(Type.String(), Type.Integer(), { description: 'Ids of series by metric' }),
+  },
+  { additionalProperties: false },
+)
+
+/** Series of the derived metrics that are asked for by code, of devices that have sent all of their inputs; `most` + 1 at most. */
+async function derivedSeriesOf(tx: Tx, question: SeriesQuestion, most: number): Promise<readonly AnySeries[]> {
+  const definitions = new Map((await definitionsOf(tx, question.metrics ?? [])).map((definition) => [definition.code, definition]))
+  if (definitions.size === 0) return []
+  const inputs = [...definitions.values()].flatMap(({ code, expression }) => {
+    const names = parseExpression(expression).inputs
+    return names.map((input) => [code, input, names.length])
+  })
+  const metrics = inputs.map(([, input]) => input as string)
+  const found = await tx.any(sql.prepared(Computable)`
+    select w.code as metric, d.id as device_id, d.code as device, jsonb_object_agg(m.code, s.series_id) as inputs
+    from ${SERIES} join ${sql.unnest(inputs, ['text', 'text', 'int4'])} as w (code, input, inputs) on w.input = m.code
+    where ${meant(tx, { ...question, metrics })}
+    group by w.code, d.id, d.code having count(*) = min(w.inputs) order by d.code, w.code, d.id limit ${most + 1}`)
+  return found.map(({ metric, device_id, device, inputs }, index) => {
+    const definition = definitions.get(metric)!
+    const formula = formulaOf(definition, (codes) => codes.map((code) => inputs[code]!))
+    return { series_id: -1 - index, device_id, device, metric, unit: definition.unit, kind: 'gauge' as const, formula }
+  })
+}
+
+const byName = (a: Series, b: Series): number => (a.device === b.device ? (a.metric < b.metric ? -1 : 1) : a.device < b.device ? -1 : 1)
+
+/** Series, by device and metric; derived ones where their codes are named. Throws `not_found` where there is none, `invalid_value` where there are more than `most`. */
+export async function seriesOf(tx: Tx, question: SeriesQuestion, most: number): Promise<readonly AnySeries[]> {
+  const stored = await tx.any(sql.prepared(Series)`
     select s.series_id, d.id as device_id, d.code as device, m.code as metric, m.unit, m.kind
     from ${SERIES} where ${meant(tx, question)} order by d.code, m.code, d.id limit ${most + 1}`)
+  const derived = question.metrics ? await derivedSeriesOf(tx, question, most) : []
+  const found = derived.length > 0 ? [...stored, ...derived].sort(byName) : stored
   if (found.length === 0) {
     const { devices: device, metrics: metric } = question
     throw failure('not_found', { device, metric }, 'No such device of this organization has sent such a metric yet.')

@@ -1,9 +1,10 @@
 // Readings summed up in buckets: of hours or days that were summed up before where that comes to the same, else of readings.
 import { type Static, type TOptional, Type } from 'typebox'
-import { type Fragment, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
+import { type Fragment, failure, nullable, oneOf, sql, Timestamp, type Tx } from '../kernel/index.ts'
 import { type Grid, gridOf, kindOf, type Span } from './buckets.ts'
+import { type DerivedSeries, pointsOfDerived, requireFewReadings } from './derived.ts'
 import { areUsual, isSummed, type Qualities } from './quality.ts'
-import type { Series } from './series.ts'
+import type { AnySeries } from './series.ts'
 
 const value = nullable(Type.Number())
 const PERCENTILES = { p1: 0.01, p5: 0.05, p10: 0.1, p25: 0.25, p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99 } as const
@@ -46,7 +47,7 @@ const DAY = 24 * HOUR
 /** Spans that are longer are cut to the readings that are there: buckets of a thousand years are not made. */
 const LONG = 400 * DAY
 
-type Asked = Pick<Series, 'series_id' | 'kind'>
+type Asked = Pick<AnySeries, 'series_id' | 'kind' | 'formula'>
 
 /** Readings in buckets: of series, and by their quality. */
 export interface Summing extends Span {
@@ -62,7 +63,7 @@ async function gridFor(tx: Tx, series: readonly Asked[], span: Span): Promise<Gr
   if (to - from <= LONG) return gridOf(span, from, to)
   const { first, last } = await tx.one(sql.prepared(Ends)`
     select floor(extract(epoch from min(f.ts)) * 1000)::float8 as first, ceil(extract(epoch from max(l.ts)) * 1000)::float8 as last
-    from unnest(${idsOf(series)}) as s (id)
+    from unnest(${readFrom(series)}) as s (id)
     cross join lateral (select ts from tel_measurement where tenant_id = ${tx.tenantId} and series_id = s.id and ts >= ${span.from} and ts < ${span.to} order by ts limit 1) as f
     cross join lateral (select ts from tel_measurement where tenant_id = ${tx.tenantId} and series_id = s.id and ts >= ${span.from} and ts < ${span.to} order by ts desc limit 1) as l`)
   return first === null || last === null ? null : gridOf(span, first, last + 1)
@@ -85,6 +86,15 @@ const idsOf = (series: readonly Asked[]): Fragment =>
     series.map(({ series_id }) => series_id),
     'int8',
   )}`
+
+/** Ids of the series whose readings are read: of derived ones those of their inputs. */
+const readFrom = (series: readonly Asked[]): Fragment =>
+  sql.fragment`${sql.array(
+    series.flatMap(({ series_id, formula }) => formula?.inputs ?? [series_id]),
+    'int8',
+  )}`
+
+const isDerived = (series: Asked): series is Asked & DerivedSeries => series.formula !== undefined
 
 const SUMS = sql.fragment`
   count(*) as count, sum(value) as sum, min(value) as min, max(value) as max,
@@ -146,6 +156,31 @@ function bucketsOf(tx: Tx, series: readonly Asked[], span: Summing, grid: Grid, 
     from (${part}) as part group by 1, 2`
 }
 
+/** Aggregates that weigh a reading by the one before or after it: derived metrics have points, and between them nothing. */
+const OF_NEIGHBORS: readonly Further[] = ['time_weighted_avg', 'rate']
+
+/**
+ * Buckets of derived series, worked out from their points. Throws `invalid_value` for aggregates that they do not have, and for
+ * too many readings.
+ */
+async function bucketsOfDerived(tx: Tx, series: readonly DerivedSeries[], span: Summing, grid: Grid, further: readonly Further[]) {
+  const refused = further.find((name) => OF_NEIGHBORS.includes(name))
+  if (refused)
+    throw failure(
+      'invalid_value',
+      { path: '/aggregate', rule: 'derived' },
+      `Derived metrics have no ${refused}: ask for it of a metric that is sent.`,
+    )
+  await requireFewReadings(tx, series, span)
+  const percentiles = further.map((name) => sql.fragment`${percentile(name as keyof typeof PERCENTILES)} as ${sql.identifier([name])}`)
+  return sql.fragment`
+    select series_id, ${grid.startOf(sql.fragment`ts`)} as ts, ${sql.join([SUMS, sql.fragment`avg(value) as avg`, ...percentiles], sql.fragment`, `)}
+    from (${pointsOfDerived(tx, series, span)}) as points group by 1, 2`
+}
+
+const percentile = (name: keyof typeof PERCENTILES): Fragment =>
+  sql.fragment`percentile_cont(${PERCENTILES[name]}::float8) within group (order by value)`
+
 /** Buckets of a series, the latest first, and what they were worked out from. */
 export async function summed(
   tx: Tx,
@@ -156,10 +191,16 @@ export async function summed(
 ): Promise<{ source: Source; buckets: readonly Bucket[] }> {
   const grid = await gridFor(tx, [series], span)
   if (!grid) return { source: 'raw', buckets: [] }
-  const source = sourceOf(span, grid, further)
   const columns = ['ts', 'count', 'sum', 'min', 'max', 'avg', 'first', 'last', ...further].map((name) => sql.identifier([name]))
+  const list = sql.join(columns, sql.fragment`, `)
+  if (isDerived(series)) {
+    // Its text is its own: as a prepared statement it would take the place of another one.
+    const all = await bucketsOfDerived(tx, [series], span, grid, further)
+    return { source: 'raw', buckets: await tx.any(sql.type(Bucket)`select ${list} from (${all}) as b order by ts desc limit ${limit}`) }
+  }
+  const source = sourceOf(span, grid, further)
   const buckets = await tx.any(sql.prepared(Bucket)`
-    select ${sql.join(columns, sql.fragment`, `)} from (${bucketsOf(tx, [series], span, grid, further, source)}) as b order by ts desc limit ${limit}`)
+    select ${list} from (${bucketsOf(tx, [series], span, grid, further, source)}) as b order by ts desc limit ${limit}`)
   return { source, buckets }
 }
 
@@ -169,7 +210,7 @@ const Values = Type.Object(
 )
 
 /**
- * One value of each bucket of many series, by the moment of the bucket in milliseconds. A row a series: to read ten
+ * One value of each bucket of many series, stored and derived, by the moment of the bucket in milliseconds. A row a series: to read ten
  * thousand rows takes longer than to work them out.
  */
 export async function valuesOf(
@@ -181,10 +222,16 @@ export async function valuesOf(
   const further = FURTHER.filter((name) => name === aggregate)
   const grid = await gridFor(tx, series, span)
   if (!grid) return { source: 'raw', values: new Map() }
-  const source = sourceOf(span, grid, further)
-  const found = await tx.any(sql.prepared(Values)`
+  const stored = series.filter((one) => !isDerived(one))
+  const derived = series.filter(isDerived)
+  const source = stored.length > 0 ? sourceOf(span, grid, further) : 'raw'
+  const listed = (buckets: Fragment) => sql.fragment`
     select series_id, json_agg(json_build_array((extract(epoch from ts) * 1000)::int8, ${sql.identifier([aggregate])})) as values
-    from (${bucketsOf(tx, series, span, grid, further, source)}) as b group by series_id`)
+    from (${buckets}) as b group by series_id`
+  const found = [
+    ...(stored.length > 0 ? await tx.any(sql.prepared(Values)`${listed(bucketsOf(tx, stored, span, grid, further, source))}`) : []),
+    ...(derived.length > 0 ? await tx.any(sql.type(Values)`${listed(await bucketsOfDerived(tx, derived, span, grid, further))}`) : []),
+  ]
   return { source, values: new Map(found.map(({ series_id, values }) => [series_id, new Map(values)])) }
 }
 
@@ -203,12 +250,10 @@ function inFull(tx: Tx, series: readonly Asked[], span: Summing, grid: Grid, fur
   const carried = seconds(sql.fragment`least(ts, weighed_until) - weighed_from`)
   const isCarried = sql.fragment`before_ts < weighed_from`
   const columns: Record<Further, Fragment> = {
-    ...(Object.fromEntries(
-      Object.entries(PERCENTILES).map(([name, share]) => [
-        name,
-        sql.fragment`percentile_cont(${share}::float8) within group (order by value)`,
-      ]),
-    ) as Record<keyof typeof PERCENTILES, Fragment>),
+    ...(Object.fromEntries((Object.keys(PERCENTILES) as (keyof typeof PERCENTILES)[]).map((name) => [name, percentile(name)])) as Record<
+      keyof typeof PERCENTILES,
+      Fragment
+    >),
     time_weighted_avg: sql.fragment`
       coalesce(sum(value * ${held} + case when ${isCarried} then before * ${carried} else 0 end)
         / nullif(sum(${held} + case when ${isCarried} then ${carried} else 0 end), 0), avg(value))`,

@@ -4,7 +4,9 @@ import { type Static, Type } from 'typebox'
 import { Uuid } from '../../domain/kernel/index.ts'
 import {
   annotations,
+  calibrations,
   DeviceKey,
+  derivedMetrics,
   deviceKeys,
   deviceProfiles,
   devices,
@@ -39,7 +41,9 @@ export default async function deviceRoutes(app: FastifyInstance) {
   await app.register(resourceRoutes(devices, { plane }))
   await app.register(resourceRoutes(deviceProfiles, { plane }))
   await app.register(resourceRoutes(metrics, { plane, readLevel: 'shared' }))
+  await app.register(resourceRoutes(derivedMetrics, { plane, readLevel: 'shared' }))
   await app.register(resourceRoutes(annotations, { plane }))
+  await app.register(resourceRoutes(calibrations, { plane }))
 
   app.post<{ Body: Static<typeof KeysWanted> }>(
     '/telemetry/devices/keys',

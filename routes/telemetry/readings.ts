@@ -171,8 +171,9 @@ async function everyReading(request: FastifyRequest, question: SeriesQuestion, a
   const span = { ...spanOf(asked), qualities: qualitiesOf(asked.quality, ALL_QUALITIES) }
   const series = await request.read((tx) => seriesOf(tx, question, STREAMED_SERIES))
   return (async function* () {
-    for (const { series_id, device, metric } of series) {
-      const pages = pagesOf((before) => request.read((tx) => readingsOf(tx, series_id, { ...span, before, limit: PAGE })))
+    for (const one of series) {
+      const { device, metric } = one
+      const pages = pagesOf((before) => request.read((tx) => readingsOf(tx, one, { ...span, before, limit: PAGE })))
       for await (const page of pages) yield page.map(({ ts, value, quality }) => ({ device, metric, ts, value, quality }))
     }
   })()
