@@ -15,6 +15,8 @@ import type { mailer } from './mailer.ts'
 export const QUEUES = { eventRetry: 'event-retry', upkeep: 'upkeep', mail: 'mail', provision: 'provision' } as const
 const SCHEMA = 'pgboss'
 const RETRIES_AT_ONCE = 100
+/** When a retry is tried again that failed for a passing cause, or whose consumer is in another process. */
+const PUT_BACK_SECONDS = 10
 /** A mail is tried for most of a day: 15 s, 30 s … an hour apart. */
 const MAIL_TRIES = 24
 const LONGEST_WAIT_SECONDS = 3600
@@ -197,11 +199,8 @@ export interface Jobs {
 }
 
 /** A retry for a consumer that this process does not have waits for a process that has it. */
-function consumerOf(consumers: ReadonlyMap<string, EventConsumer>, { consumer }: Retry): EventConsumer {
-  const found = consumers.get(consumer)
-  if (!found) throw new Error(`there is no consumer ${consumer} here`)
-  return found
-}
+const consumerOf = (consumers: ReadonlyMap<string, EventConsumer>, { consumer }: Retry): Pick<EventConsumer, 'attempt'> =>
+  consumers.get(consumer) ?? { attempt: () => Promise.reject(new Error(`there is no consumer ${consumer} here`)) }
 
 /** Opens pg-boss on the control database. `pollSeconds` is how often it looks for due jobs. */
 export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds = 2): Promise<Jobs> {
@@ -222,7 +221,12 @@ export async function startJobs(controlUrl: string, log: WorkerLog, pollSeconds 
     work: async (consumers, planes, tenants, { sealKey, files, keepReadingsDays, sumUpHours, remind, removeExpiredFiles }) => {
       // Many at once: what failed for one message often failed for a thousand. What was done is not done twice.
       await boss.work<Retry>(QUEUES.eventRetry, { pollingIntervalSeconds: pollSeconds, batchSize: RETRIES_AT_ONCE }, async (jobs) => {
-        for (const { data } of jobs) await consumerOf(consumers, data).attempt(data)
+        for (const { data } of jobs) {
+          // On its own: a retry that fails, or whose consumer another process has, holds up no other of its batch.
+          await consumerOf(consumers, data)
+            .attempt(data)
+            .catch(() => boss.send(QUEUES.eventRetry, data, { startAfter: PUT_BACK_SECONDS }))
+        }
       })
       await boss.work(QUEUES.upkeep, { pollingIntervalSeconds: 30 }, async () => {
         const active = await tenants.active()

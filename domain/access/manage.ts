@@ -217,6 +217,8 @@ export async function changeEnd(tx: Tx, granter: Granter, userId: string, assign
   assertFuture(tx, expiresAt, '/expires_at')
   const scope = placeOf(held)
   const end = (at: string | null) => (at === null ? Number.POSITIVE_INFINITY : Date.parse(at))
+  // Nothing is changed, least of all who gave it.
+  if (end(expiresAt) === end(held.expires_at)) return
   if (end(expiresAt) < end(held.expires_at)) {
     assertMay(granter, 'rbac.assignment.delete', scope, tx.now.getTime())
     await assertCanWithdraw(tx, granter, held.role_id, scope, '/assignment')

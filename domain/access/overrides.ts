@@ -109,7 +109,10 @@ export async function removeOverride(tx: Tx, granter: Granter, userId: string, o
     delete from res_user_permission_overrides where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}`)
 }
 
-const Ending = Type.Object({ effect: oneOf(['allow', 'deny']), ...Existing.properties }, { additionalProperties: false })
+const Ending = Type.Object(
+  { effect: oneOf(['allow', 'deny']), ...Existing.properties, expires_at: nullable(Timestamp) },
+  { additionalProperties: false },
+)
 
 /**
  * Changes the end of an override; null is without end. The actor must hold what it allows until the new end; a deny in either
@@ -125,7 +128,7 @@ export async function changeOverrideEnd(
 ): Promise<void> {
   await lockTenant(tx)
   const existing = await tx.maybeOne(sql.prepared(Ending)`
-    select effect, permission, organization_id, workspace_id from res_user_permission_overrides o
+    select effect, permission, organization_id, workspace_id, expires_at from res_user_permission_overrides o
     where tenant_id = ${tx.tenantId} and user_id = ${userId} and id = ${overrideId}
       and ${inReach(tx, sql.fragment`o.organization_id`, sql.fragment`o.workspace_id`)} for update`)
   if (!existing) throw failure('not_found')
@@ -133,6 +136,9 @@ export async function changeOverrideEnd(
   const scope = { organizationId: existing.organization_id, workspaceId: existing.workspace_id }
   const now = tx.now.getTime()
   assertMay(granter, 'rbac.override.create', scope, now)
+  // An earlier end withdraws it.
+  const end = (at: string | null) => (at === null ? Number.POSITIVE_INFINITY : Date.parse(at))
+  if (end(expiresAt) < end(existing.expires_at)) assertMay(granter, 'rbac.override.delete', scope, now)
   await assertScopeExists(tx, scope)
   if (existing.effect === 'allow') assertHoldsUntil(granter, [existing.permission], scope, now, expiresAt)
   else await assertMayDeny(tx, granter, userId, existing.permission, scope)

@@ -201,9 +201,10 @@ export async function changeApiKey(tx: Tx, granter: Granter, id: string, version
   if (key.version !== version) throw failure('version_conflict', { current: key })
   const { name, allowed_addresses, expires_at } = { ...key, ...change }
   await requireNetworks(tx, allowed_addresses)
+  const scope = { organizationId: key.organization_id, workspaceId: key.workspace_id }
+  assertMay(granter, 'identity.api_key.create', scope, tx.now.getTime())
   if (expires_at !== key.expires_at) {
     assertFuture(tx, expires_at, '/expires_at')
-    const scope = { organizationId: key.organization_id, workspaceId: key.workspace_id }
     assertHoldsUntil(granter, key.permissions, scope, tx.now.getTime(), expires_at)
   }
   return tx.one(sql.prepared(ApiKeyInfo)`

@@ -80,7 +80,7 @@ export function databaseFailure(error: unknown): Failure | undefined {
 }
 
 /** SQLSTATE classes of what a statement was given: 21 cardinality, 22 data, 23 constraints, 54 limits of the program. */
-const OF_DATA = /^(21|22|23|54)/
+const OF_DATA = /^(21|22|23|54)(?!502)/
 
 /**
  * Whether the same input fails again however often it is tried, because of what it contains. False for what passes by

@@ -147,8 +147,8 @@ export function claimIn(value: Buffer): ClaimedSender | null {
   return tenant !== null && device !== null && tenant.length <= 63 ? { tenant, device } : null
 }
 
-/** Strings of a JSON text, which stay as they are, and the literals that Python's `json.dumps` writes and JSON does not have. */
-const NOT_JSON = /"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b/g
+/** Strings of a JSON text, also one that does not end, so that the search is linear; they stay as they are, and the literals that Python's `json.dumps` writes and JSON does not have. */
+const NOT_JSON = /"(?:[^"\\]|\\.)*(?:"|\\?$)|-?\b(?:NaN|Infinity)\b/gs
 
 /** Parses JSON; NaN and Infinity become null, so that only their own readings are refused. Throws for any other text. */
 function parseJson(text: string): unknown {

@@ -75,6 +75,18 @@ export const NotificationChannel = row('tel_notification_channel', {
 const Rule = Type.Object({ id: Uuid }, { additionalProperties: false })
 type Draft = Partial<Static<typeof NotificationChannel.schema>>
 
+/** Notification channels of an organization: each may send to 20 addresses. */
+const MAX_CHANNELS = 20
+const Channels = Type.Object({ channels: Type.Integer() }, { additionalProperties: false })
+const Known = Type.Object({ known: Type.Boolean() }, { additionalProperties: false })
+
+/** Refuses a zone that Node or PostgreSQL does not know: quiet hours are decided by PostgreSQL. Throws `invalid_value`. */
+async function requireZoneOfDatabase(tx: Tx, name: string): Promise<void> {
+  requireTimeZone(name, '/time_zone')
+  const { known } = await tx.one(sql.prepared(Known)`select exists (select from pg_timezone_names where name = ${name}) as known`)
+  if (!known) throw failure('invalid_value', { path: '/time_zone', rule: 'time_zone', message: 'is an IANA name such as Europe/Madrid' })
+}
+
 /** Recipients that can be written to, pairs that are complete, rules that exist. Throws `invalid_value`, `invalid_reference`. */
 async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[]): Promise<void> {
   const refuse = (path: string, rule: string, message: string) => failure('invalid_value', { path, rule, message })
@@ -87,7 +99,15 @@ async function makesSense(tx: Tx, rows: readonly Record<string, unknown>[]): Pro
       throw refuse('/escalate_after_minutes', 'pair', 'goes with escalate_to_id')
     if (id && escalate_to_id === id) throw refuse('/escalate_to_id', 'self', 'is another channel')
     if (((quiet_from ?? null) === null) !== ((quiet_until ?? null) === null)) throw refuse('/quiet_until', 'pair', 'goes with quiet_from')
-    if (time_zone) requireTimeZone(time_zone, '/time_zone')
+    if (time_zone) await requireZoneOfDatabase(tx, time_zone)
+  }
+  const added = (rows as readonly Draft[]).filter(({ id }) => !id).length
+  if (added > 0) {
+    const { channels } = await tx.one(sql.prepared(Channels)`
+      select count(*) as channels from tel_notification_channel
+      where tenant_id = ${tx.tenantId} and organization_id = ${tx.context.organizationId} and deleted_at is null`)
+    if (channels + added > MAX_CHANNELS)
+      throw failure('invalid_value', { path: '', rule: 'channels' }, `An organization has at most ${MAX_CHANNELS} notification channels.`)
   }
   const wanted = [...new Set((rows as readonly Draft[]).flatMap(({ rule_ids = [] }) => rule_ids))]
   if (wanted.length === 0) return
@@ -149,6 +169,7 @@ export async function noteNotifications(tx: Tx): Promise<number> {
       where c.tenant_id = ${tx.tenantId} and c.enabled and c.deleted_at is null
         and coalesce(c.snoozed_until <= ${now}, true)
         and not coalesce(case
+          when c.quiet_from is null then false
           when c.quiet_from <= c.quiet_until then (${now} at time zone c.time_zone)::time >= c.quiet_from::time and (${now} at time zone c.time_zone)::time < c.quiet_until::time
           else (${now} at time zone c.time_zone)::time >= c.quiet_from::time or (${now} at time zone c.time_zone)::time < c.quiet_until::time
         end, false)

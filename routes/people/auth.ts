@@ -201,8 +201,9 @@ export default async function auth(app: FastifyInstance) {
         orRefreshToken: true,
         allowReadOnly: true,
         plane: 'control',
-        onSend: (_request, reply, payload, done) => {
-          if (reply.statusCode !== 403) {
+        onSend: (request, reply, payload, done) => {
+          // Another site's form is answered 401, as its request brings no cookies: it clears none.
+          if (reply.statusCode !== 403 && request.headers['sec-fetch-site'] !== 'cross-site') {
             reply.clearCookie('access_token', { path: '/' })
             reply.clearCookie('refresh_token', { path: SESSION_PATH })
           }

@@ -34,6 +34,15 @@ t.test('NaN and Infinity refuse their own reading, and text that contains the wo
   t.same(await valuesOf(acme, device, 'NaN, Infinity'), [1])
 })
 
+t.test('a long text that does not end is read in one pass', async (t) => {
+  const acme = await tenant()
+  const device = await probe(acme)
+  const began = performance.now()
+  for (const tail of ['\\"'.repeat(120_000), '"'.repeat(240_000), '\\'.repeat(240_001)])
+    t.match(await send(device, `[NaN,"${tail}`), { accepted: 0, rejections: [{ reason: 'malformed' }] })
+  t.ok(performance.now() - began < 10_000, 'quadratic, each of them took half a minute')
+})
+
 t.test('a malformed or too large message is counted for its device, and for nobody when the key is wrong', async (t) => {
   const acme = await tenant()
   const [device, other] = [await probe(acme), await probe(acme)]
