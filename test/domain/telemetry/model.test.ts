@@ -11,21 +11,13 @@ import {
   sumUpHours,
 } from '../../../domain/telemetry/index.ts'
 import { type TestTenant, testApp } from '../../support/app.ts'
+import { seeded } from '../../support/random.ts'
 import { ownTelemetryPlane } from '../../support/services.ts'
 import { probes } from '../../support/telemetry.ts'
 import { type ModelBucket, type ModelReading, ModelZone, modelBuckets, SHORT } from '../../support/telemetry-model.ts'
 
-const SEED = Number(process.env.TELEMETRY_SEED ?? Math.floor(Math.random() * 1_000_000))
-t.comment(`TELEMETRY_SEED=${SEED}`)
-let state = SEED
-/** Mulberry32: the same numbers from the same seed. */
-function random(): number {
-  state = (state + 0x6d2b79f5) | 0
-  let x = Math.imul(state ^ (state >>> 15), 1 | state)
-  x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
-  return ((x ^ (x >>> 14)) >>> 0) / 4_294_967_296
-}
-const below = (most: number) => Math.floor(random() * most)
+const { seed: SEED, next: random, below } = seeded()
+t.comment(`TEST_SEED=${SEED}`)
 
 const { tenant, runtime } = await testApp(t, await ownTelemetryPlane(t))
 const probe = probes(runtime)

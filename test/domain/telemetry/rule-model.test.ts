@@ -1,26 +1,15 @@
 // Rules against a model: random streams, shuffled, doubled, late and bad, give the alerts that a plain reading of the
-// definitions gives. `RULE_MODEL_SEED` repeats a run.
-import { randomInt } from 'node:crypto'
+// definitions gives. `TEST_SEED` repeats a run.
 import t from 'tap'
 import { sql } from '../../../domain/kernel/index.ts'
 import { watchTime } from '../../../domain/telemetry/index.ts'
 import { testApp, times } from '../../support/app.ts'
+import { seeded } from '../../support/random.ts'
 import { type Probe, probes } from '../../support/telemetry.ts'
 
-const seed = Number(process.env.RULE_MODEL_SEED ?? randomInt(2 ** 31))
+const { seed, next: chance } = seeded()
 const DEVICES = 5
 const STEPS = 300
-
-/** mulberry32: https://gist.github.com/tommyettinger/46a874533244883189143505d203312c */
-function random(from: number): () => number {
-  let state = from
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 interface Limit {
   above?: number
@@ -193,7 +182,6 @@ class ModelDevice {
 }
 
 t.test(`alerts of random streams are those of the model, seed ${seed}`, async (t) => {
-  const chance = random(seed)
   const whole = (from: number, to: number) => from + Math.floor(chance() * (to - from + 1))
   const { tenant, runtime } = await testApp(t)
   const acme = await tenant()

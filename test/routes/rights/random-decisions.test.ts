@@ -1,24 +1,16 @@
 // What explain and the matrix say, compared with a second evaluation of the documented rules and with real requests.
-// RIGHTS_SEED=<number> repeats a run; the seed is printed.
+// TEST_SEED=<number> repeats a run; the seed is printed.
 import t from 'tap'
 import { allGrants, assignRole, createRole, explain, mustEnroll, override } from '../../../domain/access/index.ts'
 import { accessToken, createUser, hashPassword } from '../../../domain/identity/index.ts'
 import { type Context, newId, sql } from '../../../domain/kernel/index.ts'
 import { type Client, PASSWORD, type TestTenant, testApp } from '../../support/app.ts'
+import { seeded } from '../../support/random.ts'
 
 const DECISIONS = 5_000
 const REQUESTS = 300
-const seed = Number(process.env.RIGHTS_SEED ?? Date.now() % 2 ** 31)
-t.comment(`RIGHTS_SEED=${seed}`)
-
-/** Numerical Recipes' linear congruential generator: the same numbers for the same seed. */
-let state = seed >>> 0
-const random = (): number => {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-  return state / 2 ** 32
-}
-const below = (n: number) => Math.floor(random() * n)
-const one = <T>(of: readonly T[]): T => of[below(of.length)]!
+const { seed, next: random, below, pick: one } = seeded()
+t.comment(`TEST_SEED=${seed}`)
 const chance = (p: number) => random() < p
 
 interface Held {
