@@ -3,8 +3,8 @@ import type { AlertMailKind, MailJob } from '../domain/identity/index.ts'
 import { type Database, sql, systemScope } from '../domain/kernel/index.ts'
 import { type AlertMessage, isIngested, notifyOfAlerts, tenantsWithChannels } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
-import { pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { PeriodicTask } from './periodic-task.ts'
 
 const EVERY_MS = 5_000
 const KINDS: Record<AlertMessage['kind'], AlertMailKind> = {
@@ -34,31 +34,21 @@ export async function queueAlertMails(control: Database, tenantId: string, messa
 }
 
 /** Looks after all tenants, one after the other. In many processes at once it sends nothing twice. */
-export class AlertNotifier {
+export class AlertNotifier extends PeriodicTask {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
   readonly #log: WorkerLog
-  readonly #abort = new AbortController()
-  #loop: Promise<void> | undefined
 
   constructor(planes: Planes, tenants: TenantDirectory, log: WorkerLog) {
+    super(EVERY_MS)
     this.#planes = planes
     this.#tenants = tenants
     this.#log = log
   }
 
-  start(): void {
-    this.#loop = this.#run()
-  }
-
-  async stop(): Promise<void> {
-    this.#abort.abort()
-    await this.#loop
-  }
-
-  async #look(database: Database): Promise<void> {
+  async #look(database: Database, signal: AbortSignal): Promise<void> {
     for (const id of await tenantsWithChannels(database)) {
-      if (this.#abort.signal.aborted) return
+      if (signal.aborted) return
       if (!isIngested(await this.#tenants.byId(id))) continue
       await notifyOfAlerts(database, id, (message) => queueAlertMails(this.#planes.control, id, message)).catch((error) =>
         this.#log.warn({ err: error, tenant_id: id }, 'alerts not notified of, it is tried again in a moment'),
@@ -66,12 +56,11 @@ export class AlertNotifier {
     }
   }
 
-  async #run(): Promise<void> {
-    while (!this.#abort.signal.aborted) {
-      for (const database of this.#planes.telemetry.values()) {
-        await this.#look(database).catch((error) => this.#log.warn({ err: error }, 'alerts not notified of, it is tried again in a moment'))
-      }
-      await pause(EVERY_MS, this.#abort.signal)
+  protected async work(signal: AbortSignal): Promise<void> {
+    for (const database of this.#planes.telemetry.values()) {
+      await this.#look(database, signal).catch((error) =>
+        this.#log.warn({ err: error }, 'alerts not notified of, it is tried again in a moment'),
+      )
     }
   }
 }

@@ -1,8 +1,9 @@
 // How far readings are written: the time until which all that the brokers received is durable, by partition.
 import { Type } from 'typebox'
 import { type Database, nullable, sql, Timestamp } from '../domain/kernel/index.ts'
-import { type Consumer, pause } from './kafka.ts'
+import type { Consumer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { PeriodicTask } from './periodic-task.ts'
 
 const EVERY_MS = 2_000
 const Until = Type.Object({ until: nullable(Timestamp) }, { additionalProperties: false })
@@ -22,30 +23,21 @@ export async function writtenUntil(control: Database, topic: string): Promise<Da
  * Notes the progress of a consumer every two seconds. By offsets, not by the times of messages, which their producers
  * choose: the end of a partition is asked for, and once all before it is durable, all that came before the question is.
  */
-export class IngestProgress {
+export class IngestProgress extends PeriodicTask {
   readonly #consumer: Consumer
   readonly #topic: string
   readonly #control: Database
   readonly #log: WorkerLog
-  readonly #abort = new AbortController()
   /** Ends that are not reached yet, and when they were asked for, by partition. */
   readonly #waiting = new Map<number, { at: number; end: number }>()
-  #loop: Promise<void> | undefined
+  #isPrepared = false
 
   constructor(consumer: Consumer, topic: string, control: Database, log: WorkerLog) {
+    super(EVERY_MS)
     this.#consumer = consumer
     this.#topic = topic
     this.#control = control
     this.#log = log
-  }
-
-  start(): void {
-    this.#loop = this.#run()
-  }
-
-  async stop(): Promise<void> {
-    this.#abort.abort()
-    await this.#loop
   }
 
   /** One row for each partition of the topic: one that no worker has read yet holds the time, one that is gone does not. */
@@ -84,17 +76,13 @@ export class IngestProgress {
     )
   }
 
-  async #run(): Promise<void> {
-    let isPrepared = false
-    while (!this.#abort.signal.aborted) {
-      try {
-        if (!isPrepared) await this.#prepare()
-        isPrepared = true
-        await this.#note()
-      } catch (error) {
-        this.#log.warn({ err: error }, 'progress of ingest not noted, it is tried again in a moment')
-      }
-      await pause(EVERY_MS, this.#abort.signal)
+  protected async work(): Promise<void> {
+    try {
+      if (!this.#isPrepared) await this.#prepare()
+      this.#isPrepared = true
+      await this.#note()
+    } catch (error) {
+      this.#log.warn({ err: error }, 'progress of ingest not noted, it is tried again in a moment')
     }
   }
 }

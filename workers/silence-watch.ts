@@ -4,8 +4,8 @@ import type { Database } from '../domain/kernel/index.ts'
 import { isIngested, tenantsWithTimedRules, watchTime } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { writtenUntil } from './ingest-progress.ts'
-import { pause } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { PeriodicTask } from './periodic-task.ts'
 import { TOPICS } from './topics.ts'
 
 const EVERY_MS = 5_000
@@ -14,29 +14,19 @@ const EVERY_MS = 5_000
  * Watches all tenants, one after the other, as of the time until which readings are written: while they wait in Kafka no
  * device is silent. In many processes at once it does the same work more often, and no harm.
  */
-export class SilenceWatch {
+export class SilenceWatch extends PeriodicTask {
   readonly #planes: Planes
   readonly #tenants: TenantDirectory
   readonly #log: WorkerLog
   readonly #topic: string
-  readonly #abort = new AbortController()
-  #loop: Promise<void> | undefined
 
   /** @param topic where readings come from; a test has its own */
   constructor(planes: Planes, tenants: TenantDirectory, log: WorkerLog, topic: string = TOPICS.telemetry) {
+    super(EVERY_MS)
     this.#planes = planes
     this.#tenants = tenants
     this.#log = log
     this.#topic = topic
-  }
-
-  start(): void {
-    this.#loop = this.#run()
-  }
-
-  async stop(): Promise<void> {
-    this.#abort.abort()
-    await this.#loop
   }
 
   async #look(database: Database): Promise<void> {
@@ -49,12 +39,9 @@ export class SilenceWatch {
     }
   }
 
-  async #run(): Promise<void> {
-    while (!this.#abort.signal.aborted) {
-      for (const database of this.#planes.telemetry.values()) {
-        await this.#look(database).catch((error) => this.#log.warn({ err: error }, 'silence not watched, it is tried again in a moment'))
-      }
-      await pause(EVERY_MS, this.#abort.signal)
+  protected async work(): Promise<void> {
+    for (const database of this.#planes.telemetry.values()) {
+      await this.#look(database).catch((error) => this.#log.warn({ err: error }, 'silence not watched, it is tried again in a moment'))
     }
   }
 }
