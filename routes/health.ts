@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
+import { sharedFor } from '../domain/kernel/index.ts'
 import { consumerCounts } from '../domain/platform/index.ts'
 import { namedDatabases } from '../domain/tenancy/index.ts'
 
@@ -44,12 +45,8 @@ export default async function health(app: FastifyInstance) {
     },
   )
 
-  let known: { at: number; answer: Promise<Static<typeof Ready>> } | undefined
   /** The state of the dependencies within the last second; parallel requests cost one check. */
-  function ready(): Promise<Static<typeof Ready>> {
-    if (!known || Date.now() - known.at >= READY_MS) known = { at: Date.now(), answer: ask() }
-    return known.answer
-  }
+  const ready = sharedFor(READY_MS, ask)
 
   /** Down while a Kafka consumer of any worker makes no progress; off while no worker reports. */
   async function consumers(): Promise<'up' | 'down' | 'off'> {

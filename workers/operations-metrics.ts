@@ -1,7 +1,7 @@
 // Metrics of failed and unfinished work of the platform, asked of the control plane when they are read.
 import { Gauge, type Registry } from 'prom-client'
 import { Type } from 'typebox'
-import { type Database, sql } from '../domain/kernel/index.ts'
+import { type Database, sharedFor, sql } from '../domain/kernel/index.ts'
 
 /** Metrics that are read together are asked for once, in ms. */
 export const SHARED_MS = 1_000
@@ -22,14 +22,6 @@ const GAUGES = {
   moves_with_errors: 'Moves that have not ended and met an error',
 } as const
 
-/** An answer that is asked for again once it is older than `ms`; parallel readers share one. */
-export function sharedFor<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
-  let known: { at: number; answer: Promise<T> } | undefined
-  return () => {
-    if (!known || Date.now() - known.at >= ms) known = { at: Date.now(), answer: ask() }
-    return known.answer
-  }
-}
 type Name = keyof typeof GAUGES
 
 const onTrial = sql.fragment`t.kind = 'customer' and t.status = 'active' and t.trial_ends_at > now()

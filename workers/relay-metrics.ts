@@ -1,8 +1,8 @@
 // Metrics of the relays: whether one is active, and what waits to be published.
 import { Counter, Gauge, type Registry } from 'prom-client'
 import { type Static, Type } from 'typebox'
-import { type Database, sql } from '../domain/kernel/index.ts'
-import { SHARED_MS, sharedFor } from './operations-metrics.ts'
+import { type Database, sharedFor, sql } from '../domain/kernel/index.ts'
+import { SHARED_MS } from './operations-metrics.ts'
 import type { Relay } from './relay.ts'
 
 /** A count of more than this is told as this: counting a long outbox would hold up what empties it. */
