@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
 import { isCausedByData, newId } from '../domain/kernel/index.ts'
-import { type IngestResult, TelemetryIngest } from '../domain/telemetry/index.ts'
+import { type IngestResult, MAX_DEVICE, type Rejection, TelemetryIngest } from '../domain/telemetry/index.ts'
 import type { Planes, TenantDirectory } from '../domain/tenancy/index.ts'
 import { Floods } from './floods.ts'
 import { ingestMetrics } from './ingest-metrics.ts'
@@ -14,8 +14,6 @@ import { TOPICS } from './topics.ts'
 const BATCH = 250
 /** What is read of a message takes ten times its bytes. */
 const BATCH_BYTES = 512 * 1024
-/** Characters of a message's key that are told with it. */
-const MAX_KEY = 64
 /** So many messages wait before anybody is asked to stand aside: seconds of work, at the most. */
 const BEHIND = 10 * BATCH
 
@@ -94,6 +92,15 @@ export function telemetryConsumer({
     return messages.filter((message) => !flood.has(message))
   }
 
+  const publishRejections = (rejections: readonly Rejection[]): Promise<void> =>
+    producer.send(
+      rejections.map((rejection) => ({
+        topic: TOPICS.telemetryRejected,
+        key: rejection.device,
+        value: JSON.stringify({ ...rejection, at: new Date().toISOString() }),
+      })),
+    )
+
   async function take(messages: readonly Message[], before: Promise<boolean>, progress: Map<string, IngestResult>): Promise<void> {
     const began = performance.now()
     const result = await ingest.ingest(
@@ -108,15 +115,7 @@ export function telemetryConsumer({
       newId(),
       { before, settled: progress },
     )
-    if (result.rejections.length > 0) {
-      await producer.send(
-        result.rejections.map((rejection) => ({
-          topic: TOPICS.telemetryRejected,
-          key: rejection.device,
-          value: JSON.stringify({ ...rejection, at: new Date().toISOString() }),
-        })),
-      )
-    }
+    if (result.rejections.length > 0) await publishRejections(result.rejections)
     metrics?.observe(messages.length, result, (performance.now() - began) / 1000)
     onBatch?.(result)
   }
@@ -143,16 +142,14 @@ export function telemetryConsumer({
         is: isCausedByData,
         setAside: async ({ topic, partition, offset, key }, error) => {
           log.error({ err: error, consumer: group, topic, partition, offset }, 'message cannot be processed, it is rejected')
-          const reason = 'unprocessable' as const
-          const rejection = {
+          const rejection: Rejection = {
             tenant: null,
-            device: (key ?? '').slice(0, MAX_KEY),
-            reason,
+            device: (key ?? '').slice(0, MAX_DEVICE),
+            reason: 'unprocessable',
             count: 1,
             position: { topic, partition, offset },
           }
-          const at = new Date().toISOString()
-          await producer.send([{ topic: TOPICS.telemetryRejected, key: rejection.device, value: JSON.stringify({ ...rejection, at }) }])
+          await publishRejections([rejection])
           metrics?.observe(1, { accepted: 0, rejections: [rejection] }, 0)
         },
       },

@@ -4,6 +4,7 @@ import { type Fragment, failure, nullable, resource, row, sql, Timestamp, type T
 import { Device } from './device.ts'
 import { MAX_ABSOLUTE_VALUE } from './message.ts'
 import { Metric, scaled } from './profile.ts'
+import { VersionedCache } from './versioned-cache.ts'
 
 /** Calibrations of one device at most: ingest keeps them in memory. */
 const MAX_OF_DEVICE = 1_000
@@ -141,36 +142,18 @@ const Read = Type.Object(
   { additionalProperties: false },
 )
 
-/** Devices whose calibrations are kept in memory at most. */
-const MAX_DEVICES = 10_000
-
 /** Calibrations of devices, kept until the device has another `calibration_version`. */
-export class KnownCalibrations {
-  readonly #known = new Map<string, { version: number; calibrations: DeviceCalibrations }>()
+export class KnownCalibrations extends VersionedCache<DeviceCalibrations> {
+  constructor() {
+    super(async (tx, devices) => {
+      const read = Map.groupBy(await readCalibrations(tx, devices), ({ device_id }) => device_id)
+      return new Map(devices.map((id) => [id, new DeviceCalibrations(read.get(id) ?? [])]))
+    })
+  }
 
-  /**
-   * The calibrations of these devices, by id; those that are not known are read in one statement. A change that commits
-   * between the reading of the version and this one is seen here already, and read once more with the next batch.
-   * @param versions by device; 0: it never had any
-   */
-  async of(tx: Tx, versions: ReadonlyMap<string, number>): Promise<ReadonlyMap<string, DeviceCalibrations>> {
-    const found = new Map<string, DeviceCalibrations>()
-    const missing: string[] = []
-    for (const [id, version] of versions) {
-      if (version === 0) continue
-      const known = this.#known.get(id)
-      if (known?.version === version) found.set(id, known.calibrations)
-      else missing.push(id)
-    }
-    if (missing.length === 0) return found
-    if (this.#known.size + missing.length > MAX_DEVICES) this.#known.clear()
-    const read = Map.groupBy(await readCalibrations(tx, missing), ({ device_id }) => device_id)
-    for (const id of missing) {
-      const calibrations = new DeviceCalibrations(read.get(id) ?? [])
-      this.#known.set(id, { version: versions.get(id)!, calibrations })
-      found.set(id, calibrations)
-    }
-    return found
+  /** @param versions by device; 0: it never had any */
+  override of(tx: Tx, versions: ReadonlyMap<string, number>): Promise<ReadonlyMap<string, DeviceCalibrations>> {
+    return super.of(tx, new Map([...versions].filter(([, version]) => version > 0)))
   }
 }
 

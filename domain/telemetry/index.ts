@@ -24,6 +24,7 @@ export {
   type ClaimedSender,
   claimedSender,
   MAX_ABSOLUTE_VALUE,
+  MAX_DEVICE,
   MAX_MESSAGE_BYTES,
   type Refused,
   readMessage,

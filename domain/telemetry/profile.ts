@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { Code, failure, Name, nullable, oneAtATime, oneOf, type RowOf, requireRoom, resource, row, sql, type Tx } from '../kernel/index.ts'
 import { requireNoInputs, requireNotDerived } from './derived-codes.ts'
 import { MAX_ABSOLUTE_VALUE } from './message.ts'
+import { VersionedCache } from './versioned-cache.ts'
 
 /** What is measured, in one unit in the whole tenant. Made when the first device sends it, or before, with its unit. */
 export const Metric = row(
@@ -199,30 +200,15 @@ export class Conversions {
 /** Conversions of devices without a profile. */
 export const NO_CONVERSIONS = new Conversions({ metrics: [], other_metrics: true })
 
-const Read = Type.Pick(DeviceProfile.schema, ['id', 'version', 'metrics', 'other_metrics'], { additionalProperties: false })
+const Read = Type.Pick(DeviceProfile.schema, ['id', 'metrics', 'other_metrics'], { additionalProperties: false })
 
 /** Conversions of profiles, kept until a profile has another version. */
-export class KnownConversions {
-  readonly #known = new Map<string, { version: number; conversions: Conversions }>()
-
-  /** Those of these profiles, by id; what is not known is read, in one statement. @param wanted versions by profile */
-  async of(tx: Tx, wanted: ReadonlyMap<string, number>): Promise<ReadonlyMap<string, Conversions>> {
-    const found = new Map<string, Conversions>()
-    const missing: string[] = []
-    for (const [id, version] of wanted) {
-      const known = this.#known.get(id)
-      if (known?.version === version) found.set(id, known.conversions)
-      else missing.push(id)
-    }
-    if (missing.length === 0) return found
-    if (this.#known.size > 10_000) this.#known.clear()
-    const read = await tx.any(sql.prepared(Read)`
-      select id, version, metrics, other_metrics from tel_device_profile where tenant_id = ${tx.tenantId} and id = any(${sql.array(missing, 'uuid')})`)
-    for (const profile of read) {
-      const conversions = new Conversions(profile as unknown as DeviceProfile)
-      this.#known.set(profile.id, { version: profile.version, conversions })
-      found.set(profile.id, conversions)
-    }
-    return found
+export class KnownConversions extends VersionedCache<Conversions> {
+  constructor() {
+    super(async (tx, profiles) => {
+      const read = await tx.any(sql.prepared(Read)`
+        select id, metrics, other_metrics from tel_device_profile where tenant_id = ${tx.tenantId} and id = any(${sql.array([...profiles], 'uuid')})`)
+      return new Map(read.map((profile) => [profile.id, new Conversions(profile as unknown as DeviceProfile)]))
+    })
   }
 }
