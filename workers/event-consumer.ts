@@ -5,7 +5,7 @@ import { Failure, isCausedByData, newId, sql, systemScope, type Tx } from '../do
 import { type Planes, type TenantDirectory, writeAtHome } from '../domain/tenancy/index.ts'
 import { Consumer, type KafkaOptions, type Message, type Producer } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
-import { asDeadLetter, deadLetter, TOPICS } from './topics.ts'
+import { asDeadLetter, TOPICS } from './topics.ts'
 
 const Event = Type.Object({
   event_id: Type.String({ format: 'uuid' }),
@@ -89,7 +89,7 @@ export class EventConsumer {
         is: isCausedByData,
         setAside: async (message, error) => {
           deps.log.error({ err: error, consumer: handler.consumer }, 'message failed for good, moved to the dead letters')
-          await deps.producer.send([asDeadLetter(message, handler.consumer, error)])
+          await deps.producer.send([asDeadLetter(message, { consumer: handler.consumer, error })])
         },
       },
       onError: (error) => deps.log.warn({ err: error, consumer: handler.consumer }, 'consumer trouble'),
@@ -117,7 +117,7 @@ export class EventConsumer {
   async attempt(retry: Retry): Promise<void> {
     const event = readEvent(retry.message.value)
     // No later try makes an event of it. Every consumer meets it; the place that it came from makes them one dead letter.
-    if (!event) return this.#bury({ ...retry, error: 'not a domain event' }, retry.message.source ? { source: retry.message.source } : {})
+    if (!event) return this.#bury({ ...retry, error: 'not a domain event' }, retry.message.source)
     try {
       if (!this.#handler.types.includes(event.type)) return
       await this.#effect(event)
@@ -154,22 +154,8 @@ export class EventConsumer {
     await this.#bury(retry)
   }
 
-  async #bury(retry: Retry, headers: Record<string, string> = {}): Promise<void> {
-    this.#deps.log.error({ consumer: retry.consumer, reason: retry.error }, 'message failed for good, to the dead letters')
-    await this.#deps.producer.send([
-      {
-        topic: deadLetter(retry.message.topic),
-        key: retry.message.key ?? '',
-        value: retry.message.value,
-        headers: {
-          consumer: retry.consumer,
-          error: retry.error.slice(0, 500),
-          attempts: String(retry.attempt + 1),
-          'first-at': retry.firstAt,
-          'last-at': new Date().toISOString(),
-          ...headers,
-        },
-      },
-    ])
+  async #bury({ consumer, message, attempt, firstAt, error }: Retry, source?: string): Promise<void> {
+    this.#deps.log.error({ consumer, reason: error }, 'message failed for good, to the dead letters')
+    await this.#deps.producer.send([asDeadLetter(message, { consumer, error, attempts: attempt + 1, firstAt, source })])
   }
 }

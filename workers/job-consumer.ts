@@ -57,7 +57,7 @@ export const jobConsumer = (kafka: KafkaOptions, producer: Producer, log: Worker
       is: isCausedByData,
       setAside: async (message, error) => {
         log.error({ err: error, consumer: job }, 'job failed for good, moved to the dead letters')
-        await producer.send([asDeadLetter(message, job, error)])
+        await producer.send([asDeadLetter(message, { consumer: job, error })])
       },
     },
     onError: (error) => log.warn({ err: error, consumer: job }, 'job not done, it is tried again'),

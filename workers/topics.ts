@@ -21,14 +21,36 @@ export const topicOf = (type: string): string => (type.startsWith('job.') ? TOPI
 
 export const deadLetter = (topic: string): string => `${topic}.dlq`
 
+export interface DeadLetterCause {
+  consumer: string
+  /** An error, or a sentence. */
+  error: unknown
+  /** How often it was tried. Defaults to once. */
+  attempts?: number
+  /** When it was tried first. Defaults to now. */
+  firstAt?: string
+  /** Where it lay: several consumers that give it up make one dead letter of it. */
+  source?: string | undefined
+}
+
 /** A message that could not be handled, for the dead-letter topic of its own. */
-export const asDeadLetter = ({ topic, key, value }: Message, consumer: string, error: unknown): OutgoingMessage => {
+export function asDeadLetter(
+  { topic, key, value }: Pick<Message, 'topic' | 'key'> & { value: Buffer | string | null },
+  { consumer, error, attempts = 1, firstAt, source }: DeadLetterCause,
+): OutgoingMessage {
   const now = new Date().toISOString()
   return {
     topic: deadLetter(topic),
     key: key ?? '',
     value: value ?? '',
-    headers: { consumer, error: String((error as Error)?.message ?? error).slice(0, 500), attempts: '1', 'first-at': now, 'last-at': now },
+    headers: {
+      consumer,
+      error: String((error as Error)?.message ?? error).slice(0, 500),
+      attempts: String(attempts),
+      'first-at': firstAt ?? now,
+      'last-at': now,
+      ...(source ? { source } : {}),
+    },
   }
 }
 
