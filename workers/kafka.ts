@@ -302,9 +302,19 @@ export class Consumer {
     this.#loop = this.#run()
   }
 
+  /** The partitions of this consumer; none while it is not connected, and while it disconnects, when the client refuses to say. */
+  #assignments(): rdkafka.Assignment[] {
+    if (!this.#consumer.isConnected()) return []
+    try {
+      return this.#consumer.assignments()
+    } catch {
+      return []
+    }
+  }
+
   /** How many partitions the group has given to this consumer. */
   get partitions(): number {
-    return this.#consumer.isConnected() ? this.#consumer.assignments().length : 0
+    return this.#assignments().length
   }
 
   /** Resolves when the group has given this consumer its partitions, or after `ms`. */
@@ -316,7 +326,7 @@ export class Consumer {
   /** Messages that wait in this consumer's partitions, as far as the client has heard. */
   lag(): number {
     let waiting = 0
-    for (const { topic, partition } of this.#consumer.isConnected() ? this.#consumer.assignments() : []) {
+    for (const { topic, partition } of this.#assignments()) {
       try {
         const { highOffset, lowOffset } = this.#consumer.getWatermarkOffsets(topic, partition)
         const reached = this.#reached.get(`${topic}/${partition}`) ?? lowOffset
@@ -355,7 +365,7 @@ export class Consumer {
   /** Of each partition of this consumer: the offset up to which effects are durable, and the end that the broker has now. */
   async progress(timeout = 5_000): Promise<{ topic: string; partition: number; durable: number; end: number }[]> {
     const found = []
-    for (const { topic, partition } of this.#consumer.isConnected() ? this.#consumer.assignments() : []) {
+    for (const { topic, partition } of this.#assignments()) {
       const { lowOffset, highOffset } = await new Promise<rdkafka.WatermarkOffsets>((resolve, reject) =>
         this.#consumer.queryWatermarkOffsets(topic, partition, timeout, (error, offsets) => (error ? reject(error) : resolve(offsets))),
       )

@@ -250,4 +250,17 @@ t.test('a consumer that cannot go on is told by /ready and by a metric', async (
   t.notOk(handled.includes('bad'))
   await control.platform((queries) => reportConsumers(queries, instance, [{ ...state, blockedSince: null }]))
   await eventually(ready, ({ body }) => body.checks.consumers === 'up', 5)
+  // Reports go on while a consumer stops.
+  let isStopped = false
+  const stopping = consumer.stop().finally(() => {
+    isStopped = true
+  })
+  let reports = 0
+  for (; !isStopped; reports++) {
+    t.match(consumer.state(), { group: topic, lag: Number })
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await stopping
+  t.ok(reports > 0)
+  t.match(consumer.state(), { lag: 0, blockedSince: null })
 })
