@@ -4,18 +4,18 @@ import { type Database, newId } from '../domain/kernel/index.ts'
 import { forgetConsumers, reportConsumers } from '../domain/platform/index.ts'
 import type { ConsumerState } from './kafka.ts'
 import type { WorkerLog } from './log.ts'
+import { PeriodicTask } from './periodic-task.ts'
 
 const REPORT_MS = 5_000
 
-export class ConsumerWatch {
+export class ConsumerWatch extends PeriodicTask {
   readonly #control: Database
   readonly #states: () => ConsumerState[]
   readonly #log: WorkerLog
   readonly #instance = newId()
-  #timer: NodeJS.Timeout | undefined
-  #reporting: Promise<void> = Promise.resolve()
 
   constructor(control: Database, states: () => ConsumerState[], registry: Registry, log: WorkerLog) {
+    super(REPORT_MS)
     this.#control = control
     this.#states = states
     this.#log = log
@@ -35,21 +35,12 @@ export class ConsumerWatch {
     )
   }
 
-  start(): void {
-    this.#timer = setInterval(() => {
-      this.#reporting = this.#report()
-    }, REPORT_MS)
-    this.#timer.unref()
-    this.#reporting = this.#report()
-  }
-
-  async stop(): Promise<void> {
-    clearInterval(this.#timer)
-    await this.#reporting
+  override async stop(): Promise<void> {
+    await super.stop()
     await this.#control.platform((queries) => forgetConsumers(queries, this.#instance)).catch(() => {}) // it is soon stale
   }
 
-  async #report(): Promise<void> {
+  protected async work(): Promise<void> {
     const states = this.#states().map(({ group: consumer, ...state }) => ({ consumer, ...state }))
     if (states.length === 0) return
     await this.#control
