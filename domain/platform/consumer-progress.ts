@@ -5,7 +5,7 @@ import { type Queries, sql } from '../kernel/index.ts'
 /** A report older than this belongs to a process that is gone. */
 const STALE_SECONDS = 60
 /** A consumer whose batch makes no progress for so long is stalled. */
-export const STALLED_SECONDS = 60
+const STALLED_SECONDS = 60
 
 export interface ConsumerProgress {
   consumer: string

@@ -16,4 +16,4 @@ export { assignPlan, Offer, offerModule, offerProduct, TenantSheet, tenantSheet,
 export { NewPlan, Plan, plan, plans, putPlan, removePlan } from './plans.ts'
 export { changeModule, ModuleRecord, modules, RegisteredModule, registryOf } from './registry.ts'
 export { convert, remindOfTrials } from './trials.ts'
-export { ApiCalls, planeOf, Usage, usageOf, used } from './usage.ts'
+export { ApiCalls, Usage, usageOf } from './usage.ts'

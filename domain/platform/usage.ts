@@ -141,13 +141,13 @@ const Sum = Type.Object({ n: Type.Integer() }, { additionalProperties: false })
  * How many of a metric are used, in the plane that knows it; of calls those of this month, of readings those of the last whole
  * minute, of `device_metrics` those of the device that has the most.
  */
-export async function used(tx: Tx, metric: Metric): Promise<number> {
+async function used(tx: Tx, metric: Metric): Promise<number> {
   const { n } = await tx.one(sql.prepared(Sum)`${countOf(tx, metric)}`)
   return n
 }
 
 /** The plane that knows how many there are. */
-export const planeOf = (metric: Metric): 'control' | 'data' | 'telemetry' => PLANES[metric]
+const planeOf = (metric: Metric): 'control' | 'data' | 'telemetry' => PLANES[metric]
 
 const PLANES = {
   users: 'control',

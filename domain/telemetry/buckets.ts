@@ -40,7 +40,7 @@ export const BUCKETS = {
 } as const satisfies Record<string, BucketKind>
 export type BucketLength = keyof typeof BUCKETS
 export const kindOf = (bucket: BucketLength): BucketKind => BUCKETS[bucket]
-export const isWithinHour = ({ seconds }: BucketKind): boolean => seconds <= 3_600
+const isWithinHour = ({ seconds }: BucketKind): boolean => seconds <= 3_600
 
 /** Time that is asked for, in buckets of a zone: an IANA name. */
 export interface Span {
@@ -162,7 +162,7 @@ function shortGrid(kind: BucketKind, spans: readonly OffsetSpan[], from: number,
 }
 
 /** When each bucket begins, in milliseconds since 1970, the earliest first; null where they are more than `limit`. */
-export function bucketStarts({ from: since, to: until, bucket, timeZone }: Span, limit: number): number[] | null {
+function bucketStarts({ from: since, to: until, bucket, timeZone }: Span, limit: number): number[] | null {
   const kind = kindOf(bucket)
   const [from, to] = [Date.parse(since), Date.parse(until)]
   // A bucket is longer than its length by a change of clocks at most, so that nothing large is made to be refused.

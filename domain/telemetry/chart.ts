@@ -35,7 +35,7 @@ export const Aligned = Type.Object(
 
 /** Values in one answer at most: of all series together. */
 const MOST_VALUES = 100_000
-export const MOST_SERIES = 100
+const MOST_SERIES = 100
 
 export interface AlignedQuestion extends SeriesQuestion, Omit<Span, 'bucket'> {
   /** The shortest by which there are no more than `buckets` of them, when nothing is said. */
@@ -182,4 +182,4 @@ export async function drawnSeries(tx: Tx, question: SeriesQuestion & Drawing & {
   }
   return drawn
 }
-export const MOST_DRAWN = 10
+const MOST_DRAWN = 10

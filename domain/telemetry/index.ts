@@ -34,7 +34,6 @@ export {
   type AlertMessage,
   AlertNotification,
   alertNotificationList,
-  noteNotifications,
   notificationChannels,
   notifyOfAlerts,
   tenantsWithChannels,

@@ -161,7 +161,7 @@ const BATCH = 1_000
  * that were acknowledged or cleared before are not told of. A channel that is snoozed or quiet is left out: what is still due
  * afterwards is found then. Alerts from before the channel are not its own. Returns how many were noted.
  */
-export async function noteNotifications(tx: Tx): Promise<number> {
+async function noteNotifications(tx: Tx): Promise<number> {
   const now = sql.fragment`${tx.now.toISOString()}::timestamptz`
   const { rowCount } = await tx.query(sql.run`
     with c as materialized (

@@ -37,7 +37,7 @@ const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u
 const KEEP_APPLICANT_DAYS = 90
 
 /** Whether a slug is kept for the platform. */
-export const isReserved = (slug: string): boolean => RESERVED.has(slug)
+const isReserved = (slug: string): boolean => RESERVED.has(slug)
 
 /** Throws `invalid_value` for a host name that nobody may choose, and for names that would forge a mail. */
 export function checkNames({ slug, ...names }: { slug: string } & Record<string, string>): void {
