@@ -1,7 +1,8 @@
 // OpenID Connect providers of a tenant: setting up, changing, deleting.
 import { type Static, Type } from 'typebox'
-import { administratorIds, type Granter, keepingAnAdministrator } from '../access/index.ts'
+import { type Granter, keepingAnAdministrator } from '../access/index.ts'
 import { failure, Name, nullable, oneOf, type RowOf, resource, row, sql, type Tx, Uuid } from '../kernel/index.ts'
+import { mailAdministrators } from '../tenancy/index.ts'
 import { accountById } from './account.ts'
 import { canonicalEmail } from './email.ts'
 import { type ProviderDomain, syncDomains, unproveDomains, verifyProviderDomain } from './provider-domains.ts'
@@ -183,11 +184,8 @@ export const linkDetails = ({ id, name }: { id: string; name: string }) => ({
 })
 
 /** Tells the administrators what was changed of a provider, in names of settings. */
-async function tellAdministrators(tx: Tx, provider: string, changes: readonly string[]): Promise<void> {
-  const facts = { provider, changes: changes.join(', '), time: tx.now.toISOString() }
-  for (const userId of await administratorIds(tx))
-    tx.enqueue({ queue: 'mail', data: { kind: 'sso_provider_changed', tenant_id: tx.tenantId, user_id: userId, facts } })
-}
+const mailProviderChange = (tx: Tx, provider: string, changes: readonly string[]): Promise<void> =>
+  mailAdministrators(tx, 'sso_provider_changed', { provider, changes: changes.join(', '), time: tx.now.toISOString() })
 
 /** Sets up a provider. Its domains count once proven. Throws `already_exists`, `invalid_reference`, `grant_exceeds`. */
 export async function createIdentityProvider(tx: Tx, granter: Granter, input: object): Promise<IdentityProvider> {
@@ -200,7 +198,7 @@ export async function createIdentityProvider(tx: Tx, granter: Granter, input: ob
     await assertActorSignsInHere(tx, made.id)
     return made
   })
-  await tellAdministrators(tx, created.name, ['created'])
+  await mailProviderChange(tx, created.name, ['created'])
   return identityProviders.get(tx, created.id)
 }
 
@@ -248,7 +246,7 @@ async function change(tx: Tx, granter: Granter, before: IdentityProvider, versio
   }
   await assertActorSignsInHere(tx, id)
   const told = [...replaced, ...(otherDomains ? ['domains'] : []), ...(before.enabled === changed.enabled ? [] : ['enabled'])]
-  if (told.length > 0) await tellAdministrators(tx, changed.name, told)
+  if (told.length > 0) await mailProviderChange(tx, changed.name, told)
   return identityProviders.get(tx, id)
 }
 
@@ -264,7 +262,7 @@ export async function deleteIdentityProvider(tx: Tx, id: string, version: number
     await unproveDomains(tx, id)
     await withdrawRolesOfProvider(tx, id)
   })
-  await tellAdministrators(tx, before.name, ['deleted'])
+  await mailProviderChange(tx, before.name, ['deleted'])
 }
 
 /** Recovers a deleted provider. Its links stay suspended and its domains unproven. Throws `not_found`, `already_exists`, `grant_exceeds`. */
@@ -276,7 +274,7 @@ export async function recoverIdentityProvider(tx: Tx, granter: Granter, id: stri
     await assertActorSignsInHere(tx, id)
     return provider
   })
-  await tellAdministrators(tx, recovered.name, ['recovered'])
+  await mailProviderChange(tx, recovered.name, ['recovered'])
   return identityProviders.get(tx, id)
 }
 

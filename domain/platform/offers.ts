@@ -4,12 +4,12 @@ import { failure, jsonTime, newId, nullable, oneOf, sql, Timestamp, type Tx } fr
 import {
   decisionsOf,
   lockCustomer,
+  mailAdministrators,
   RegistrationRecord,
   recordDecision,
   registrationOf,
   Tenant,
   TenantDecision,
-  tellAdministrators,
   tenantOf,
 } from '../tenancy/index.ts'
 
@@ -79,7 +79,7 @@ export async function assignPlan(tx: Tx, plan: string, transition: 'change_plan'
     update billing_subscriptions set plan = ${plan}, version = version + 1, updated_at = ${now}
     where tenant_id = ${tx.tenantId} and status <> 'cancelled' and plan <> ${plan}`)
   await recordDecision(tx, transition === 'convert' ? 'platform.tenant.converted' : 'platform.tenant.plan_changed', { plan })
-  await tellAdministrators(tx, transition === 'convert' ? 'tenant_converted' : 'plan_changed', { plan })
+  await mailAdministrators(tx, transition === 'convert' ? 'tenant_converted' : 'plan_changed', { plan })
 }
 
 /** Lets the plan decide about a product again. Throws `not_found` where it does. */

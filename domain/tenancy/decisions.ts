@@ -32,7 +32,7 @@ export const decisionsOf = (tx: Tx): Promise<readonly TenantDecision[]> =>
     order by created_at desc, id desc limit 50`)
 
 /** Sends a mail to the administrators of the tenant of the unit of work, once it has committed. */
-export async function tellAdministrators(tx: Tx, kind: MailKind, facts: Record<string, string>): Promise<void> {
+export async function mailAdministrators(tx: Tx, kind: MailKind, facts: Record<string, string>): Promise<void> {
   for (const user_id of await administratorIds(tx)) tx.enqueue({ queue: 'mail', data: { kind, tenant_id: tx.tenantId, user_id, facts } })
 }
 

@@ -1,6 +1,6 @@
 // Whether a tenant is let in: suspended, resumed, closed, and until when its trial runs.
 import { failure, sql, type Tx } from '../kernel/index.ts'
-import { recordDecision, tellAdministrators } from './decisions.ts'
+import { mailAdministrators, recordDecision } from './decisions.ts'
 import { lockCustomer } from './tenant.ts'
 
 const STANDINGS = {
@@ -24,7 +24,7 @@ export async function changeStanding(tx: Tx, change: StandingChange, reason: str
       suspended_at = case when ${to} = 'suspended' then ${now}::timestamptz end, closed_at = case when ${to} = 'closed' then ${now}::timestamptz end
     where id = ${tx.tenantId}`)
   await recordDecision(tx, event, { reason })
-  if (change !== 'resume') await tellAdministrators(tx, change === 'suspend' ? 'tenant_suspended' : 'tenant_closed', { reason, time: now })
+  if (change !== 'resume') await mailAdministrators(tx, change === 'suspend' ? 'tenant_suspended' : 'tenant_closed', { reason, time: now })
   tx.emit({ type: event, entity_id: tx.tenantId, version: version + 1, data: { reason } })
 }
 
