@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type ApiKey, type Caller, type Grants, grantsByConsent, grantsOfKey, type Session } from '../domain/access/index.ts'
 import { addressAllowed, ISSUER, keyMatches, partsOfKey, SERVICE_AUDIENCE } from '../domain/identity/index.ts'
-import { type Actor, type Context, Failure, failure } from '../domain/kernel/index.ts'
+import { type Actor, type Context, Failure, failure, STAFF_NAME } from '../domain/kernel/index.ts'
 import { originAllowed } from './origin.ts'
 import { mutates } from './route-options.ts'
 
@@ -118,7 +118,7 @@ export default fp(
         userId: claims.sub,
         kind: grants.kind,
         sessionId: claims.session_id,
-        name: session.impersonated_by ? 'platform staff' : '',
+        name: session.impersonated_by ? STAFF_NAME : '',
         ...(session.impersonated_by ? { impersonatorId: session.impersonated_by } : {}),
       }
       request.claimedContext = { organizationId: claims.organization_id, workspaceId: claims.workspace_id }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import { administratorIds } from '../access/index.ts'
-import { type Context, failure, newId, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { type Context, failure, newId, STAFF_NAME, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 import { accountById } from './account.ts'
 import { type SignedIn, userOf } from './sessions.ts'
 import { record } from './trail.ts'
@@ -34,7 +34,7 @@ export async function impersonate(
     insert into res_sessions (id, tenant_id, user_id, family_id, refresh_hash, organization_id, workspace_id, user_agent, address, methods,
       authenticated_at, last_seen_at, expires_at, impersonated_by, impersonation_reason)
     values (${id}, ${tx.tenantId}, ${userId}, ${id}, decode(${randomBytes(32).toString('hex')}, 'hex'), ${context.organizationId}, ${context.workspaceId},
-      'platform staff', ${address}, '{}', ${now}, ${now}, ${expiresAt}, ${staffId}, ${reason})`)
+      ${STAFF_NAME}, ${address}, '{}', ${now}, ${now}, ${expiresAt}, ${staffId}, ${reason})`)
   await record(tx, 'res_sessions', id, 'session.impersonated', { user_id: userId, reason, expires_at: expiresAt })
   for (const told of new Set([userId, ...(await administratorIds(tx))])) {
     tx.enqueue({

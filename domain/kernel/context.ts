@@ -4,6 +4,9 @@ import type { Secrets } from './sealed.ts'
 
 export type ActorKind = 'worker' | 'client' | 'service'
 
+/** What a tenant sees instead of the name of a staff member of the platform. */
+export const STAFF_NAME = 'platform staff'
+
 /** Who acts: a signed-in user, an API key of his, or a part of the system (`userId` null). */
 export interface Actor {
   tenantId: Uuid

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { administratorIds } from '../access/index.ts'
 import type { MailKind } from '../identity/index.ts'
-import { nullable, type Queries, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
+import { nullable, type Queries, STAFF_NAME, sql, Timestamp, type Tx, Uuid } from '../kernel/index.ts'
 
 export const TenantDecision = Type.Object(
   {
@@ -55,7 +55,7 @@ export interface StaffAction {
 export async function recordStaffAction(queries: Queries, { staffId, platformId, tenantIds, ...did }: StaffAction): Promise<void> {
   await queries.query(sql.run`
     insert into plane.audit_events (tenant_id, entity, entity_id, action, actor_id, actor_name, diff, correlation_id, created_at)
-    select t.id, ${did.entity}, ${did.entityId}::uuid, ${did.action}, ${staffId}::uuid, case when t.id <> ${platformId} then 'platform staff' end,
+    select t.id, ${did.entity}, ${did.entityId}::uuid, ${did.action}, ${staffId}::uuid, case when t.id <> ${platformId} then ${STAFF_NAME} end,
       ${sql.jsonb(did.details as never)}, ${did.correlationId}, now()
     from tenants t where t.id = any(${sql.array([platformId, ...tenantIds], 'uuid')})`)
 }
@@ -64,4 +64,4 @@ export async function recordStaffAction(queries: Queries, { staffId, platformId,
  * Whether an entry of a tenant's trail on the control plane is for staff: what staff did, also in a user's place, and what
  * happened to the tenant as such. What its people do among themselves is theirs.
  */
-export const forStaff = sql.fragment`(actor_name = 'platform staff' or impersonator_id is not null or entity like 'tenant%' or entity = 'billing_subscriptions')`
+export const forStaff = sql.fragment`(actor_name = ${STAFF_NAME} or impersonator_id is not null or entity like 'tenant%' or entity = 'billing_subscriptions')`

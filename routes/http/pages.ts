@@ -1,6 +1,13 @@
 // Pages of what is no list of rows: the place where the next one begins is signed, as every list's is.
 import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import { type ListQuery, readCursor, writeCursor } from '../../domain/kernel/index.ts'
+
+/** Query parameters of a list in pages. */
+export const PAGING = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+  cursor: Type.Optional(Type.String({ maxLength: 2000, description: 'next_cursor of the page before' })),
+}
 
 /** What is asked for is in the list's name, so a cursor is good for the same question alone. */
 const PLAIN: ListQuery = { limit: 0, sort: [], filters: [], expand: [] }

@@ -29,7 +29,7 @@ import {
 import { assertUserExists } from '../../domain/identity/index.ts'
 import { nullable, Timestamp, Uuid } from '../../domain/kernel/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
-import { pageOf, placeIn } from '../http/pages.ts'
+import { PAGING, pageOf, placeIn } from '../http/pages.ts'
 import { Id, readingRoutes } from '../http/reading-routes.ts'
 import { tagged, versionOf } from '../http/version.ts'
 
@@ -49,8 +49,7 @@ const Move = Type.Object({ user_ids: UserIds, from: Place, to: Place }, { additi
 const End = Type.Object({ expires_at: nullable(Timestamp) }, { additionalProperties: false, description: 'Null is without end' })
 const Page = Type.Object(
   {
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
-    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+    ...PAGING,
   },
   { additionalProperties: false },
 )

@@ -16,7 +16,7 @@ import {
 } from '../../domain/platform/index.ts'
 import { databaseOf, tenantOf } from '../../domain/tenancy/index.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
-import { pageOf, placeIn } from '../http/pages.ts'
+import { PAGING, pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
 import { scopeIn } from './target.ts'
 
@@ -25,13 +25,7 @@ const Search = Type.Object(
   { q: Type.String({ minLength: 1, maxLength: 200, description: 'In the address or the name', examples: ['ana@flora.example'] }) },
   { additionalProperties: false },
 )
-const Paged = Type.Object(
-  {
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
-    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
-  },
-  { additionalProperties: false },
-)
+const Paged = Type.Object(PAGING, { additionalProperties: false })
 const Hours = Type.Object(
   {
     hours: Type.Optional(Type.Integer({ minimum: 1, maximum: 720, default: 24 })),

@@ -34,16 +34,12 @@ import {
 } from '../../domain/kernel/index.ts'
 import { homeOf, MigrationState, migrationStates, namedDatabases, recordStaffAction, tenantOf } from '../../domain/tenancy/index.ts'
 import { guarded, mutation, ok, Pagination } from '../http/envelope.ts'
-import { pageOf, placeIn } from '../http/pages.ts'
+import { PAGING, pageOf, placeIn } from '../http/pages.ts'
 import { Id } from '../http/reading-routes.ts'
 import { STAFF_CHANGE } from './target.ts'
 
-const paging = {
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
-  cursor: Type.Optional(Type.String({ maxLength: 2000, description: 'next_cursor of the page before' })),
-}
 const MigrationQuery = Type.Object(
-  { state: Type.Optional(oneOf(['running', 'done', 'failed'])), ...paging },
+  { state: Type.Optional(oneOf(['running', 'done', 'failed'])), ...PAGING },
   { additionalProperties: false },
 )
 const DatabaseName = Type.String({
@@ -52,14 +48,14 @@ const DatabaseName = Type.String({
   examples: ['data:main'],
 })
 const OutboxQuery = Type.Object(
-  { database: DatabaseName, status: Type.Optional(oneOf(OUTBOX_STATES, { default: 'failed' })), tenant_id: Type.Optional(Uuid), ...paging },
+  { database: DatabaseName, status: Type.Optional(oneOf(OUTBOX_STATES, { default: 'failed' })), tenant_id: Type.Optional(Uuid), ...PAGING },
   { additionalProperties: false },
 )
 const Replay = Type.Object(
   { database: DatabaseName, event_ids: Type.Array(Uuid, { minItems: 1, maxItems: 500, uniqueItems: true }) },
   { additionalProperties: false },
 )
-const Paged = Type.Object(paging, { additionalProperties: false })
+const Paged = Type.Object(PAGING, { additionalProperties: false })
 const Health = Type.Object({
   name: Type.String({ description: 'As `/superadmin/outbox` takes it' }),
   tenant_id: nullable(Uuid),
@@ -68,7 +64,7 @@ const Health = Type.Object({
 })
 const Job = Type.Object({ queue: Type.String(), state: Type.String(), count: Type.Integer() }, { additionalProperties: false })
 const DeadLetterQuery = Type.Object(
-  { state: Type.Optional(oneOf(DEAD_LETTER_STATES)), tenant_id: Type.Optional(Uuid), ...paging },
+  { state: Type.Optional(oneOf(DEAD_LETTER_STATES)), tenant_id: Type.Optional(Uuid), ...PAGING },
   { additionalProperties: false },
 )
 const FailingQuery = Type.Object(
@@ -76,7 +72,7 @@ const FailingQuery = Type.Object(
     queue: Type.Optional(Type.String({ maxLength: 100, examples: ['event-retry'] })),
     tenant_id: Type.Optional(Uuid),
     consumer: Type.Optional(Type.String({ maxLength: 100 })),
-    ...paging,
+    ...PAGING,
   },
   { additionalProperties: false },
 )

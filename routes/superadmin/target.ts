@@ -1,7 +1,7 @@
 // The platform's staff at work on one tenant.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type TProperties, type TSchema, Type } from 'typebox'
-import { type Detail, type Scope, type Tx, Uuid } from '../../domain/kernel/index.ts'
+import { type Detail, type Scope, STAFF_NAME, type Tx, Uuid } from '../../domain/kernel/index.ts'
 import { TenantSheet, tenantSheet } from '../../domain/platform/index.ts'
 import { lockTenant } from '../../domain/tenancy/index.ts'
 import { mutation, ok } from '../http/envelope.ts'
@@ -9,9 +9,6 @@ import { withNames } from '../http/names.ts'
 
 /** Staff changes things in person, after a recent authentication; never by API key. */
 export const STAFF_CHANGE = { sessionOnly: true, stepUp: true } as const
-
-/** What a tenant sees instead of the name of a staff member. */
-const STAFF_NAME = 'platform staff'
 
 /** What staff does to a tenant is in that tenant's trail, by the platform and without a name that is none of its business. */
 export const scopeIn = (request: FastifyRequest, tenantId: string): Scope => ({

@@ -21,7 +21,7 @@ import {
 } from '../../domain/tenancy/index.ts'
 import { guarded, ok, Pagination } from '../http/envelope.ts'
 import { replyList } from '../http/list-reply.ts'
-import { nextPlace, placeIn } from '../http/pages.ts'
+import { nextPlace, PAGING, placeIn } from '../http/pages.ts'
 import { Id, ListQuerystring } from '../http/reading-routes.ts'
 import { PlanChoice } from './offers.ts'
 import { scopeIn, tenantChanges, withStaffNames } from './target.ts'
@@ -36,8 +36,7 @@ const AuditQuery = Type.Object(
     action: Type.Optional(Type.String({ maxLength: 100, examples: ['platform.tenant.suspended'] })),
     from: Type.Optional(Timestamp),
     to: Type.Optional(Timestamp),
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
-    cursor: Type.Optional(Type.String({ maxLength: 2000 })),
+    ...PAGING,
   },
   { additionalProperties: false },
 )
